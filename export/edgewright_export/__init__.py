@@ -1,0 +1,1 @@
+"""The ahead-of-time half: capture, methods, lowering, verification, sealing.  Needs torch."""

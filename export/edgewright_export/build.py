@@ -1,0 +1,179 @@
+"""The only assembler: a state and a target in, a sealed bundle out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from device_profiles import DeviceProfile, EngineRow
+from device_profiles.errors import OptionError
+from device_profiles.record import unstructure
+from edgewright_runtime.bundle import Lowered, Workload
+from edgewright_runtime.bundle.manifest import (
+    MAJOR,
+    MINOR,
+    EngineNeed,
+    Manifest,
+    MemoryNeed,
+    Model,
+    Parity,
+    Quality,
+    Segment,
+)
+from edgewright_runtime.bundle.manifest import Recipe as PlainRecipe
+from edgewright_runtime.bundle.paths import partial_folder
+from edgewright_runtime.bundle.seal import seal
+from edgewright_runtime.preprocess import Classify, Image
+
+from .state import Recipe, State
+from .targets import Target
+from .verify import verify
+
+log = logging.getLogger("edgewright")
+LABELS = "labels.txt"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that is decided before the files are written.
+
+    Args:
+        name: Name of the model.
+        device: The board.
+        row: Its engine row.
+        why: Why this engine, one phrase.
+        target: Writes the files.
+        recipe: What was asked for.
+        output: Where the bundle goes.
+        preprocess: By input name.
+        labels: One per class, or None.
+        postprocess: What ``classify`` does, or None.
+        versions: Versions of what takes part, added to the target's own.
+    """
+
+    name: str
+    device: DeviceProfile
+    row: EngineRow
+    why: str
+    target: Target
+    recipe: Recipe
+    output: Path
+    preprocess: Mapping[str, Image]
+    labels: tuple[str, ...] | None
+    postprocess: Classify | None
+    versions: Mapping[str, str]
+
+
+def build(job: Job, state: State, finish: Callable[[Lowered, Manifest], Manifest] | None = None) -> Manifest:
+    """Lowers, verifies and seals a captured state.
+
+    Args:
+        job: What was decided.
+        state: Captured.
+        finish: Called with the verified files and the manifest before sealing, for what needs a
+            session: quality, latency on the host, limits.
+
+    Raises:
+        LoweringError, ParityError: Nothing is left behind.
+        OutputError: The bundle cannot be written.
+    """
+    captured = state.captured
+    assert captured is not None
+    _check_declarations(job, [spec.name for spec in captured.inputs], [spec.name for spec in captured.outputs])
+    with partial_folder(job.output) as folder:
+        lowered = job.target.lower(state, job.row, folder)
+        parity = verify(state, job.target, job.row, lowered, threads=job.recipe.threads)
+        workload = job.target.workload(captured.program, state.annotations)
+        model = Model(job.name, _parameters(state), workload.macs, _dtype(state), state.example.source)
+        manifest = manifest_of(job, model, lowered, parity, workload, (*state.changes, *captured.dropped))
+        return seal_job(job, folder, lowered, finish(lowered, manifest) if finish else manifest)
+
+
+def seal_job(job: Job, folder: Path, lowered: Lowered, manifest: Manifest) -> Manifest:
+    """Adds the labels and seals the folder."""
+    files = list(lowered.files)
+    if job.labels:
+        (folder / LABELS).write_text("".join(f"{label}\n" for label in job.labels), encoding="utf-8")
+        files.append(LABELS)
+    segments = tuple(
+        Segment(name, 0, (folder / name).stat().st_size, "bytes", lowered.format, None, None, "mapped")
+        for name in lowered.files
+    )
+    return seal(folder, replace(manifest, segments=segments), files, job.output)
+
+
+def manifest_of(
+    job: Job, model: Model, lowered: Lowered, parity: Parity, workload: Workload, changes: tuple[str, ...]
+) -> Manifest:
+    """The manifest of verified files."""
+    need = workload.weight_bytes + workload.activation_bytes
+    return Manifest(
+        schema=f"{MAJOR}.{MINOR}",
+        model=model,
+        device=job.device.id,
+        format=lowered.format,
+        engine=EngineNeed(
+            job.target.engine, parity.engine_version, _MINIMUM[job.target.engine], job.row.max_version, lowered.requires, ()
+        ),
+        engine_why=job.why,
+        entries=lowered.entries,
+        states=(),
+        files={},
+        segments=(),
+        preprocess=dict(job.preprocess),
+        labels=LABELS if job.labels else None,
+        postprocess=job.postprocess,
+        recipe=PlainRecipe(tuple(map(plain_method, job.recipe.methods)), job.recipe.target, job.recipe.threads),
+        changes=changes,
+        quantization=None,
+        latency=(),
+        memory=MemoryNeed(
+            need,
+            workload.weight_bytes,
+            workload.activation_bytes,
+            "estimated",
+            "weights plus the largest set of results alive at once, from the captured graph",
+        ),
+        parity=parity,
+        quality=None,
+        versions={**job.versions, **lowered.versions},
+    )
+
+
+_MINIMUM = {"onnxruntime": "1.10", "executorch": "1.4", "litert": "2.3"}
+"""Oldest version of each engine that read our files in a test."""
+
+
+def with_quality(manifest: Manifest, before: float, after: float) -> Manifest:
+    """Records what ``evaluate`` returned."""
+    return replace(manifest, quality=Quality(before, after, "measured", "evaluate= on the module and on the session"))
+
+
+def plain_method(method: Any) -> dict[str, Any]:
+    """A method as plain data: its name and its options."""
+    return {"name": str(method.name), **unstructure(method)}
+
+
+def _parameters(state: State) -> int:
+    return sum(p.numel() for p in state.module.parameters())
+
+
+def _dtype(state: State) -> str:
+    dtypes = [p.dtype for p in state.module.parameters()]
+    most = max(set(dtypes), key=dtypes.count) if dtypes else torch.float32
+    return str(most).removeprefix("torch.")
+
+
+def _check_declarations(job: Job, inputs: list[str], outputs: list[str]) -> None:
+    unknown = [name for name in job.preprocess if name not in inputs]
+    if unknown:
+        raise OptionError(f"preprocess names {', '.join(unknown)}; the model's inputs are {', '.join(inputs)}")
+    if job.postprocess and job.postprocess.output and job.postprocess.output not in outputs:
+        raise OptionError(
+            f"postprocess names output {job.postprocess.output!r}; the model's outputs are {', '.join(outputs)}"
+        )

@@ -1,0 +1,19 @@
+"""Graph passes on the captured program: one file each, one line in :data:`PASSES`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+
+import torch
+
+PASSES = {
+    "explicit_attention": "explicit_attention",
+}
+
+
+def run_passes(names: Iterable[str], program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Runs passes in order; each takes and returns an ExportedProgram."""
+    for name in names:
+        program = import_module(f"{__name__}.{PASSES[name]}").run(program)
+    return program

@@ -1,0 +1,104 @@
+"""What flows through an export: from the user's arguments to the unsealed files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from device_profiles import DeviceProfile, EngineRow
+from edgewright_runtime.bundle import Cycles, Latency, Workload
+
+from .annotations import Annotation
+
+if TYPE_CHECKING:
+    from .capture import Captured
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the planner searches over; picklable.
+
+    Args:
+        methods: Edge methods in the order of application.
+        target: Key of ``registry.TARGETS``.
+        threads: Threads of the engine.
+    """
+
+    methods: tuple[Any, ...]
+    target: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Example:
+    """Inputs that the model accepts.
+
+    Args:
+        args: Positional inputs of ``forward``.
+        kwargs: Named inputs of ``forward``.
+        source: Where they came from, one phrase.
+        dynamic_shapes: As ``torch.export.export`` takes them, or None.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    source: str
+    dynamic_shapes: Any = None
+
+
+@dataclass(frozen=True)
+class State:
+    """The module on its way through the methods.
+
+    Args:
+        module: In evaluation mode, on the CPU.
+        example: Inputs that it accepts.
+        reference: The user's module as it was given: what quality is compared with.
+        annotations: By qualified module path.
+        changes: One line for each thing that was done.
+        captured: The graph of ``module``; set once the methods are through.
+    """
+
+    module: torch.nn.Module
+    example: Example
+    reference: torch.nn.Module
+    annotations: Mapping[str, tuple[Annotation, ...]] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
+    captured: Captured | None = None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits that a method may spend; None: not limited."""
+
+    quality_drop: float | None = None
+    latency_s: float | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method may look at besides the state.
+
+    Args:
+        target: Key of ``registry.TARGETS``.
+        device: The board.
+        engine: Its engine row.
+        price: Seconds or cycles of a workload, None where it has no answer.
+        calibration: Tuples of example inputs.
+        train: What the user passed as ``train``.
+        evaluate: What the user passed as ``evaluate``.
+        budget: Limits.
+    """
+
+    target: str
+    device: DeviceProfile
+    engine: EngineRow
+    price: Callable[[Workload], Latency | Cycles | None]
+    calibration: Iterable[tuple[Any, ...]] | None
+    train: Any
+    evaluate: Callable[[Callable[..., Any]], float] | None
+    budget: Budget

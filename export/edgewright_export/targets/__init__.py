@@ -1,0 +1,182 @@
+"""Lowering targets: one file per format and engine, one line in ``registry.TARGETS``."""
+
+from __future__ import annotations
+
+import logging
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from device_profiles import EngineRow, Finding
+from device_profiles.errors import LoweringError
+from device_profiles.record import structure, unstructure
+from edgewright_runtime.bundle import Lowered, TensorSpec, Workload
+
+from .. import place
+from ..annotations import Annotations
+from ..blame import blame
+from ..capture import Captured
+from ..passes import run_passes
+from ..state import State
+from ..tasks import read_lowered
+from ..worker import Outcome, worker_with
+from ..workload import workload_of
+
+log = logging.getLogger("edgewright")
+_FIX = "replace this operation or choose another target (edgewright check)"
+
+
+class Target:
+    """Writes one format for one engine.  A target file fills in the fields and :meth:`convert`."""
+
+    name: str
+    format: str
+    engine: str
+    extra: str
+    """Extra of the distribution that brings the converter."""
+    packages: tuple[str, ...]
+    """Distributions that :meth:`convert` needs."""
+    preload: tuple[str, ...]
+    """Modules that the worker imports once."""
+    passes: tuple[str, ...] = ()
+    """Names of ``passes``, run on the captured graph in this order."""
+    grid: str | None = None
+    """Integer grid that quantized graphs use; None while the target takes none."""
+
+    def check(self, program: torch.export.ExportedProgram, annotations: Annotations) -> list[Finding]:
+        """What keeps a captured graph from being lowered, as far as the graph alone tells."""
+        return [
+            Finding(path, "", "", f"{type(a).__name__} is not realised by {self.name}", "choose another target")
+            for path, given in annotations.items()
+            for a in given
+        ]
+
+    def workload(self, program: torch.export.ExportedProgram, annotations: Annotations) -> Workload:
+        """The operations of the graph."""
+        return workload_of(program)
+
+    def lower(self, state: State, row: EngineRow, folder: Path) -> Lowered:
+        """Writes the files of a captured state into an empty folder.
+
+        Raises:
+            LoweringError: All operations that this target cannot write, with module paths.
+        """
+        captured = state.captured
+        assert captured is not None
+        problems = self.check(captured.program, state.annotations)
+        if problems:
+            raise LoweringError(f"the model cannot be lowered to {self.format} ({self.engine})", problems)
+        program = run_passes(self.passes, captured.program)
+        outcome = self.convert_in_child(program, captured.inputs, captured.outputs, limits_of(row), folder)
+        if outcome.error is None:
+            return read_lowered(outcome.result, folder)
+        raise self._failure(outcome, program, captured, limits_of(row))
+
+    def convert_in_child(
+        self,
+        program: torch.export.ExportedProgram,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        limits: dict[str, Any],
+        folder: Path,
+    ) -> Outcome:
+        """Runs :meth:`convert` in a child process."""
+        with tempfile.TemporaryDirectory(prefix="edgewright-lower-") as job:
+            path = Path(job) / "program.pt2"
+            failed = _save(program, path)
+            if failed is not None:
+                return failed
+            return worker_with(self.preload).run(
+                "lower",
+                Path(job),
+                {
+                    "target": self.name,
+                    "program": str(path),
+                    "folder": str(folder),
+                    "inputs": [unstructure(s) for s in inputs],
+                    "outputs": [unstructure(s) for s in outputs],
+                    "limits": limits,
+                },
+            )
+
+    def convert(
+        self,
+        program: torch.export.ExportedProgram,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        limits: dict[str, Any],
+        folder: Path,
+    ) -> Lowered:
+        """Writes the files; runs in a worker's child, may crash.
+
+        Args:
+            program: Flat inputs and outputs.
+            inputs: In the program's order.
+            outputs: ``binding`` is the position in the program's results.
+            limits: ``opset`` and ``ir_version`` where the engine limits them.
+            folder: Empty.
+        """
+        raise NotImplementedError
+
+    def _failure(
+        self, outcome: Outcome, program: torch.export.ExportedProgram, captured: Captured, limits: dict[str, Any]
+    ) -> LoweringError:
+        error = outcome.error or {}
+        log.debug("%s failed: %s\n%s", self.name, error.get("traceback"), outcome.log)
+        head = f"the model cannot be lowered to {self.format} ({self.engine})"
+        if error.get("mine"):
+            found = [structure(Finding, f) for f in error["findings"]]
+            return LoweringError(error["message"], found)
+        found = blame(program, lambda part, ins, outs: self._fails(part, ins, outs, limits))
+        if not found:
+            reason = self.explain(error)
+            found = executing(error.get("traceback", ""), reason)
+            return LoweringError(head if found else f"{head}: {reason}", found)
+        return LoweringError(head, found)
+
+    def _fails(self, program: Any, inputs: Any, outputs: Any, limits: dict[str, Any]) -> str | None:
+        with tempfile.TemporaryDirectory(prefix="edgewright-blame-") as folder:
+            outcome = self.convert_in_child(program, inputs, outputs, limits, Path(folder))
+        if outcome.error is None:
+            return None
+        return self.explain(outcome.error)
+
+    def explain(self, error: dict[str, Any]) -> str:
+        """One line that says what the converter had against a single operation."""
+        if error.get("findings"):
+            return str(error["findings"][0]["reason"])
+        return f"{error['type']}: {_first_line(error['message'])}" if error["type"] != "Died" else error["message"]
+
+
+def executing(traceback: str, reason: str) -> list[Finding]:
+    """The node that torch.fx says it was executing, as a finding; empty if it does not say."""
+    node = re.search(r"While executing %\S+ : .*?target=torch\.ops\.([\w.]+)\]", traceback)
+    if node is None:
+        return []
+    line = place.last_source_line(traceback.partition("Original traceback:")[2])
+    return [Finding("", node[1], line, reason, _FIX)]
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")[:160]
+
+
+def _save(program: torch.export.ExportedProgram, path: Path) -> Outcome | None:
+    from edgewright_runtime.quiet import quiet
+
+    try:
+        with quiet():
+            torch.export.save(program, path)
+    except Exception as error:
+        return Outcome(None, {"type": type(error).__name__, "message": str(error), "traceback": ""}, "")
+    return None
+
+
+def limits_of(row: EngineRow) -> dict[str, Any]:
+    """What the engine row limits, as plain data."""
+    limits = {"opset": row.opset_max, "ir_version": row.ir_version_max}
+    return {name: value for name, value in limits.items() if value is not None}

@@ -1,0 +1,99 @@
+"""TFLite files for LiteRT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
+from edgewright_runtime.engines import installed
+
+from . import Target
+
+FILE = "model.tflite"
+_DYNAMIC = str(-(2**63))
+"""How the converter prints a dynamic size."""
+
+
+class LiteRTTarget(Target):
+    """``litert_torch.convert``; dtypes of inputs and outputs stay as the module has them."""
+
+    name = "litert"
+    format = "tflite"
+    engine = "litert"
+    extra = "tflite"
+    packages = ("litert-torch", "ai-edge-litert")
+    preload = ("torch", "litert_torch")
+
+    def convert(
+        self,
+        program: torch.export.ExportedProgram,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        limits: dict[str, Any],
+        folder: Path,
+    ) -> Lowered:
+        """See :class:`edgewright_export.targets.Target`."""
+        import litert_torch
+
+        args = program.example_inputs[0]
+        dynamic = _dynamic_shapes(program, inputs)
+        converted = litert_torch.convert(
+            program.module(check_guards=False), args, dynamic_shapes=dynamic, enable_x64=True
+        )
+        converted.export(str(folder / FILE))
+        return Lowered(
+            folder=folder,
+            format=self.format,
+            engine=self.engine,
+            files=(FILE,),
+            entries={"main": Entry(FILE, *_bound(folder / FILE, inputs, outputs))},
+            versions={"torch": torch.__version__, "litert-torch": installed("litert-torch") or ""},
+            requires={},
+        )
+
+    def explain(self, error: dict[str, Any]) -> str:
+        """See :class:`edgewright_export.targets.Target`."""
+        if _DYNAMIC in error["message"] or "JitTracer" in error["message"]:
+            return "litert-torch cannot write this operation with a dynamic dimension; export a fixed size for TFLite"
+        return super().explain(error)
+
+
+def _bound(
+    path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Binds specs to the names in the file's signature: ``args_0`` and ``output_0`` by position."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), experimental_preserve_all_tensors=False)
+    signature = next(iter(interpreter.get_signature_list().values()))
+    ins, outs = _by_number(signature["inputs"]), _by_number(signature["outputs"])
+    return (
+        tuple(replace(spec, binding=name) for spec, name in zip(inputs, ins, strict=True)),
+        tuple(replace(spec, binding=outs[int(spec.binding)]) for spec in outputs),
+    )
+
+
+def _by_number(names: Sequence[str]) -> list[str]:
+    return sorted(names, key=lambda name: int(name.rpartition("_")[2]))
+
+
+def _dynamic_shapes(program: torch.export.ExportedProgram, inputs: Sequence[TensorSpec]) -> Any:
+    if not any(spec.bounds for spec in inputs):
+        return None
+    dims: dict[str, Any] = {}
+    shapes = []
+    for spec in inputs:
+        axes = {}
+        for axis, size in enumerate(spec.shape):
+            if isinstance(size, str):
+                bounds = spec.bounds[size]
+                axes[axis] = dims.setdefault(
+                    size, torch.export.Dim(size, min=bounds.min, max=bounds.max) if size.isidentifier() else None
+                ) or torch.export.Dim.AUTO
+        shapes.append(axes or None)
+    return tuple(shapes)

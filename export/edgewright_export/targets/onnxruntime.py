@@ -1,0 +1,125 @@
+"""ONNX files for ONNX Runtime."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from device_profiles.errors import LoweringError
+from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
+from edgewright_runtime.engines import installed
+
+from . import Target
+
+OPSET = 18
+"""What the exporter writes natively; lower opsets are made from it."""
+FILE = "model.onnx"
+_PROTOBUF_BYTES = 1 << 30
+
+
+class OnnxRuntimeTarget(Target):
+    """``torch.onnx`` (dynamo), then down to the opset that the board's runtime reads."""
+
+    name = "onnxruntime"
+    format = "onnx"
+    engine = "onnxruntime"
+    extra = "onnx"
+    packages = ("onnx", "onnxscript")
+    preload = ("torch", "torch.onnx", "onnx", "onnxscript", "torch.onnx._internal.exporter._core")
+
+    def convert(
+        self,
+        program: torch.export.ExportedProgram,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        limits: dict[str, Any],
+        folder: Path,
+    ) -> Lowered:
+        """See :class:`edgewright_export.targets.Target`."""
+        import onnx
+
+        written = torch.onnx.export(
+            program, dynamo=True, opset_version=OPSET, external_data=False, verbose=False, optimize=True
+        )
+        model = written.model_proto
+        specs = _rename(model, inputs, outputs)
+        return write(model, *specs, limits, folder, {"torch": torch.__version__, "onnx": onnx.__version__})
+
+    def explain(self, error: dict[str, Any]) -> str:
+        """See :class:`edgewright_export.targets.Target`."""
+        missing = re.search(r"No ONNX function found for <OpOverload\(op='([^']+)', overload='([^']+)'\)>", str(error))
+        if missing:
+            return f"ONNX has no operator for {missing[1]}.{missing[2]}"
+        return super().explain(error)
+
+
+def write(
+    model: Any,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    limits: dict[str, Any],
+    folder: Path,
+    versions: dict[str, str],
+) -> Lowered:
+    """Lowers a model's opset to the limits and writes it.
+
+    Raises:
+        LoweringError: An operator does not exist at that opset.
+    """
+    import onnx
+
+    from .onnx_opset import lower_opset
+
+    own = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), OPSET)
+    opset = min(own, limits.get("opset", own))
+    ir_version = min(model.ir_version, limits.get("ir_version", model.ir_version))
+    model, problems = lower_opset(model, opset, ir_version)
+    if problems:
+        raise LoweringError(f"the model cannot be written in ONNX opset {opset}", problems)
+    large = model.ByteSize() > _PROTOBUF_BYTES
+    data = {"save_as_external_data": True, "location": f"{FILE}.data"} if large else {}
+    onnx.save_model(model, str(folder / FILE), **data)
+    return Lowered(
+        folder=folder,
+        format="onnx",
+        engine="onnxruntime",
+        files=(FILE, f"{FILE}.data") if large else (FILE,),
+        entries={"main": Entry(FILE, tuple(inputs), tuple(outputs))},
+        versions={**versions, "onnxscript": installed("onnxscript") or ""},
+        requires={"opset": opset, "ir_version": ir_version},
+    )
+
+
+def _rename(
+    model: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    """Gives graph inputs and outputs the names that users see, and binds the specs to them."""
+    graph = model.graph
+    names = {value.name: spec.name for value, spec in zip(graph.input, inputs, strict=True)}
+    bound_outputs = []
+    for spec in outputs:
+        current = graph.output[int(spec.binding)].name
+        names.setdefault(current, spec.name)
+        bound_outputs.append(replace(spec, binding=names[current]))
+    taken = {n for node in graph.node for n in (*node.input, *node.output)} | {t.name for t in graph.initializer}
+    for old in sorted((set(names.values()) & taken) - set(names)):
+        names[old] = f"{old}__inner"
+    _apply_names(graph, names)
+    return [replace(spec, binding=spec.name) for spec in inputs], bound_outputs
+
+
+def _apply_names(graph: Any, names: dict[str, str]) -> None:
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        node.input[:] = [names.get(n, n) for n in node.input]
+        node.output[:] = [names.get(n, n) for n in node.output]
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node:
+                    _apply_names(inner, names)

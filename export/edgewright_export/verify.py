@@ -1,0 +1,211 @@
+"""Runs the unsealed files on the host and compares every output with the module's."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+
+from device_profiles import EngineRow
+from device_profiles.errors import LoweringError, ParityError, RuntimeFailure
+from edgewright_runtime.bundle import Bounds, Lowered
+from edgewright_runtime.bundle.manifest import OutputParity, Parity
+from edgewright_runtime.quiet import quiet
+
+from . import parity, place
+from .capture import Captured, with_outputs
+from .passes import run_passes
+from .state import State
+from .targets import Target, limits_of
+from .tasks import plain_lowered
+from .worker import worker_with
+
+_MOST_ELEMENTS = 1 << 26
+_PROBES = 96
+
+
+@dataclass(frozen=True)
+class Case:
+    """One set of inputs in the program's order, and what the module returns for it."""
+
+    label: str
+    inputs: list[np.ndarray]
+    outputs: list[np.ndarray]
+
+
+def verify(state: State, target: Target, row: EngineRow, lowered: Lowered, *, threads: int) -> Parity:
+    """Compares the files with the module at the example and at the bounds of dynamic dimensions.
+
+    Raises:
+        ParityError: An output is below the dtype's threshold; names the first module that differs.
+        LoweringError: The engine refuses the files.
+    """
+    assert state.captured is not None
+    cases = list(cases_of(state.module, state.captured, state))
+    found, version = _compare(target, lowered, cases, threads)
+    limit = parity.threshold_db({str(p.dtype).removeprefix("torch.") for p in _tensors(state)})
+    failed = [o for o in found if o.snr_db is not None and o.snr_db < limit]
+    if failed:
+        where = first_difference(state, target, row, limit, threads)
+        raise ParityError(_what_differs(lowered, failed, limit, where))
+    labels = tuple(case.label for case in cases)
+    return Parity("measured", limit, lowered.engine, version, "the module in PyTorch", labels, tuple(found))
+
+
+def _what_differs(lowered: Lowered, failed: list[OutputParity], limit: float, where: str) -> str:
+    rows = [f"  {o.name}: SNR {o.snr_db:.1f} dB, max abs {o.max_abs:.3g}" for o in failed[:4]]
+    first = f"the first module that differs: {where}" if where else "no single module differs by itself"
+    return "\n".join([f"{lowered.format} ({lowered.engine}) does not match the module: below {limit:g} dB", *rows, first])
+
+
+def _tensors(state: State) -> list[torch.Tensor]:
+    tensors = pytree.tree_leaves((state.example.args, state.example.kwargs))
+    return [t for t in (*state.module.parameters(), *tensors) if isinstance(t, torch.Tensor)]
+
+
+def _compare(target: Target, lowered: Lowered, cases: list[Case], threads: int) -> tuple[list[OutputParity], str]:
+    results, version = run_files(target, lowered, [case.inputs for case in cases], threads)
+    rows = []
+    for i, spec in enumerate(lowered.outputs):
+        pairs = zip(cases, results, strict=True)
+        rows.append(parity.worst_of([parity.compare(spec.name, c.outputs[i], r[i]) for c, r in pairs]))
+    return rows, version
+
+
+def run_files(
+    target: Target, lowered: Lowered, cases: list[list[np.ndarray]], threads: int
+) -> tuple[list[list[np.ndarray]], str]:
+    """Runs files in the engine's own session, in a child process.
+
+    Raises:
+        LoweringError: The engine refuses them or dies.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgewright-run-") as folder:
+        job = Path(folder)
+        np.savez(job / "cases.npz", **{f"{c}_{i}": a for c, arrays in enumerate(cases) for i, a in enumerate(arrays)})
+        outcome = worker_with(target.preload).run(
+            "run",
+            job,
+            {
+                "lowered": plain_lowered(lowered),
+                "folder": str(lowered.folder),
+                "cases": str(job / "cases.npz"),
+                "results": str(job / "results.npz"),
+                "count": len(cases),
+                "threads": threads,
+            },
+        )
+        if outcome.error is not None:
+            raise LoweringError(
+                f"the {lowered.format} file was written, but {lowered.engine} cannot run it: "
+                f"{outcome.error['message'].strip()[:400]}"
+            )
+        with np.load(job / "results.npz") as answers:
+            count = len(lowered.outputs)
+            results = [[answers[f"{c}_{i}"] for i in range(count)] for c in range(len(cases))]
+    return results, outcome.result["engine_version"]
+
+
+def cases_of(module: torch.nn.Module, captured: Captured, state: State) -> Iterator[Case]:
+    """The example, then every dynamic dimension at its minimum, middle and maximum."""
+    example = state.example
+    base = captured.select(example.args, example.kwargs)
+    yield _case("example", module, captured, state, base)
+    bounds = {name: b for spec in captured.inputs for name, b in spec.bounds.items()}
+    if not bounds:
+        return
+    for label, pick in (("minimum", _minimum), ("middle", _middle), ("maximum", _maximum)):
+        sizes = {name: pick(b) for name, b in bounds.items()}
+        tensors = [_resized(t, s.shape, sizes) for t, s in zip(base, captured.inputs, strict=True)]
+        if sum(t.numel() for t in tensors) <= _MOST_ELEMENTS:
+            yield _case(label, module, captured, state, tensors)
+
+
+def _minimum(bounds: Bounds) -> int:
+    return max(1, bounds.min)
+
+
+def _middle(bounds: Bounds) -> int:
+    return (_minimum(bounds) + _maximum(bounds)) // 2
+
+
+def _maximum(bounds: Bounds) -> int:
+    return min(bounds.max, max(64, 4 * bounds.min))
+
+
+def _resized(tensor: torch.Tensor, shape: tuple[int | str, ...], sizes: dict[str, int]) -> torch.Tensor:
+    for axis, size in enumerate(shape):
+        if isinstance(size, str) and size in sizes:
+            index = torch.arange(sizes[size]) % tensor.shape[axis]
+            tensor = tensor.index_select(axis, index)
+    return tensor
+
+
+def _case(label: str, module: torch.nn.Module, captured: Captured, state: State, tensors: list[torch.Tensor]) -> Case:
+    args, kwargs = captured.place(tensors, state.example.args, state.example.kwargs)
+    with torch.no_grad(), quiet():
+        result = module(*pytree.tree_map_only(torch.Tensor, torch.clone, args), **kwargs)
+    outputs = [as_array(t) for t in captured.collect(result)]
+    return Case(label, [as_array(t) for t in tensors], outputs)
+
+
+def as_array(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor as a contiguous numpy array."""
+    return np.ascontiguousarray(tensor.detach().resolve_conj().resolve_neg().cpu().numpy()).reshape(tuple(tensor.shape))
+
+
+def first_difference(state: State, target: Target, row: EngineRow, limit: float, threads: int) -> str:
+    """Path of the first module whose result differs when the files return every module's result."""
+    assert state.captured is not None
+    program = run_passes(target.passes, state.captured.program)
+    probes = _probes(program)
+    if not probes:
+        return ""
+    kept = list(range(len(state.captured.inputs)))
+    probed = with_outputs(program, kept, [node.name for node in probes])
+    specs = _probe_specs(state.captured, probes)
+    inputs = state.captured.select(state.example.args, state.example.kwargs)
+    with tempfile.TemporaryDirectory(prefix="edgewright-probe-") as folder:
+        outcome = target.convert_in_child(probed, state.captured.inputs, specs, limits_of(row), Path(folder))
+        if outcome.error is not None:
+            return ""
+        from .tasks import read_lowered
+
+        lowered = read_lowered(outcome.result, Path(folder))
+        try:
+            results, _ = run_files(target, lowered, [[as_array(t) for t in inputs]], threads)
+        except (LoweringError, RuntimeFailure):
+            return ""
+    with torch.no_grad(), quiet():
+        wanted = [as_array(t) for t in probed.module(check_guards=False)(*inputs)]
+    for node, want, got in zip(probes, wanted, results[0], strict=True):
+        snr = parity.compare("", want, got).snr_db
+        if snr is not None and snr < limit:
+            line = place.source_line(node)
+            return f"{place.module_path(node) or 'the model itself'} ({place.operation(node)})" + (f" at {line}" if line else "")
+    return ""
+
+
+def _probes(program: torch.export.ExportedProgram) -> list[torch.fx.Node]:
+    """The last node of each module in order; thinned out evenly if there are many."""
+    last: dict[str, torch.fx.Node] = {}
+    for node in program.graph.nodes:
+        if node.op == "call_function" and isinstance(node.meta.get("val"), torch.Tensor):
+            path = place.module_path(node)
+            last.pop(path, None)
+            last[path] = node
+    probes = list(last.values())
+    step = -(-len(probes) // _PROBES)
+    return probes[step - 1 :: step] if step > 1 else probes
+
+
+def _probe_specs(captured: Captured, probes: list[torch.fx.Node]) -> list[Any]:
+    from .capture import tensor_spec
+
+    return [tensor_spec(f"probe_{i}", node.meta["val"], {}, str(i)) for i, node in enumerate(probes)]

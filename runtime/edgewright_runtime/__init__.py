@@ -1,0 +1,1 @@
+"""The device half: bundles, sessions, engines, measurement.  Never imports torch."""

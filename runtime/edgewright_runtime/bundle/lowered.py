@@ -1,0 +1,110 @@
+"""What a target makes and an engine opens: files with named, typed inputs and outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Inclusive range of a dynamic dimension."""
+
+    min: int
+    max: int
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output.
+
+    Args:
+        name: Name that users pass and read.
+        dtype: numpy dtype name (``float32``, ``int64``, ``bool``, ...).
+        shape: Sizes; a string names a dynamic dimension.
+        bounds: Range of each dynamic dimension by its name.
+        binding: Name or index by which the engine knows the tensor.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    bounds: dict[str, Bounds]
+    binding: str
+
+    def __str__(self) -> str:
+        sizes = (str(n) if isinstance(n, int) else self._dynamic(n) for n in self.shape)
+        return f"{self.name}: {self.dtype}[{', '.join(sizes)}]"
+
+    def _dynamic(self, name: str) -> str:
+        bounds = self.bounds.get(name)
+        return f"{name}={bounds.min}..{bounds.max}" if bounds else name
+
+    def admits(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of this shape fits, each dimension on its own."""
+        return len(shape) == len(self.shape) and all(map(self._fits, self.shape, shape))
+
+    def _fits(self, want: int | str, size: int) -> bool:
+        if isinstance(want, int):
+            return size == want
+        bounds = self.bounds.get(want)
+        return bounds is None or bounds.min <= size <= bounds.max
+
+    @property
+    def numpy_dtype(self) -> np.dtype:
+        """The dtype as numpy knows it."""
+        return np.dtype(self.dtype)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One callable of a bundle: ``main``, later ``prefill``, ``decode``, ...
+
+    Args:
+        file: Model file, relative to the bundle.
+        inputs: In the order of the module's forward.
+        outputs: In the order of the flattened result.
+    """
+
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """Unsealed files in a folder.
+
+    Args:
+        folder: Where they lie.
+        format: ``onnx``, ``executorch`` or ``tflite``.
+        engine: Engine that opens them.
+        files: All files, relative to ``folder``.
+        entries: By name; ``main`` is always there.
+        versions: Versions of what wrote the files.
+        requires: What the engine must offer: ``opset``, ``ir_version``, ...
+    """
+
+    folder: Path
+    format: str
+    engine: str
+    files: tuple[str, ...]
+    entries: dict[str, Entry]
+    versions: dict[str, str]
+    requires: dict[str, int]
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Inputs of ``main``."""
+        return self.entries["main"].inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Outputs of ``main``."""
+        return self.entries["main"].outputs
+
+    def path(self, entry: str = "main") -> Path:
+        """The model file of an entry."""
+        return self.folder / self.entries[entry].file

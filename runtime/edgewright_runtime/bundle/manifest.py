@@ -1,0 +1,200 @@
+"""The manifest: everything a bundle says about itself (``runtime/BUNDLE.md``)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from device_profiles.errors import BundleError
+from device_profiles.record import structure, unstructure
+
+from ..preprocess import Classify, Image
+from .latency import Latency
+from .lowered import Entry
+
+MAJOR, MINOR = 1, 0
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class CoreFile:
+    """Length and hash of one core file, and the hash of each of its 1 MiB chunks."""
+
+    bytes: int
+    sha256: str
+    chunk_sha256: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of weights inside a core file that can be mapped or paged on its own."""
+
+    file: str
+    offset: int
+    bytes: int
+    dtype: str
+    layout: str
+    layer: int | None
+    expert: int | None
+    residency: Literal["resident", "mapped", "paged"]
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """A tensor that an entry reads and hands back for the next call (KV cache, recurrent state)."""
+
+    input: str
+    output: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    axis: int
+    max_length: int
+
+
+@dataclass(frozen=True)
+class EngineNeed:
+    """The engine that was verified, and what it must offer."""
+
+    name: str
+    verified_version: str
+    min_version: str
+    max_version: str | None
+    requires: dict[str, int]
+    """``opset``, ``ir_version``, ... where the format has them."""
+    cpu_features: tuple[str, ...]
+    """Linux hwcap names that the files need."""
+
+
+@dataclass(frozen=True)
+class OutputParity:
+    """How far one output is from the module's, on the example inputs."""
+
+    name: str
+    max_abs: float
+    snr_db: float | None
+    """None: equal bit for bit (infinite)."""
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Verification of the files on the host, before they were sealed."""
+
+    kind: Literal["measured"]
+    threshold_db: float
+    engine: str
+    engine_version: str
+    reference: str
+    cases: tuple[str, ...]
+    """Which example inputs: ``example``, and the bounds of dynamic dimensions."""
+    outputs: tuple[OutputParity, ...]
+
+    @property
+    def snr_db(self) -> float:
+        """The worst output; infinite where all are equal bit for bit."""
+        return min((o.snr_db for o in self.outputs if o.snr_db is not None), default=float("inf"))
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Bytes that a run needs besides the engine itself."""
+
+    bytes: int
+    weight_bytes: int
+    activation_bytes: int
+    kind: Literal["measured", "estimated"]
+    source: str
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What ``evaluate`` returned."""
+
+    before: float
+    after: float
+    kind: Literal["measured"]
+    source: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What was asked for: methods with their options, target, threads."""
+
+    methods: tuple[dict[str, Any], ...]
+    target: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """What was exported."""
+
+    name: str
+    parameters: int
+    macs: int
+    dtype: str
+    example: str
+    """Where the example inputs came from."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """See ``runtime/BUNDLE.md``; field order is the order of that page."""
+
+    schema: str
+    model: Model
+    device: str
+    format: str
+    engine: EngineNeed
+    engine_why: str
+    entries: dict[str, Entry]
+    states: tuple[StateSpec, ...]
+    files: dict[str, CoreFile]
+    segments: tuple[Segment, ...]
+    preprocess: dict[str, Image]
+    """By input name."""
+    labels: str | None
+    """Core file with one label a line."""
+    postprocess: Classify | None
+    recipe: Recipe
+    changes: tuple[str, ...]
+    """What methods and passes did, one line each."""
+    quantization: dict[str, str] | None
+    latency: tuple[Latency, ...]
+    memory: MemoryNeed
+    parity: Parity
+    quality: Quality | None
+    versions: dict[str, str]
+
+    def to_json(self) -> bytes:
+        """The bytes of ``manifest.json``: sorted keys, two spaces, one newline at the end."""
+        text = json.dumps(unstructure(self), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        return text.encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Manifest:
+        """Reads ``manifest.json``.
+
+        Raises:
+            BundleError: Not JSON, a newer major schema, or fields that are missing or of the wrong type.
+        """
+        try:
+            plain = json.loads(data)
+            major, minor = (int(part) for part in plain["schema"].split("."))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise BundleError(f"manifest.json is not a manifest: {error!r}") from error
+        if major != MAJOR:
+            raise BundleError(
+                f"the bundle's schema is {major}.{minor}, this runtime reads {MAJOR}.x; upgrade edgewright or export again"
+            )
+        try:
+            return structure(cls, plain, strict=minor <= MINOR)
+        except ValueError as error:
+            raise BundleError(f"manifest.json does not fit schema {MAJOR}.{MINOR}:\n{error}") from error
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 as lower-case hex."""
+    return hashlib.sha256(data).hexdigest()

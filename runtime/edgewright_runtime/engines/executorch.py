@@ -1,0 +1,60 @@
+"""ExecuTorch programs in the Python bindings of the executorch wheel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from device_profiles import Finding
+from device_profiles.errors import RuntimeFailure
+
+from ..bundle.lowered import Lowered
+from ..quiet import quiet
+from ..session import Session
+from . import installed, missing_package
+
+
+class ExecuTorch:
+    """ExecuTorch with the XNNPACK delegate.  Its Python bindings load torch themselves."""
+
+    name = "executorch"
+    extra = "executorch"
+    formats = ("executorch",)
+
+    def available(self) -> Finding | None:
+        """See :class:`edgewright_runtime.engines.Engine`."""
+        return missing_package(("executorch",), self.extra)
+
+    def open(self, lowered: Lowered, *, threads: int) -> Session:
+        """See :class:`edgewright_runtime.engines.Engine`."""
+        try:
+            with quiet():
+                from executorch.extension.pybindings import portable_lib
+
+                portable_lib._unsafe_reset_threadpool(threads)
+                module = portable_lib._load_for_executorch(str(lowered.path()))
+                module.method_meta("forward")
+        except Exception as error:
+            raise RuntimeFailure(f"executorch {installed('executorch')} cannot open the model: {error}") from error
+        return _Session(lowered, module, threads)
+
+
+class _Session(Session):
+    def __init__(self, lowered: Lowered, module: Any, threads: int) -> None:
+        super().__init__(lowered, engine="executorch", engine_version=installed("executorch") or "", threads=threads)
+        self._module = module
+
+    def _run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        import torch
+
+        tensors = [torch.from_numpy(array if array.flags.writeable else array.copy()) for array in arrays]
+        try:
+            results = self._module.forward(tensors)
+        except Exception as error:
+            raise RuntimeFailure(f"executorch could not run the model: {error}") from error
+        return [results[int(spec.binding)].numpy() for spec in self.outputs]
+
+    def close(self) -> None:
+        """Releases the program."""
+        self._module = None

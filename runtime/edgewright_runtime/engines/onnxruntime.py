@@ -1,0 +1,63 @@
+"""ONNX files in ONNX Runtime."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from device_profiles import Finding
+from device_profiles.errors import RuntimeFailure
+
+from ..bundle.lowered import Lowered
+from ..quiet import quiet
+from ..session import Session
+from . import installed, missing_package
+
+
+class OnnxRuntime:
+    """ONNX Runtime, CPU provider."""
+
+    name = "onnxruntime"
+    extra = "onnx"
+    formats = ("onnx",)
+
+    def available(self) -> Finding | None:
+        """See :class:`edgewright_runtime.engines.Engine`."""
+        return missing_package(("onnxruntime",), self.extra)
+
+    def open(self, lowered: Lowered, *, threads: int) -> Session:
+        """See :class:`edgewright_runtime.engines.Engine`."""
+        with quiet():
+            import onnxruntime
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        if lowered.requires.get("optimise") == 0:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            with quiet():
+                opened = onnxruntime.InferenceSession(
+                    str(lowered.path()), options, providers=["CPUExecutionProvider"]
+                )
+        except Exception as error:
+            raise RuntimeFailure(f"onnxruntime {onnxruntime.__version__} cannot open the model: {error}") from error
+        return _Session(lowered, opened, threads)
+
+
+class _Session(Session):
+    def __init__(self, lowered: Lowered, opened, threads: int) -> None:
+        super().__init__(
+            lowered, engine="onnxruntime", engine_version=installed("onnxruntime") or "", threads=threads
+        )
+        self._opened = opened
+
+    def _run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        feed = {spec.binding: array for spec, array in zip(self.inputs, arrays, strict=True)}
+        try:
+            return self._opened.run([spec.binding for spec in self.outputs], feed)
+        except Exception as error:
+            raise RuntimeFailure(f"onnxruntime could not run the model: {error}") from error
+
+    def close(self) -> None:
+        """Releases the session."""
+        self._opened = None

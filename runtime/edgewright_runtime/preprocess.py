@@ -1,0 +1,178 @@
+"""What turns a photo into an input and scores into an answer: declared once, run identically everywhere.
+
+The declarations travel in the manifest.  ``tests/golden/preprocess`` holds vectors that every
+implementation (this one, C, JavaScript) must meet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from device_profiles.errors import InputError, OptionError
+
+Resize = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+
+
+@dataclass(frozen=True)
+class Image:
+    """Photo to input tensor.
+
+    The photo is turned upright (EXIF), converted to 8-bit RGB (an alpha channel is laid over
+    black), scaled so that its shorter side is ``round(size / crop)``, cropped in the centre to
+    ``size`` x ``size``, and mapped per channel by ``(value * scale - mean) / std`` in float32.
+    Scaling is Pillow's antialiased resampling on 8-bit values with the filter ``resize``.
+
+    Args:
+        size: Side of the square, pixels.
+        resize: Resampling filter.
+        crop: Share of the scaled photo's shorter side that is kept, in (0, 1].
+        mean: Per channel, in the unit after ``scale``.
+        std: Per channel, positive.
+        layout: ``NCHW`` or ``NHWC``; the batch dimension is 1.
+        scale: Factor on the 8-bit values; 1/255 gives 0 to 1.
+
+    Raises:
+        OptionError: A field is out of range.
+
+    Example:
+        >>> Image(size=224, crop=0.875, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)).size
+        224
+    """
+
+    size: int
+    resize: Resize = "bilinear"
+    crop: float = 1.0
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    scale: float = 1 / 255
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", tuple(float(v) for v in self.mean))
+        object.__setattr__(self, "std", tuple(float(v) for v in self.std))
+        wrong = [text for bad, text in self._rules() if bad]
+        if wrong:
+            raise OptionError(f"sdk.Image: {'; '.join(wrong)}")
+
+    def _rules(self) -> tuple[tuple[bool, str], ...]:
+        return (
+            (type(self.size) is not int or not 1 <= self.size <= 1 << 14, f"size {self.size!r} is not in 1..16384"),
+            (self.resize not in _FILTERS, f"resize {self.resize!r} is none of {', '.join(_FILTERS)}"),
+            (not 0 < self.crop <= 1, f"crop {self.crop!r} is not in (0, 1]"),
+            (len(self.mean) != 3 or len(self.std) != 3, "mean and std take three values"),
+            (not all(s > 0 for s in self.std), f"std {self.std!r} is not positive"),
+            (self.layout not in ("NCHW", "NHWC"), f"layout {self.layout!r} is neither NCHW nor NHWC"),
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of the tensor that :meth:`load` returns."""
+        side = self.size
+        return (1, 3, side, side) if self.layout == "NCHW" else (1, side, side, 3)
+
+    def load(self, photo: Any) -> np.ndarray:
+        """Turns a photo into a float32 tensor of :attr:`shape`.
+
+        Args:
+            photo: A path, a ``PIL.Image.Image``, or a uint8 array of shape (height, width, 3).
+
+        Raises:
+            InputError: Not a readable photo.
+        """
+        pixels = np.asarray(self._square(_open(photo)), dtype=np.float32)
+        mean, std = np.float32(self.mean), np.float32(self.std)
+        values = (pixels * np.float32(self.scale) - mean) / std
+        if self.layout == "NCHW":
+            values = values.transpose(2, 0, 1)
+        return np.ascontiguousarray(values[None], dtype=np.float32)
+
+    def _square(self, photo: Any) -> Any:
+        short = round(self.size / self.crop)
+        width, height = photo.size
+        ratio = short / min(width, height)
+        target = (max(short, round(width * ratio)), max(short, round(height * ratio)))
+        scaled = photo.resize(target, _FILTERS[self.resize]) if target != photo.size else photo
+        left, top = (target[0] - self.size) // 2, (target[1] - self.size) // 2
+        return scaled.crop((left, top, left + self.size, top + self.size))
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Scores to labels.
+
+    Args:
+        output: Name of the output with the scores, shape (1, classes); None: the first output.
+        softmax: Whether to turn the scores into probabilities.
+        top_k: How many labels.
+    """
+
+    output: str | None = None
+    softmax: bool = True
+    top_k: int = 5
+
+    def __post_init__(self) -> None:
+        if type(self.top_k) is not int or self.top_k < 1:
+            raise OptionError(f"sdk.Classify: top_k {self.top_k!r} is not a positive integer")
+
+    def rank(self, scores: np.ndarray, labels: tuple[str, ...] | None) -> tuple[Prediction, ...]:
+        """The best classes, best first; ties go to the lower index.
+
+        Args:
+            scores: Float array of ``classes`` values, any leading dimensions of size 1.
+            labels: One per class, or None.
+
+        Raises:
+            InputError: More than one row of scores, or another number of labels.
+        """
+        row = np.asarray(scores, dtype=np.float64).squeeze()
+        row = row[None] if row.ndim == 0 else row
+        if row.ndim != 1:
+            raise InputError(f"classify needs one row of scores, the output has shape {np.shape(scores)}")
+        if labels is not None and len(labels) != row.size:
+            raise InputError(f"the bundle has {len(labels)} labels, the output has {row.size} classes")
+        values = _softmax(row) if self.softmax else row
+        best = np.argsort(-values, kind="stable")[: self.top_k]
+        return tuple(Prediction(int(i), labels[i] if labels else str(i), float(values[i])) for i in best)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One class with its score: a probability if the bundle's ``postprocess`` says softmax."""
+
+    index: int
+    label: str
+    score: float
+
+
+_FILTERS = {"nearest": 0, "bilinear": 2, "bicubic": 3, "lanczos": 1}
+
+
+def _softmax(row: np.ndarray) -> np.ndarray:
+    raised = np.exp(row - row.max())
+    return raised / raised.sum()
+
+
+def _open(photo: Any) -> Any:
+    from PIL import Image as pil
+    from PIL import ImageOps
+
+    try:
+        if isinstance(photo, np.ndarray):
+            if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
+                raise InputError(
+                    f"a photo array must be uint8 of shape (height, width, 3), got {photo.dtype} {photo.shape}"
+                )
+            photo = pil.fromarray(photo)
+        elif not isinstance(photo, pil.Image):
+            photo = pil.open(Path(photo))
+        upright = ImageOps.exif_transpose(photo)
+        if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+            upright = upright.convert("RGBA")
+            upright = pil.alpha_composite(pil.new("RGBA", upright.size, (0, 0, 0, 255)), upright)
+        return upright.convert("RGB")
+    except (OSError, TypeError, ValueError, pil.DecompressionBombError) as error:
+        raise InputError(f"cannot read a photo from {photo!r}: {error}") from error

@@ -1,0 +1,1 @@
+"""What is copied to a board: files that run there without Edgewright installed."""

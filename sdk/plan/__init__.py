@@ -1,0 +1,127 @@
+"""Chooses target, engine and threads for a device: by the profile's order until a price exists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from device_profiles import Accelerator, Choice, EngineRow
+from device_profiles.errors import DependencyError, DeviceError, OptionError
+
+FORMATS = ("executorch", "onnx", "tflite")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was chosen.
+
+    Args:
+        target: Key of the export registry's TARGETS.
+        row: The engine row of the device, or one made from an accelerator row.
+        threads: Threads of the engine.
+        why: One phrase.
+        extra: Extra of the distribution that installs what the target needs.
+        next_step: What a user runs on the exported file where we cannot run it, else ``""``.
+    """
+
+    target: str
+    row: EngineRow
+    threads: int
+    why: str
+    extra: str
+    next_step: str = ""
+
+
+def plan(choice: Choice, format: str | None, *, only: str | None = None) -> Plan:
+    """Chooses by the order of the profile.
+
+    Args:
+        choice: The device and what was pinned.
+        format: What the user asked for, or None.
+        only: The one format that the model can take, or None.
+
+    Raises:
+        OptionError: No such format, or one that the model cannot take.
+        DeviceError: The device has no engine for it.
+        DependencyError: Every fitting engine is missing here.
+    """
+    if format is not None and format not in FORMATS:
+        raise OptionError(f"no format {format!r}; there are: {', '.join(FORMATS)}")
+    if only and format not in (None, only):
+        raise OptionError(f"an .onnx file can only become format 'onnx', not {format!r}")
+    rows = _rows(choice, format or only)
+    missing = []
+    for row in rows:
+        found = _target(row)
+        if found is None:
+            continue
+        name, packages, extra = found
+        absent = _absent(packages, row)
+        if absent:
+            missing.append((row, extra, absent))
+            continue
+        return Plan(name, row, _threads(choice), _why(choice, row, format, missing), extra, _next_step(choice))
+    if missing:
+        row, extra, absent = missing[0]
+        raise DependencyError(f'{row.name} needs {", ".join(absent)}: pip install "edgewright[{extra}]"')
+    raise DeviceError(f"{choice.profile.id} has no engine that this version exports for; see: edgewright devices")
+
+
+def _rows(choice: Choice, format: str | None) -> list[EngineRow]:
+    profile = choice.profile
+    if choice.accelerator is not None:
+        rows = [_accelerator_row(choice.accelerator)]
+    elif choice.engine is not None:
+        rows = [choice.engine]
+    else:
+        used = [row for row in profile.engines if row.status != "not-used"]
+        rows = sorted(used, key=lambda row: row.status != "runs")
+    fitting = [row for row in rows if format in (None, row.format)]
+    if not fitting:
+        has = ", ".join(f"{row.name} ({row.format})" for row in rows) or "none"
+        reasons = [f"{r.name}: {r.note}" for r in profile.engines if r.format == format and r.status == "not-used"]
+        raise DeviceError(
+            "\n".join([f"{profile.id} has no engine for format {format!r}; it has: {has}", *reasons[:3]])
+        )
+    return fitting
+
+
+def _accelerator_row(part: Accelerator) -> EngineRow:
+    return EngineRow("onnxruntime" if part.format == "onnx" else "litert", part.format or "", "export-only", part.note,
+                     opset_max=part.opset_max)
+
+
+def _target(row: EngineRow) -> tuple[str, tuple[str, ...], str] | None:
+    """The target that serves a row, with what it needs; torch-free, so that planning needs no torch."""
+    return _SERVES.get((row.name, row.format))
+
+
+_SERVES = {
+    ("executorch", "executorch"): ("executorch", ("torch", "executorch"), "executorch"),
+    ("litert", "tflite"): ("litert", ("torch", "litert-torch", "ai-edge-litert"), "tflite"),
+    ("onnxruntime", "onnx"): ("onnxruntime", ("torch", "onnx", "onnxscript", "onnxruntime"), "onnx"),
+}
+
+
+def _absent(packages: tuple[str, ...], row: EngineRow) -> list[str]:
+    from edgewright_runtime.engines import installed
+
+    return [package for package in packages if installed(package) is None]
+
+
+def _threads(choice: Choice) -> int:
+    return choice.profile.big_cores
+
+
+def _why(choice: Choice, row: EngineRow, format: str | None, missing: list[tuple[EngineRow, str, list[str]]]) -> str:
+    if choice.accelerator is not None:
+        return f"pinned accelerator {choice.accelerator.name}, export only"
+    if choice.engine is not None:
+        return "pinned"
+    skipped = "".join(f"; {row.name} comes first but needs {', '.join(absent)}" for row, _, absent in missing)
+    if format is not None:
+        return f"rule: first engine of {choice.profile.id} for format {format}{skipped}"
+    return f"rule: first engine in the profile of {choice.profile.id}{skipped}"
+
+
+def _next_step(choice: Choice) -> str:
+    return choice.accelerator.command if choice.accelerator else ""

@@ -1,0 +1,88 @@
+"""What an export prints: at most eight lines on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from device_profiles import DeviceProfile
+
+from .bundle import Bundle
+from .plan import Plan
+
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
+
+
+@contextmanager
+def nothing() -> Iterator[None]:
+    """Keeps :func:`exported` from printing."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
+def exported(bundle: Bundle, profile: DeviceProfile, planned: Plan) -> None:
+    """Prints what an export did."""
+    if not _silent.get():
+        for line in lines(bundle, profile, planned):
+            print(line, file=sys.stderr)
+
+
+def lines(bundle: Bundle, profile: DeviceProfile, planned: Plan) -> list[str]:
+    """The lines: path, engine, inputs, parity, latency, idle accelerators, next gain, deployment."""
+    manifest, parity = bundle.manifest, bundle.parity
+    version = manifest.engine.max_version or manifest.engine.verified_version
+    rows = [
+        f"{shown_path(bundle)}  {megabytes(bundle.file_bytes)}, {bundle.format} for {profile.id}",
+        f"engine    {bundle.engine} {version}, {threads(planned.threads)} ({planned.why})",
+        f"inputs    {', '.join(map(str, manifest.entries['main'].inputs)) or 'none'} (from {manifest.model.example})",
+        f"parity    {decibels(parity.snr_db)} against {parity.reference}, threshold {parity.threshold_db:g} dB",
+        f"latency   {_latency(bundle, profile)}",
+    ]
+    idle = [part.name for part in profile.accelerators if part is not None and planned.next_step == ""]
+    if idle:
+        rows.append(f"unused    {', '.join(idle)}")
+    if planned.next_step:
+        rows.append(f"next      on the board: {planned.next_step}")
+    elif profile.id == "host":
+        rows.append(f"next      run it: edgewright run {shown_path(bundle)}")
+    else:
+        rows.append(f"next      deploy it: edgewright deploy {shown_path(bundle)} --to DIR")
+    return rows
+
+
+def shown_path(bundle: Bundle) -> str:
+    """The path as the user would type it."""
+    from pathlib import Path
+
+    try:
+        return str(bundle.path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(bundle.path)
+
+
+def megabytes(count: int) -> str:
+    """Bytes as MB (10^6) or kB."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+def decibels(value: float) -> str:
+    """A signal-to-noise ratio."""
+    return "bit for bit equal" if value == float("inf") else f"SNR {value:.0f} dB"
+
+
+def threads(count: int) -> str:
+    """A number of threads."""
+    return f"{count} thread" if count == 1 else f"{count} threads"
+
+
+def _latency(bundle: Bundle, profile: DeviceProfile) -> str:
+    if not bundle.latency:
+        return f"unknown for {profile.id} (no measurement and no predictor yet)"
+    row = bundle.latency[0]
+    low, high = row.low_s * 1e3, row.high_s * 1e3
+    return f"{row.median_s * 1e3:.3g} ms, {row.coverage:.0%} in {low:.3g} to {high:.3g} ms, {row.kind} on {row.device}"
