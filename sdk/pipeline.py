@@ -95,7 +95,7 @@ def export(
     target_path = place.output_path(output, name_of(model), choice.profile.id)
     quality = _Finish(evaluate, max_quality_drop, max_memory_bytes, max_latency_s, choice, planned)
     request = _Request(
-        choice, planned, target_path, images, names, post, tuple(methods or ()), calibration, train, evaluate
+        choice, planned, target_path, images, names, post, _methods(methods or ()), calibration, train, evaluate
     )
     return request.run(model, example_inputs, dynamic_shapes, quality)
 
@@ -211,7 +211,7 @@ class _Request:
         from edgewright_export.onnx_file import build_onnx
 
         resolved = resolve(model)
-        methods = _methods(self.methods)
+        methods = self.methods
         if isinstance(resolved, Path):
             if methods:
                 raise MethodError("methods need a PyTorch model; an .onnx file is exported as it is")
@@ -266,8 +266,8 @@ class _Request:
 def _methods(given: Sequence[Any]) -> tuple[Any, ...]:
     from edgewright_export.registry import METHODS
 
-    if isinstance(given, str):
-        raise MethodError(f"methods is the string {given!r}; expected a sequence of methods")
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise MethodError(f"methods is {given!r}; expected a sequence of methods")
     for method in given:
         if isinstance(method, str) or not all(hasattr(method, name) for name in ("name", "check", "apply")):
             known = ", ".join(METHODS) or "none in this version"

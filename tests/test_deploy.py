@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image as pil
 
-from device_profiles import Accelerator, DeviceProfile, EngineRow, Memory, device
+from device_profiles import Accelerator, DeviceProfile, EngineRow, Memory, device, devices
 from device_profiles.errors import BundleError, DeviceError, OptionError
 from device_profiles.record import structure
 from edgewright_runtime.bundle import Measurement
@@ -34,7 +35,7 @@ from sdk.deploy import needs as needs_module
 from sdk.deploy import onto_board, ssh
 from sdk.deploy.address import parse_address, remote_folder
 from sdk.deploy.board import edge_run
-from sdk.deploy.folder import SCRIPTS, bundle_name, deploy_folder, fill
+from sdk.deploy.folder import SCRIPTS, bundle_name, deploy_folder, fill, scripts
 from sdk.deploy.needs import needs_of
 from tests.loopback_ssh import SSHD, Server, cut_after, free_port, make_key, serve
 from tests.tiny_bundle import LABELS, make_tiny_bundle
@@ -154,7 +155,13 @@ def test_packed_bundle_is_unpacked(bundle: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [("a/m.edge", "m.edge"), ("m.edgez", "m.edge"), ("m", "m.edge"), (".edge", "model.edge"), ("a b.edge/", "a b.edge")],
+    [
+        ("a/m.edge", "m.edge"),
+        ("m.edgez", "m.edge"),
+        ("m", "m.edge"),
+        (".edge", "model.edge"),
+        ("a b.edge/", "a b.edge"),
+    ],
 )
 def test_bundle_name(path: str, name: str) -> None:
     assert bundle_name(Path(path)) == name
@@ -302,6 +309,9 @@ def known(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return register
 
 
+VENV = "python3 -m venv ~/edgewright && . ~/edgewright/bin/activate"
+
+
 @pytest.mark.parametrize(
     ("install", "command"),
     [
@@ -313,6 +323,8 @@ def known(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         ("pip3 install 'ort<2' numpy==1.19", "python3 -m pip install 'ort<2' numpy==1.19 Pillow"),
         ("sudo apt-get install x", "sudo apt-get install x && python3 -m pip install numpy Pillow"),
         ("pip install a && echo done", "pip install a && echo done && python3 -m pip install numpy Pillow"),
+        (f"{VENV} && python3 -m pip install ort==2 Pillow", f"{VENV} && python3 -m pip install ort==2 Pillow numpy"),
+        ("echo a; pip install b", "echo a; pip install b && python3 -m pip install numpy Pillow"),
         ("pip install $WHEEL", "pip install $WHEEL && python3 -m pip install numpy Pillow"),
         ("it's broken", "it's broken && python3 -m pip install numpy Pillow"),
         ("", "python3 -m pip install numpy Pillow"),
@@ -334,14 +346,15 @@ def test_bundle_without_photos_needs_no_pillow(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"kind": "browser"}, "edgewright pack"),
-        ({"engines": (EngineRow("litert", "tflite", "runs", ""),)}, "has: litert (tflite)"),
+        ({"engines": (EngineRow("litert", "tflite", "runs", ""),)}, "has: litert (tflite, runs)"),
+        ({"engines": (EngineRow("onnxruntime", "onnx", "not-used", ""),)}, "has: onnxruntime (onnx, not-used)"),
         ({"engines": ()}, "has: none"),
         ({"accelerator": Accelerator("GPU", "export-only", "TensorRT", command="trtexec --onnx=m.onnx")}, "trtexec"),
     ],
 )
 def test_device_that_cannot_run_it(known: Any, sealed: Path, changes: dict[str, Any], message: str) -> None:
     known(**changes)
-    with pytest.raises(DeviceError, match=message.replace("(", r"\(").replace(")", r"\)")):
+    with pytest.raises(DeviceError, match=re.escape(message)):
         needs_of(Bundle.open(sealed).manifest)
 
 
@@ -351,26 +364,78 @@ def test_unknown_device(cli: Any, tmp_path: Path) -> None:
     assert code == 1 and "DeviceError" in err and not (tmp_path / "out").exists()
 
 
-def test_install_goes_into_an_environment_where_the_system_refuses(deployed: Path, tmp_path: Path) -> None:
+def fake_python(path: Path, kind: str, pip: str = "[24, 0]") -> Path:
+    """A Python that says what it is, logs what it is asked, and makes environments that do the same."""
     python = f"""\
         #!/bin/sh
-        echo "$0 $*" >> {shlex.quote(str(tmp_path / "log"))}
+        echo "$0 $*" >> {shlex.quote(str(path.parent / "log"))}
         case "$1 $2" in
-            "-c "*) exit 0 ;;
-            "-m venv") mkdir -p "$4/bin" && cp "$0" "$4/bin/python" ;;
+            *EXTERNALLY-MANAGED*) echo {kind} ;;
+            *"import pip"*) [ "{pip}" = "[24, 0]" ] ;;
+            "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+            "-m pip") [ "{pip}" != none ] ;;
         esac
     """
-    fake = executable(tmp_path / "python", python)
-    done = script(deployed / "install.sh", EDGEWRIGHT_PYTHON=str(fake), XDG_DATA_HOME=str(tmp_path / "data"))
-    inside = tmp_path / "data" / "edgewright" / "onnxruntime" / "bin" / "python"
+    return executable(path, python)
+
+
+@pytest.mark.parametrize(("kind", "inside"), [("managed", True), ("open", False), ("inside", False)])
+def test_install_makes_an_environment_where_needed(deployed: Path, tmp_path: Path, kind: str, inside: bool) -> None:
+    python = fake_python(tmp_path / "python", kind)
+    done = script(deployed / "install.sh", EDGEWRIGHT_PYTHON=str(python), HOME=str(tmp_path))
+    used = tmp_path / "edgewright" / "bin" / "python" if inside else python
     assert done.returncode == 0, done.stderr
-    assert f"{inside} -m pip install onnxruntime numpy Pillow" in (tmp_path / "log").read_text()
+    assert (tmp_path / "log").read_text().splitlines()[-1] == f"{used} -m pip install onnxruntime numpy Pillow"
 
 
-def test_environment_that_cannot_be_made(deployed: Path, tmp_path: Path) -> None:
-    fake = executable(tmp_path / "python", '#!/bin/sh\n[ "$1" = -c ]\n')
-    done = script(deployed / "install.sh", EDGEWRIGHT_PYTHON=str(fake), XDG_DATA_HOME=str(tmp_path / "data"))
+def test_install_makes_the_environment_that_the_profile_asks_for(known: Any, sealed: Path, tmp_path: Path) -> None:
+    known(engines=(EngineRow("onnxruntime", "onnx", "runs", "", install=f"{VENV} && python3 -m pip install ort"),))
+    deploy_folder(sealed, tmp_path / "out")
+    (tmp_path / "bin").mkdir()
+    fake_python(tmp_path / "bin" / "python3", "open")
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    done = script(tmp_path / "out" / "install.sh", EDGEWRIGHT_PYTHON="", HOME=str(tmp_path), PATH=path)
+    made = tmp_path / "edgewright" / "bin" / "python"
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "bin" / "log").read_text().splitlines()[-1] == f"{made} -m pip install ort numpy Pillow"
+    script(tmp_path / "out" / "run.sh", "x.jpg", EDGEWRIGHT_PYTHON="", HOME=str(tmp_path), PATH=path)
+    assert (tmp_path / "bin" / "log").read_text().splitlines()[-1].startswith(f"{made} ")
+
+
+def test_old_pip_is_renewed_first(deployed: Path, tmp_path: Path) -> None:
+    python = fake_python(tmp_path / "python", "open", pip="[9, 0]")
+    assert script(deployed / "install.sh", EDGEWRIGHT_PYTHON=str(python)).returncode == 0
+    first, second = (tmp_path / "log").read_text().splitlines()[-2:]
+    assert first.endswith("--upgrade pip<22") and ("--user" in first) == (os.geteuid() != 0)
+    assert second.endswith("-m pip install onnxruntime numpy Pillow")
+
+
+def test_python_without_pip_or_venv(deployed: Path, tmp_path: Path) -> None:
+    python = fake_python(tmp_path / "python", "open", pip="none")
+    done = script(deployed / "install.sh", EDGEWRIGHT_PYTHON=str(python))
+    assert done.returncode == 4 and "apt-get install python3-pip" in done.stderr
+    broken = executable(tmp_path / "broken", '#!/bin/sh\n[ "$1" = -c ] && echo managed\n')
+    done = script(deployed / "install.sh", EDGEWRIGHT_PYTHON=str(broken), HOME=str(tmp_path))
     assert done.returncode == 4 and "apt-get install python3-venv" in done.stderr
+
+
+BOARD_ROWS = [
+    (profile, row)
+    for profile in devices()
+    if profile.kind in ("board", "pc")
+    for row in profile.engines
+    if row.status == "runs" and row.install
+]
+
+
+@pytest.mark.parametrize(("board", "row"), BOARD_ROWS, ids=lambda part: getattr(part, "id", getattr(part, "name", "")))
+def test_every_board_is_installed_by_pip_alone(board: DeviceProfile, row: EngineRow) -> None:
+    needs = needs_module._needs(board, row, ["numpy", "Pillow"])
+    assert needs.script.startswith('"$PYTHON" -m pip install ') and "\n" not in needs.script
+    for name, text in scripts(needs):
+        if name.endswith(".sh"):
+            assert "@" not in re.sub(r'"\$@"', "", text)
+            subprocess.run(["sh", "-n"], input=text, text=True, check=True)
 
 
 # The runner.
@@ -383,16 +448,13 @@ def test_runner_is_python_3_6_and_needs_nothing_to_start() -> None:
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
 
 
-def test_runner_has_no_word_left_to_fill(deployed: Path) -> None:
-    for name in SCRIPTS:
-        assert not [word for word in ("@PYTHON@", "@ENGINE@", "@INSTALL@", "@DEVICE@") if word in (deployed / name).read_text()]
-
-
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("crop", [1.0, 0.875])
 @pytest.mark.parametrize("resize", ["nearest", "bilinear", "bicubic", "lanczos"])
 def test_photos_become_identical_floats(photos: dict[str, Path], resize: Any, crop: float, layout: Any) -> None:
-    image = Image(size=9, resize=resize, crop=crop, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), layout=layout)
+    image = Image(
+        size=9, resize=resize, crop=crop, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), layout=layout
+    )
     record = json.loads(json.dumps(vars(image)))
     for path in photos.values():
         np.testing.assert_array_equal(edge_run.load_photo(str(path), record), image.load(path))
@@ -499,7 +561,7 @@ def test_several_inputs_are_named() -> None:
     ):
         with pytest.raises(edge_run.Failure, match=message):
             edge_run.bind(arrays, inputs)
-    with pytest.raises(edge_run.Failure, match="name=file.npy"):
+    with pytest.raises(edge_run.Failure, match=r"name=file\.npy"):
         edge_run.one_run("x.npy", {"entries": {"main": {"inputs": inputs}}})
     with pytest.raises(edge_run.Failure, match="not both"):
         edge_run.make_runs(["a=x.npy", "y.npy"], {"entries": {"main": {"inputs": inputs}}})
@@ -728,7 +790,9 @@ def test_remote_folders(text: str, path: str) -> None:
     assert remote_folder(text) == path
 
 
-@pytest.mark.parametrize("text", ["", "/", "//", ".", "~", "~root/x", "..", "../x", "a/../../x", "/a/..", "a\nb", "a\0b"])
+@pytest.mark.parametrize(
+    "text", ["", "/", "//", ".", "~", "~root/x", "..", "../x", "a/../../x", "/a/..", "a\nb", "a\0b"]
+)
 def test_wrong_remote_folders(cli: Any, sealed: Path, text: str) -> None:
     with pytest.raises(OptionError):
         remote_folder(text)
@@ -768,7 +832,7 @@ def test_options_never_ask_and_never_follow_the_host() -> None:
 WRAPPER = """\
     #!/bin/sh
     case "$*" in
-        *"-m pip"*) echo "$*" >> {log}; exit 0 ;;
+        *"-m pip install"*) echo "$*" >> {log}; exit 0 ;;
     esac
     exec {python} "$@"
 """
@@ -922,7 +986,7 @@ def test_nothing_is_installed_unless_asked(board: Any, bundle: Path, server: Ser
 
 @needs_sshd
 def test_failed_install_is_said(board: Any, other: Any, bundle: Path, tmp_path: Path) -> None:
-    text = '#!/bin/sh\ncase "$*" in *"-m pip"*) echo no network >&2; exit 1 ;; esac\nexec {} "$@"\n'
+    text = '#!/bin/sh\ncase "$*" in *"-m pip install"*) echo no network >&2; exit 1 ;; esac\nexec {} "$@"\n'
     broken = executable(tmp_path / "python", text.format(shlex.quote(sys.executable)))
     at = other(environment={"EDGEWRIGHT_PYTHON": str(broken)})
     code, _, err = board(bundle, tmp_path / "there", "--install", at=at)
@@ -952,9 +1016,7 @@ def test_board_without_a_fitting_python(
 
 
 @needs_sshd
-def test_board_of_another_kind(
-    board: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: Any
-) -> None:
+def test_board_of_another_kind(board: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: Any) -> None:
     foreign = "armv8.2-a" if platform.machine() == "x86_64" else "x86-64-v3"
     core = next(iter(device("host").cores.values()))
     known(cores={"other": type(core)(**{**vars(core), "id": "other", "isa": foreign})})
@@ -1019,9 +1081,7 @@ def test_board_that_hangs(server: Server, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @needs_sshd
-def test_copy_damaged_on_the_way(
-    board: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_copy_damaged_on_the_way(board: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def damage(member: Any) -> Any:
         return None if member.name.endswith("labels.txt") else member
 
@@ -1054,7 +1114,9 @@ def test_refused_login(cli: Any, server: Server, bundle: Path, tmp_path: Path, m
 
 
 @needs_sshd
-@pytest.mark.parametrize(("known_hosts", "advice"), [("no_hosts", "accept it once: ssh -p"), ("changed_hosts", "has changed")])
+@pytest.mark.parametrize(
+    ("known_hosts", "advice"), [("no_hosts", "accept it once: ssh -p"), ("changed_hosts", "has changed")]
+)
 def test_host_key_that_does_not_match(
     cli: Any, server: Server, bundle: Path, monkeypatch: pytest.MonkeyPatch, known_hosts: str, advice: str
 ) -> None:
@@ -1072,7 +1134,9 @@ def test_host_key_that_does_not_match(
         (("--identity", "missing.key"), "OptionError: --identity missing.key"),
     ],
 )
-def test_wrong_files_for_the_board(board: Any, bundle: Path, tmp_path: Path, option: tuple[Any, ...], error: str) -> None:
+def test_wrong_files_for_the_board(
+    board: Any, bundle: Path, tmp_path: Path, option: tuple[Any, ...], error: str
+) -> None:
     code, _, err = board(bundle, tmp_path / "there", *option)
     assert code == 1 and err.startswith(f"edgewright: {error}")
     assert str(option[1]) in err

@@ -60,9 +60,11 @@ def measure(
     for call in contenders.values():
         _warm_up(call, clock)
     samples: dict[str, list[float]] = {name: [] for name in contenders}
-    while not all(len(s) >= min_samples and sum(s) >= min_seconds for s in samples.values()):
+    total = dict.fromkeys(contenders, 0.0)
+    while any(len(samples[name]) < min_samples or total[name] < min_seconds for name in contenders):
         for name, call in contenders.items():
             samples[name].append(_once(call, clock))
+            total[name] += samples[name][-1]
     return {name: Timing(tuple(values)) for name, values in samples.items()}
 
 

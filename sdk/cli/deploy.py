@@ -21,7 +21,7 @@ from .output import json_option, print_json
 @click.option("--board", metavar="ssh://USER@HOST[:PORT]", help="Copy to a board, verify, run and time it there.")
 @click.option("--identity", type=click.Path(), help="Private key for --board; default: what ssh itself uses.")
 @click.option("--photo", "photos", type=click.Path(), multiple=True, help="With --board: classify it; repeatable.")
-@click.option("--dir", "folder", help="With --board: where to; default: edgewright/<bundle> in the home folder.")
+@click.option("--dir", "folder", help="With --board: where to; default: ~/edgewright-bundles/NAME.")
 @click.option("--install/--no-install", default=None, help="With --board: run install.sh there; default: no.")
 @click.option("--threads", type=click.IntRange(1), help="With --board: threads of the engine.")
 @click.option("--quick", is_flag=True, help="With --board: 10 samples instead of 50 and one second.")
@@ -82,7 +82,9 @@ def _to_board(
     save: bool,
 ) -> None:
     link = Link(parse_address(board), Path(identity) if identity else None)
-    where = remote_folder(folder if folder is not None else f"edgewright/{bundle_name(bundle).removesuffix('.edge')}")
+    where = remote_folder(
+        folder if folder is not None else f"edgewright-bundles/{bundle_name(bundle).removesuffix('.edge')}"
+    )
     if save:
         check_saveable(bundle)
     told = deploy_board(

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+_PIPED_WIDTH = 400
 json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 
 
@@ -26,4 +27,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     console = Console(highlight=False, markup=False, emoji=False)
-    console.print(table, width=None if console.is_terminal else 1000, no_wrap=not console.is_terminal)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, emoji=False, width=_PIPED_WIDTH)
+    console.print(table)

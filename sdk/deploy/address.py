@@ -80,6 +80,8 @@ def remote_folder(text: str) -> str:
     )
     wrong = [reason for bad, reason in reasons if bad]
     if wrong:
-        raise OptionError(f"--dir {text!r}: {'; '.join(wrong)}; name a folder to create, such as edgewright/model")
+        raise OptionError(
+            f"--dir {text!r}: {'; '.join(wrong)}; name a folder to create, such as edgewright-bundles/model"
+        )
     normal = str(PurePosixPath(path))
     return normal if normal.startswith("/") else f"./{normal}"

@@ -134,7 +134,14 @@ def scripts(needs: Needs) -> Iterator[tuple[str, str]]:
 
 def fill(text: str, needs: Needs) -> str:
     """A shell script with the words between ``@`` replaced."""
-    words = {"DEVICE": needs.profile.id, "ENGINE": needs.engine, "INSTALL": needs.script, "PYTHON": needs.python}
+    words = {
+        "DEVICE": needs.profile.id,
+        "ENGINE": needs.engine,
+        "ENVIRONMENT": needs.environment,
+        "INSTALL": needs.script,
+        "OWN": "own" if needs.own_environment else "",
+        "PYTHON": needs.python,
+    }
     for word, value in words.items():
         text = text.replace(f"@{word}@", value)
     return text

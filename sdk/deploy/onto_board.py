@@ -59,6 +59,12 @@ _ADVICE = {
     22: "the copy is incomplete, nothing was changed; make room or choose another folder with --dir",
     23: "it arrived damaged, nothing was changed; try again",
 }
+_SIGNALS = {
+    132: "died of an illegal instruction; a package was built for another processor, install others by install.sh",
+    134: "gave up; look at what the engine said",
+    137: "was ended by the board, most often for lack of memory; free some, or export a smaller model",
+    139: "crashed; look at what the engine said, or try another version of it",
+}
 _NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded", re.IGNORECASE)
 
 
@@ -244,8 +250,8 @@ def _error(link: Link, done: Done, names: Mapping[str, str] | None = None) -> Ed
         reason = reason.replace(name, photo)
     if _NO_SPACE.search(done.err):
         return OutputError(f"{link.address}: the board's disk is full, nothing was changed; make room there ({reason})")
-    if done.code in (137, 139):
-        return RuntimeFailure(f"{link.address}: the board ended the run (signal {done.code - 128}); it may lack memory")
+    if done.code in _SIGNALS:
+        return RuntimeFailure(f"{link.address}: the run {_SIGNALS[done.code]} ({reason})")
     kind = _ERRORS.get(done.code, DeviceError)
     if kind is DependencyError:
         reason += "; or repeat with --install"

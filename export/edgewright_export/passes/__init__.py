@@ -7,6 +7,8 @@ from importlib import import_module
 
 import torch
 
+from edgewright_runtime.quiet import quiet
+
 PASSES = {
     "explicit_attention": "explicit_attention",
 }
@@ -15,5 +17,6 @@ PASSES = {
 def run_passes(names: Iterable[str], program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """Runs passes in order; each takes and returns an ExportedProgram."""
     for name in names:
-        program = import_module(f"{__name__}.{PASSES[name]}").run(program)
+        with quiet():
+            program = import_module(f"{__name__}.{PASSES[name]}").run(program)
     return program

@@ -1,0 +1,108 @@
+"""``edgewright export``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from . import reference
+from .output import json_option, print_json
+
+
+def model_options(function: Any) -> Any:
+    """Options that say what the model is; shared by ``export`` and ``check``."""
+    for option in reversed(
+        (
+            click.argument("model"),
+            click.option("--device", required=True, help="Device id or id:engine; see: edgewright devices."),
+            click.option("--format", "format_", help="executorch, onnx or tflite; default: chosen for the device."),
+            click.option("--example-inputs", metavar="REF", help="package.module:callable that returns them."),
+            click.option("--input-shape", "shapes", multiple=True, metavar="1,3,224,224", help="A random fp32 input."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def inputs_from(ref: str | None, shapes: tuple[str, ...]) -> Any:
+    """Example inputs from ``--example-inputs`` or ``--input-shape``."""
+    if ref and shapes:
+        raise click.UsageError("give --example-inputs or --input-shape, not both")
+    if not shapes:
+        return reference.called(ref)
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+    return tuple(draw.standard_normal(_sizes(text)).astype(np.float32) for text in shapes)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise click.UsageError(f"--input-shape {text!r} is not a list of integers such as 1,3,224,224") from None
+
+
+@click.command("export")
+@model_options
+@click.option("-o", "--output", help="Default: <model>-<device>.edge.")
+@click.option("--preprocess", metavar="REF", help="package.module:object, an sdk.Image.")
+@click.option("--labels", type=click.Path(exists=True, dir_okay=False), help="File with one label a line.")
+@click.option("--evaluate", metavar="REF", help="package.module:callable, evaluate(predict) -> float.")
+@click.option("--max-latency-s", type=float)
+@click.option("--max-memory-bytes", type=int)
+@click.option("--max-quality-drop", type=float)
+@json_option
+def command(
+    model: str,
+    device: str,
+    format_: str | None,
+    example_inputs: str | None,
+    shapes: tuple[str, ...],
+    output: str | None,
+    preprocess: str | None,
+    labels: str | None,
+    evaluate: str | None,
+    max_latency_s: float | None,
+    max_memory_bytes: int | None,
+    max_quality_drop: float | None,
+    as_json: bool,
+) -> None:
+    """Export MODEL (package.module:callable, .pt2 or .onnx) for a device."""
+    import sdk
+
+    inputs = inputs_from(example_inputs, shapes)
+    bundle = sdk.export(
+        reference.model(model),
+        device,
+        example_inputs=inputs,
+        format=format_,
+        preprocess=reference.resolve(preprocess) if preprocess else None,
+        labels=labels,
+        evaluate=reference.resolve(evaluate) if evaluate else None,
+        max_latency_s=max_latency_s,
+        max_memory_bytes=max_memory_bytes,
+        max_quality_drop=max_quality_drop,
+        output=output,
+    )
+    if as_json:
+        print_json(summary(bundle))
+
+
+def summary(bundle: Any) -> dict[str, Any]:
+    """A bundle as plain data."""
+    from device_profiles.record import unstructure
+
+    return {
+        "path": str(bundle.path),
+        "sha256": bundle.sha256,
+        "device": bundle.device,
+        "format": bundle.format,
+        "engine": bundle.engine,
+        "file_bytes": bundle.file_bytes,
+        "memory_bytes": bundle.memory_bytes,
+        "latency": [unstructure(row) for row in bundle.latency],
+        "parity": unstructure(bundle.parity),
+        "quality": unstructure(bundle.quality) if bundle.quality else None,
+    }

@@ -1,0 +1,202 @@
+"""The headline call, end to end: small models of our own in every format."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import sdk
+
+from .models import SMALL, MobileNetV1, TwoInputs, seeded
+
+FORMATS = ("onnx", "executorch", "tflite")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("name", SMALL)
+def test_small_models_match_in_every_format(name, format, tmp_path, capfd):
+    kind, inputs = SMALL[name]
+    model, args = seeded(kind), inputs()
+    bundle = sdk.export(model, "host", format=format, example_inputs=args, output=tmp_path / "m.edge")
+    printed = capfd.readouterr()
+    assert printed.out == "" and 0 < len(printed.err.splitlines()) <= 8
+    assert bundle.format == format and bundle.parity.snr_db >= 80 and bundle.latency[0].kind == "measured"
+    with torch.no_grad():
+        expected = model(*args)
+    with sdk.load(bundle.path) as session:
+        results = session.run(*(tensor.numpy() for tensor in args))
+    wanted = expected if isinstance(expected, dict) else {"output": expected}
+    assert list(results) == list(wanted)
+    for key, tensor in wanted.items():
+        np.testing.assert_allclose(results[key], tensor.numpy(), rtol=1e-4, atol=1e-5)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_dynamic_batch_at_minimum_middle_and_maximum(format, tmp_path):
+    model = seeded(MobileNetV1)
+    batch = torch.export.Dim("batch", min=1, max=6)
+    bundle = sdk.export(
+        model,
+        "host",
+        format=format,
+        example_inputs=(torch.randn(2, 3, 64, 64),),
+        dynamic_shapes=({0: batch},),
+        output=tmp_path / "m.edge",
+    )
+    assert bundle.parity.cases == ("example", "minimum", "middle", "maximum")
+    spec = bundle.manifest.entries["main"].inputs[0]
+    assert spec.shape[0] == "batch" and (spec.bounds["batch"].min, spec.bounds["batch"].max) == (1, 6)
+    with sdk.load(bundle.path) as session:
+        for size in (1, 5, 6):
+            x = torch.randn(size, 3, 64, 64)
+            np.testing.assert_allclose(session.run(x.numpy())["output"], model(x).detach().numpy(), atol=1e-5)
+        with pytest.raises(sdk.InputError, match=r"shape \(7, 3, 64, 64\)"):
+            session.run(np.zeros((7, 3, 64, 64), np.float32))
+
+
+def test_tflite_says_which_operation_cannot_be_dynamic(tmp_path):
+    batch = torch.export.Dim("batch", min=1, max=6)
+    with pytest.raises(sdk.LoweringError, match="dynamic dimension; export a fixed size"):
+        sdk.export(
+            torch.nn.Linear(8, 4).eval(),
+            "host:litert",
+            example_inputs=(torch.randn(2, 8),),
+            dynamic_shapes=({0: batch},),
+            output=tmp_path / "m.edge",
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_board_export_uses_what_the_board_runs(tmp_path, capsys):
+    model = seeded(MobileNetV1)
+    example = (torch.randn(1, 3, 64, 64),)
+    nano = sdk.export(model, "jetson-nano", example_inputs=example, output=tmp_path / "nano.edge")
+    assert (nano.format, nano.engine, nano.latency) == ("onnx", "onnxruntime", ())
+    assert nano.manifest.engine.requires == {"opset": 15, "ir_version": 8}
+    assert nano.manifest.engine.max_version == "1.10.0"
+    text = capsys.readouterr().err
+    assert "unknown for jetson-nano" in text and "Maxwell" in text and "edgewright deploy" in text
+    pinned = sdk.export(model, "jetson-nano:tensorrt", example_inputs=example, output=tmp_path / "trt.edge")
+    assert pinned.manifest.engine.requires["opset"] == 13
+    assert "trtexec" in capsys.readouterr().err
+
+
+def test_same_input_same_bytes(tmp_path):
+    example = (torch.randn(1, 3, 64, 64),)
+    for format in FORMATS:
+        hashes = {
+            sdk.export(
+                seeded(MobileNetV1), "raspberry-pi-5", format=format, example_inputs=example, output=tmp_path / "m.edge"
+            ).manifest.files[f"model.{_SUFFIX[format]}"].sha256
+            for _ in range(2)
+            if format != "executorch"
+        }
+        assert len(hashes) <= 1, format
+
+
+_SUFFIX = {"onnx": "onnx", "tflite": "tflite", "executorch": "pte"}
+
+
+def test_pt2_and_onnx_files_are_models(tmp_path):
+    model, args = seeded(TwoInputs), (torch.randn(1, 3, 16, 16), torch.randn(1, 4))
+    torch.export.save(torch.export.export(model, args), tmp_path / "two.pt2")
+    first = sdk.export(tmp_path / "two.pt2", "host:onnxruntime", output=tmp_path / "a.edge")
+    assert first.manifest.model.name == "two" and first.manifest.model.example == "the program's own example inputs"
+    second = sdk.export(first.path / "model.onnx", "jetson-nano", output=tmp_path / "b.edge")
+    assert second.manifest.engine.requires == {"opset": 15, "ir_version": 8}
+    assert second.parity.reference == "the given file, optimisations off"
+    arrays = [tensor.numpy() for tensor in args]
+    with sdk.load(first.path) as one, sdk.load(second.path) as two:
+        a, b = one.run(*arrays), two.run(*arrays)
+    for key in a:
+        np.testing.assert_allclose(a[key], b[key], rtol=1e-5)
+    with pytest.raises(sdk.OptionError, match="can only become format 'onnx'"):
+        sdk.export(first.path / "model.onnx", "host", format="tflite", output=tmp_path / "c.edge")
+
+
+def test_evaluate_sees_the_module_and_the_files(tmp_path):
+    model, x = seeded(TwoInputs), (torch.randn(1, 3, 16, 16), torch.randn(1, 4))
+    seen = []
+
+    def evaluate(predict):
+        seen.append(predict(*x)["scores"])
+        return float(seen[-1].mean())
+
+    options = {"example_inputs": x, "evaluate": evaluate}
+    bundle = sdk.export(model, "host:onnxruntime", output=tmp_path / "m.edge", max_quality_drop=0.01, **options)
+    assert torch.allclose(seen[0], seen[1], atol=1e-5)
+    assert bundle.quality.before == pytest.approx(bundle.quality.after, abs=1e-5)
+    answers = iter([1.0, 0.5])
+    with pytest.raises(sdk.BudgetError, match="quality fell from 1 to 0.5"):
+        sdk.export(
+            model,
+            "host:onnxruntime",
+            example_inputs=x,
+            evaluate=lambda predict: next(answers),
+            max_quality_drop=0.1,
+            output=tmp_path / "n.edge",
+        )
+    assert not (tmp_path / "n.edge").exists()
+
+
+def test_parity_error_names_the_first_module_that_differs(tmp_path, monkeypatch):
+    model = seeded(MobileNetV1)
+
+    class Shifted(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.nn.Conv2d(3, 8, 3)
+            self.wrong = Drift()
+            self.tail = torch.nn.Conv2d(8, 4, 1)
+
+        def forward(self, x):
+            return self.tail(self.wrong(self.inner(x)))
+
+    with pytest.raises(sdk.ParityError) as caught:
+        sdk.export(
+            Shifted().eval(), "host:onnxruntime", example_inputs=(torch.randn(1, 3, 8, 8),), output=tmp_path / "m.edge"
+        )
+    assert "the first module that differs: wrong" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    del model
+
+
+class Drift(torch.nn.Module):
+    """Computes something else once it is captured: only a comparison of outputs can notice."""
+
+    def forward(self, x):
+        return x * 1.01 if torch.compiler.is_exporting() else x
+
+
+def test_a_method_of_the_users_own_is_applied(tmp_path):
+    from dataclasses import dataclass, replace
+
+    @dataclass(frozen=True)
+    class Halve:
+        """Halves every weight of the head."""
+
+        factor: float = 0.5
+        name: str = "halve"
+        needs: frozenset = frozenset()
+
+        def check(self, state, ctx):
+            return []
+
+        def apply(self, state, ctx):
+            import copy
+
+            module = copy.deepcopy(state.module)
+            module.head.weight.data *= self.factor
+            return replace(state, module=module, changes=(*state.changes, f"halve: head x {self.factor}"))
+
+    model, x = seeded(MobileNetV1), torch.randn(1, 3, 64, 64)
+    bundle = sdk.export(
+        model, "host:onnxruntime", example_inputs=(x,), methods=[Halve()], output=tmp_path / "m.edge"
+    )
+    assert bundle.methods == ("halve",) and bundle.manifest.changes == ("halve: head x 0.5",)
+    bias = model.head.bias.detach()
+    with sdk.load(bundle.path) as session, torch.no_grad():
+        got = session.run(x.numpy())["output"]
+        np.testing.assert_allclose(got - bias.numpy(), ((model(x) - bias) * 0.5).numpy(), atol=1e-5)
