@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,8 @@ from edgewright_runtime.quiet import quiet
 
 from . import place
 
-_MOST = 200
+_SECONDS = 60.0
+"""How long the search may take; what is found until then is reported."""
 Fails = Callable[[torch.export.ExportedProgram, Any, Any], str | None]
 
 
@@ -28,6 +30,7 @@ def blame(program: torch.export.ExportedProgram, fails: Fails) -> list[Finding]:
     Returns:
         One finding a place; empty if every operation passes on its own.
     """
+    deadline = time.monotonic() + _SECONDS
     reasons: dict[str, str | None] = {}
     found: dict[tuple[str, str, str], Finding] = {}
     for node in program.graph.nodes:
@@ -35,7 +38,7 @@ def blame(program: torch.export.ExportedProgram, fails: Fails) -> list[Finding]:
             continue
         key = _signature(node)
         if key not in reasons:
-            if len(reasons) >= _MOST:
+            if time.monotonic() > deadline:
                 break
             reasons[key] = _reason(node, fails)
         reason = reasons[key]
@@ -46,13 +49,14 @@ def blame(program: torch.export.ExportedProgram, fails: Fails) -> list[Finding]:
 
 
 def _signature(node: torch.fx.Node) -> str:
+    """What decides whether a converter takes an operation: its options, dtypes and ranks, not its sizes."""
     leaves = pytree.tree_leaves((node.args, node.kwargs))
     shown = [_shown(leaf.meta.get("val")) if isinstance(leaf, torch.fx.Node) else repr(leaf) for leaf in leaves]
     return f"{node.target}({', '.join(shown)})"
 
 
 def _shown(value: Any) -> str:
-    return f"{value.dtype}{list(value.shape)}" if isinstance(value, torch.Tensor) else str(type(value))
+    return f"{value.dtype}[{value.dim()}]" if isinstance(value, torch.Tensor) else str(type(value))
 
 
 def _reason(node: torch.fx.Node, fails: Fails) -> str | None:

@@ -234,6 +234,8 @@ def with_outputs(
     """
     with quiet():
         graph_module = copy.deepcopy(program.graph_module)
+    for made, original in zip(graph_module.graph.nodes, program.graph.nodes, strict=True):
+        made.name = original.name
     by_name = {node.name: node for node in graph_module.graph.nodes}
     signature = copy.deepcopy(program.graph_signature)
     users = [s for s in signature.input_specs if s.kind == InputKind.USER_INPUT]

@@ -7,7 +7,7 @@ import re
 _REASONS: tuple[tuple[str, str, str], ...] = (
     (
         r"GuardOnDataDependentSymNode|Could not guard on data-dependent|Could not extract specialized integer"
-        r"|data-dependent",
+        r"|data-dependent|DataDependentOutput",
         "control flow or a size depends on the values of a tensor",
         "compute both sides and pick with torch.where, use torch.cond, or decide outside forward",
     ),

@@ -182,14 +182,36 @@ def first_difference(state: State, target: Target, row: EngineRow, limit: float,
             results, _ = run_files(target, lowered, [[as_array(t) for t in inputs]], threads)
         except (LoweringError, RuntimeFailure):
             return ""
-    with torch.no_grad(), quiet():
-        wanted = [as_array(t) for t in probed.module(check_guards=False)(*inputs)]
+    wanted = _expected(state, probed, probes, inputs)
     for node, want, got in zip(probes, wanted, results[0], strict=True):
         snr = parity.compare("", want, got).snr_db
         if snr is not None and snr < limit:
             line = place.source_line(node)
             return f"{place.module_path(node) or 'the model itself'} ({place.operation(node)})" + (f" at {line}" if line else "")
     return ""
+
+
+def _expected(state: State, probed: Any, probes: list[torch.fx.Node], inputs: list[torch.Tensor]) -> list[np.ndarray]:
+    """What each probe should be: the module's own result where it is one tensor, else the graph's."""
+    results: dict[str, list[Any]] = {}
+    handles = [
+        module.register_forward_hook(lambda _m, _i, out, path=path: results.setdefault(path, []).append(out))
+        for path, module in state.module.named_modules()
+    ]
+    args, kwargs = state.captured.place(inputs, state.example.args, state.example.kwargs) if state.captured else ((), {})
+    try:
+        with torch.no_grad(), quiet():
+            state.module(*args, **kwargs)
+            graph = probed.module(check_guards=False)(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    expected = []
+    for node, value in zip(probes, graph, strict=True):
+        own = results.get(place.module_path(node), [])
+        tensor = own[0] if len(own) == 1 and isinstance(own[0], torch.Tensor) else value
+        expected.append(as_array(tensor if tensor.shape == value.shape else value))
+    return expected
 
 
 def _probes(program: torch.export.ExportedProgram) -> list[torch.fx.Node]:

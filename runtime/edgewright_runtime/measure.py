@@ -71,14 +71,34 @@ def measure(
 def ratio(slow: Timing, fast: Timing, *, seed: int = 0, rounds: int = 2000) -> tuple[float, float, float]:
     """Ratio of medians ``slow / fast`` with a 95 % bootstrap interval.
 
+    Args:
+        slow: Samples of the numerator.
+        fast: Samples of the denominator.
+        seed: Of the bootstrap.
+        rounds: Resamples of the bootstrap.
+
     Returns:
         (ratio, low, high)
     """
     draw = np.random.default_rng(seed)
-    a, b = np.asarray(slow.samples_s), np.asarray(fast.samples_s)
-    ratios = np.median(draw.choice(a, (rounds, a.size)), axis=1) / np.median(draw.choice(b, (rounds, b.size)), axis=1)
+    ratios = _resampled_medians(slow, draw, rounds) / _resampled_medians(fast, draw, rounds)
     low, high = np.quantile(ratios, (0.025, 0.975))
     return slow.median_s / fast.median_s, float(low), float(high)
+
+
+def _resampled_medians(timing: Timing, draw: np.random.Generator, rounds: int) -> np.ndarray:
+    """Medians of bootstrap resamples, without drawing them: a microsecond call has a million samples.
+
+    A resample is n uniform positions in the sorted samples.  The k-th smallest of n uniform numbers
+    is Beta(k, n - k + 1); the next one, given it, is the smallest of the n - k above it
+    (David and Nagaraja, Order Statistics, sections 2.1 and 2.5).
+    """
+    ordered = np.sort(timing.samples_s)
+    n, k = ordered.size, (ordered.size + 1) // 2
+    below = draw.beta(k, n - k + 1, rounds)
+    above = below if n % 2 else below + (1 - below) * draw.beta(1, n - k, rounds)
+    left, right = (np.minimum((place * n).astype(np.int64), n - 1) for place in (below, above))
+    return np.asarray((ordered[left] + ordered[right]) / 2)
 
 
 def machine() -> dict[str, str]:

@@ -6,7 +6,9 @@ implementation (this one, C, JavaScript) must meet.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,16 +17,19 @@ import numpy as np
 from device_profiles.errors import InputError, OptionError
 
 Resize = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+MAX_SCALED_PIXELS = 1 << 28
+"""Limit on a scaled photo, so that a strip of pixels cannot ask for all memory."""
 
 
 @dataclass(frozen=True)
 class Image:
     """Photo to input tensor.
 
-    The photo is turned upright (EXIF), converted to 8-bit RGB (an alpha channel is laid over
-    black), scaled so that its shorter side is ``round(size / crop)``, cropped in the centre to
-    ``size`` x ``size``, and mapped per channel by ``(value * scale - mean) / std`` in float32.
-    Scaling is Pillow's antialiased resampling on 8-bit values with the filter ``resize``.
+    The photo is turned upright (EXIF), converted to 8-bit RGB (of 16 bits the upper 8 are taken, an
+    alpha channel is laid over black), scaled so that its shorter side is ``round(size / crop)``,
+    cropped in the centre to ``size`` x ``size``, and mapped per channel by
+    ``(value * scale - mean) / std`` in float32.  Scaling is Pillow's antialiased resampling on 8-bit
+    values with the filter ``resize``; ``round`` takes halves to the even number.
 
     Args:
         size: Side of the square, pixels.
@@ -52,19 +57,22 @@ class Image:
     scale: float = 1 / 255
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mean", tuple(float(v) for v in self.mean))
-        object.__setattr__(self, "std", tuple(float(v) for v in self.std))
         wrong = [text for bad, text in self._rules() if bad]
         if wrong:
             raise OptionError(f"sdk.Image: {'; '.join(wrong)}")
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
+        for name in ("crop", "scale"):
+            object.__setattr__(self, name, float(getattr(self, name)))
 
     def _rules(self) -> tuple[tuple[bool, str], ...]:
         return (
             (type(self.size) is not int or not 1 <= self.size <= 1 << 14, f"size {self.size!r} is not in 1..16384"),
-            (self.resize not in _FILTERS, f"resize {self.resize!r} is none of {', '.join(_FILTERS)}"),
-            (not 0 < self.crop <= 1, f"crop {self.crop!r} is not in (0, 1]"),
-            (len(self.mean) != 3 or len(self.std) != 3, "mean and std take three values"),
-            (not all(s > 0 for s in self.std), f"std {self.std!r} is not positive"),
+            (self.resize not in list(_FILTERS), f"resize {self.resize!r} is none of {', '.join(_FILTERS)}"),
+            (not _is_number(self.crop) or not 0 < self.crop <= 1, f"crop {self.crop!r} is not in (0, 1]"),
+            (not _is_triple(self.mean), f"mean {self.mean!r} is not three numbers"),
+            (not _is_triple(self.std) or min(self.std) <= 0, f"std {self.std!r} is not three positive numbers"),
+            (not _is_number(self.scale) or self.scale <= 0, f"scale {self.scale!r} is not a positive number"),
             (self.layout not in ("NCHW", "NHWC"), f"layout {self.layout!r} is neither NCHW nor NHWC"),
         )
 
@@ -84,7 +92,7 @@ class Image:
             InputError: Not a readable photo.
         """
         pixels = np.asarray(self._square(_open(photo)), dtype=np.float32)
-        mean, std = np.float32(self.mean), np.float32(self.std)
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         values = (pixels * np.float32(self.scale) - mean) / std
         if self.layout == "NCHW":
             values = values.transpose(2, 0, 1)
@@ -95,6 +103,11 @@ class Image:
         width, height = photo.size
         ratio = short / min(width, height)
         target = (max(short, round(width * ratio)), max(short, round(height * ratio)))
+        if target[0] * target[1] > MAX_SCALED_PIXELS:
+            raise InputError(
+                f"a photo of {width} x {height} pixels becomes {target[0]} x {target[1]} when its shorter side is "
+                f"scaled to {short}; at most {MAX_SCALED_PIXELS} pixels are scaled, crop it first"
+            )
         scaled = photo.resize(target, _FILTERS[self.resize]) if target != photo.size else photo
         left, top = (target[0] - self.size) // 2, (target[1] - self.size) // 2
         return scaled.crop((left, top, left + self.size, top + self.size))
@@ -130,7 +143,7 @@ class Classify:
         """
         row = np.asarray(scores, dtype=np.float64).squeeze()
         row = row[None] if row.ndim == 0 else row
-        if row.ndim != 1:
+        if row.ndim != 1 or row.size == 0:
             raise InputError(f"classify needs one row of scores, the output has shape {np.shape(scores)}")
         if labels is not None and len(labels) != row.size:
             raise InputError(f"the bundle has {len(labels)} labels, the output has {row.size} classes")
@@ -151,9 +164,21 @@ class Prediction:
 _FILTERS = {"nearest": 0, "bilinear": 2, "bicubic": 3, "lanczos": 1}
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_triple(values: Any) -> bool:
+    try:
+        return len(values) == 3 and all(map(_is_number, values))
+    except TypeError:
+        return False
+
+
 def _softmax(row: np.ndarray) -> np.ndarray:
-    raised = np.exp(row - row.max())
-    return raised / raised.sum()
+    with np.errstate(invalid="ignore"):  # infinite scores become NaN, as everywhere else
+        raised = np.exp(row - row.max())
+        return np.asarray(raised / raised.sum())
 
 
 def _open(photo: Any) -> Any:
@@ -169,10 +194,25 @@ def _open(photo: Any) -> Any:
             photo = pil.fromarray(photo)
         elif not isinstance(photo, pil.Image):
             photo = pil.open(Path(photo))
-        upright = ImageOps.exif_transpose(photo)
+        if 0 in photo.size:
+            raise InputError(f"a photo of {photo.width} x {photo.height} pixels is empty")
+        upright = _eight_bit(ImageOps.exif_transpose(photo), photo.format)
         if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
             upright = upright.convert("RGBA")
             upright = pil.alpha_composite(pil.new("RGBA", upright.size, (0, 0, 0, 255)), upright)
         return upright.convert("RGB")
-    except (OSError, TypeError, ValueError, pil.DecompressionBombError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # a decoder raises whatever a damaged file makes it raise
         raise InputError(f"cannot read a photo from {photo!r}: {error}") from error
+
+
+def _eight_bit(photo: Any, format: str | None) -> Any:
+    """A photo of more than 8 bits reduced to the upper 8; Pillow itself would clip it to white."""
+    if photo.mode.startswith("I;16") or (photo.mode == "I" and format == "PNG"):
+        from PIL import Image as pil
+
+        return pil.fromarray((np.asarray(photo) >> 8).astype(np.uint8))
+    if photo.mode in ("I", "F"):
+        raise InputError(f"a photo of mode {photo.mode} has no fixed range; convert it to 8 bits a channel first")
+    return photo

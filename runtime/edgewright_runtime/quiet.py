@@ -10,6 +10,8 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import IO
 
 log = logging.getLogger("edgewright.thirdparty")
 log.addHandler(logging.NullHandler())
@@ -51,6 +53,7 @@ def _redirected(sink: int) -> Iterator[None]:
     try:
         for fd, _ in saved:
             os.dup2(sink, fd)
+        sys.stdout, sys.stderr = _straight(1), _straight(2)
         yield
     finally:
         _flush()
@@ -58,6 +61,12 @@ def _redirected(sink: int) -> Iterator[None]:
         for fd, copy in saved:
             os.dup2(copy, fd)
             os.close(copy)
+
+
+@cache
+def _straight(fd: int) -> IO[str]:
+    """A stream that always writes to a descriptor; a logging handler may keep it for ever."""
+    return open(fd, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
 
 
 def _flush() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from device_profiles.errors import InputError
+from device_profiles.errors import BundleError, InputError
 
 from .bundle.lowered import Lowered, TensorSpec
 from .bundle.manifest import Manifest
@@ -25,7 +25,8 @@ class Session:
 
     Args:
         lowered: The files.
-        engine: Name and version of the engine.
+        engine: Name of the engine.
+        engine_version: Its version.
         threads: Threads of the engine.
     """
 
@@ -65,8 +66,6 @@ class Session:
         Example:
             ``session.run(x)["logits"]``, ``session.run(input_ids=ids, attention_mask=mask)``
         """
-        if len(args) == 1 and isinstance(args[0], Mapping):
-            args, named = (), {**args[0], **named}
         arrays = self._bind(args, named)
         return dict(zip((spec.name for spec in self.outputs), self._run(arrays), strict=True))
 
@@ -79,11 +78,14 @@ class Session:
 
         Raises:
             InputError: The bundle carries no ``preprocess``, or the photo cannot be read.
+            OptionError: ``top_k`` is not a positive integer.
+            RuntimeFailure: The engine gave up.
         """
         manifest = self.manifest
         if manifest is None or len(manifest.preprocess) != 1 or manifest.postprocess is None:
             raise InputError(
-                "classify needs a bundle that was exported with preprocess=sdk.Image(...); use run() with arrays instead"
+                "classify needs a bundle that was exported with preprocess=sdk.Image(...) for one input; "
+                "use run() with arrays instead"
             )
         ((name, image),) = manifest.preprocess.items()
         post = manifest.postprocess
@@ -111,24 +113,35 @@ class Session:
 
     def _bind(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> list[np.ndarray]:
         names = [spec.name for spec in self.inputs]
-        problems = [f"no input {name!r}" for name in named if name not in names]
-        if len(args) > len(names):
-            problems.append(f"{len(args)} positional inputs, the model takes {len(names)}")
-        given = dict(zip(names, args, strict=False))
+        problems = []
+        if len(args) == 1 and isinstance(args[0], Mapping):
+            given = dict(args[0])
+        else:
+            given = dict(zip(names, args, strict=False))
+            if len(args) > len(names):
+                problems.append(f"{len(args)} positional inputs, the model takes {len(names)}")
         problems += [f"{name!r} is given twice" for name in named if name in given]
         given.update(named)
+        problems += [f"no input {name!r}" for name in given if name not in names]
         problems += [f"{name!r} is missing" for name in names if name not in given]
-        if not problems:
-            arrays = {spec.name: np.asarray(given[spec.name]) for spec in self.inputs}
-            problems = [text for spec in self.inputs for text in _mismatch(spec, arrays[spec.name])]
-            problems += _disagreements(self.inputs, arrays)
+        arrays: dict[str, np.ndarray] = {}
+        for spec in self.inputs:
+            if spec.name in given:
+                problems += _take(spec, given[spec.name], arrays)
+        problems += _disagreements(self.inputs, arrays)
         if problems:
             expected = "; ".join(map(str, self.inputs)) or "no inputs"
             raise InputError(f"{'; '.join(problems)}\nexpected {expected}")
         return [np.ascontiguousarray(arrays[name]).reshape(arrays[name].shape) for name in names]
 
 
-def _mismatch(spec: TensorSpec, array: np.ndarray) -> list[str]:
+def _take(spec: TensorSpec, value: Any, arrays: dict[str, np.ndarray]) -> list[str]:
+    """Adds the value as an array to ``arrays``; what is wrong with it comes back."""
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # what a foreign tensor raises here is its own business
+        return [f"{spec.name!r} cannot be read as an array: {error}"]
+    arrays[spec.name] = array
     problems = []
     if array.dtype != spec.numpy_dtype:
         problems.append(f"{spec.name!r} has dtype {array.dtype}, expected {spec.dtype}")
@@ -140,10 +153,12 @@ def _mismatch(spec: TensorSpec, array: np.ndarray) -> list[str]:
 def _disagreements(specs: tuple[TensorSpec, ...], arrays: Mapping[str, np.ndarray]) -> list[str]:
     seen: dict[str, set[int]] = {}
     for spec in specs:
-        for want, size in zip(spec.shape, arrays[spec.name].shape, strict=False):
+        shape = arrays[spec.name].shape if spec.name in arrays else ()
+        for want, size in zip(spec.shape, shape, strict=False):
             if isinstance(want, str):
                 seen.setdefault(want, set()).add(size)
-    return [f"dimension {name!r} is {' and '.join(map(str, sorted(v)))} at once" for name, v in seen.items() if len(v) > 1]
+    torn = {name: sorted(sizes) for name, sizes in seen.items() if len(sizes) > 1}
+    return [f"dimension {name!r} is {' and '.join(map(str, sizes))} at once" for name, sizes in torn.items()]
 
 
 def load(path: str | Path, *, threads: int | None = None, check: bool = True) -> Session:
@@ -157,6 +172,8 @@ def load(path: str | Path, *, threads: int | None = None, check: bool = True) ->
     Raises:
         BundleError: Damaged, incomplete, foreign or too new.
         DependencyError: The engine is not installed; the message has the pip command.
+        InputError: ``threads`` is not a positive integer.
+        RuntimeFailure: The engine refuses the model.
     """
     from .bundle.seal import open_bundle
     from .engines import engine_named
@@ -168,13 +185,21 @@ def load(path: str | Path, *, threads: int | None = None, check: bool = True) ->
     session.manifest = manifest
     session._opened_bundle = opened
     if manifest.labels:
-        session._labels = tuple((opened.folder / manifest.labels).read_text(encoding="utf-8").splitlines())
+        session._labels = _read_labels(opened.folder / manifest.labels)
     return session
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    """One label a line; only line feeds end a line, other separators may stand inside a label."""
+    try:
+        return tuple(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"the labels in {path} cannot be read: {error}") from error
 
 
 def _threads(asked: int | None, recipe: int) -> int:
     if asked is None:
-        return min(recipe, cpu_count() or 1)
+        return max(1, min(recipe, cpu_count() or 1))
     if type(asked) is not int or asked < 1:
         raise InputError(f"threads must be a positive integer, got {asked!r}")
     return asked

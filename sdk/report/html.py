@@ -17,6 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from edgewright_runtime.bundle.latency import Latency, Measurement
+from edgewright_runtime.bundle.manifest import Manifest, Parity, Quality
+from edgewright_runtime.bundle.paths import write_file
+from edgewright_runtime.bundle.seal import MANIFEST_MAX_BYTES, MEASUREMENTS, REPORT
+from edgewright_runtime.measure import Timing
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import device_profiles
@@ -24,11 +29,6 @@ from device_profiles import DeviceProfile
 from device_profiles.errors import DeviceError, OutputError
 from device_profiles.load import HOST
 from device_profiles.record import structure, unstructure
-from edgewright_runtime.bundle.latency import Latency, Measurement
-from edgewright_runtime.bundle.manifest import Manifest, Parity, Quality
-from edgewright_runtime.bundle.paths import write_file
-from edgewright_runtime.bundle.seal import MANIFEST_MAX_BYTES, MEASUREMENTS, REPORT
-from edgewright_runtime.measure import Timing
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
@@ -185,18 +185,21 @@ def plural(count: int, noun: str) -> str:
 
 
 def _scaled(value: float, units: Iterable[tuple[float, str]]) -> tuple[str, str]:
-    scale, unit = 1.0, ""
-    for scale, unit in units:
-        # 0.9995: what would round up to 1000 of the smaller unit is 1.00 of this one.
-        if abs(value) >= scale * 0.9995:
-            break
+    listed = tuple(units)
+    # 0.9995: what would round up to 1000 of the smaller unit is 1.00 of this one.
+    scale, unit = next((pair for pair in listed if abs(value) >= pair[0] * 0.9995), listed[-1])
     return _three_digits(value / scale), unit
 
 
 def _three_digits(value: float) -> str:
     if value == int(value) and abs(value) < 1e4:
         return str(int(value))
-    return f"{value:.0f}" if abs(value) >= 99.95 else f"{value:.3g}"
+    return f"{value:.{min(_decimals(value), 6)}f}"
+
+
+def _decimals(value: float) -> int:
+    """Digits after the point that make three significant ones."""
+    return max(0, 2 - math.floor(math.log10(abs(value) * 1.0005))) if value else 0
 
 
 # Axes.
@@ -236,25 +239,26 @@ class Axis:
 
 
 def time_axis(values: Iterable[float], low: float = 0.0) -> Axis:
-    """An axis for seconds from ``low`` to the largest value."""
-    high = max(values, default=0.0)
+    """An axis for seconds from ``low`` to the largest value, with the decimals that the smallest needs."""
+    shown = [value for value in values if value > 0]
+    high = max(shown, default=0.0)
     scale, unit = next(((s, u) for s, u in TIME if high >= s), TIME[-1])
-    return _axis(low, high, scale, unit)
+    return _axis(low, high, scale, unit, min(shown, default=high))
 
 
-def _axis(low: float, high: float, scale: float, unit: str) -> Axis:
+def _axis(low: float, high: float, scale: float, unit: str, smallest: float) -> Axis:
     high = high if high > low else low + scale
-    rough = (high - low) / 4
+    rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
-    decimals = max(0, 2 - math.floor(math.log10(high / scale)))
-    return Axis(low, high, step, scale, unit, min(decimals, 6))
+    decimals = min(_decimals(smallest / scale), _decimals(high / scale) + 1)
+    return Axis(low, high, step, scale, unit, decimals)
 
 
 def _parity_axis(parity: Parity) -> Axis:
     finite = [output.snr_db for output in parity.outputs if output.snr_db is not None]
     high = max([parity.threshold_db * 1.5, 1.0, *finite])
-    return _axis(0.0, high, 1.0, "dB")
+    return _axis(0.0, high, 1.0, "dB", high)
 
 
 # Measurements beside the core.
@@ -329,9 +333,9 @@ def _histogram(samples_s: tuple[float, ...]) -> Histogram:
     timing = Timing(samples_s)
     low, high = timing.min_s, max(samples_s)
     # A few stalls must not squash the rest into one bar; they are counted instead.
-    cut = timing.quantile_s(0.9) + 3 * (timing.quantile_s(0.9) - low)
+    cut = timing.quantile_s(0.9) + 1.5 * (timing.quantile_s(0.9) - low)
     high = cut if low < cut < high else high
-    axis = time_axis([high], low)
+    axis = time_axis([timing.median_s, high], low)
     bins = min(48, max(12, 2 * math.isqrt(len(samples_s))))
     counts, edges = np.histogram(samples_s, bins=bins, range=(axis.low, axis.high))
     tallest = int(counts.max())
@@ -395,7 +399,7 @@ def _figures(bundle: Bundle, runs: tuple[Run, ...]) -> tuple[Figure, ...]:
     figures = (
         _latency_figure(manifest, runs),
         Figure("File size", *_scaled(bundle.file_bytes, BINARY), "measured", (f"{bundle.file_bytes:,} bytes", files)),
-        Figure("Memory for a run", *_scaled(memory.bytes, BINARY), memory.kind, (parts,)),
+        Figure("Memory", *_scaled(memory.bytes, BINARY), memory.kind, (parts,)),
         _parity_figure(manifest.parity),
     )
     return (*figures, _quality_figure(manifest.quality)) if manifest.quality else figures
@@ -415,17 +419,19 @@ def _latency_figure(manifest: Manifest, runs: tuple[Run, ...]) -> Figure:
 
 
 def _sealed_figure(row: Latency) -> Figure:
-    axis = time_axis([row.high_s])
-    span = f"{axis.text(row.low_s)} to {axis.text(row.high_s)} {axis.unit} for {100 * row.coverage:.0f} % of runs"
+    axis = time_axis([row.median_s, row.high_s])
+    span = (
+        f"median; {axis.text(row.low_s)} to {axis.text(row.high_s)} {axis.unit} for {100 * row.coverage:.0f} % of runs"
+    )
     how = f"{row.engine}, {plural(row.threads, 'thread')}"
-    return Figure("Latency, median", *_scaled(row.median_s, TIME), row.kind, (span, how))
+    return Figure("Latency", *_scaled(row.median_s, TIME), row.kind, (span, how))
 
 
 def _timed_figure(run: Run) -> Figure:
-    axis = time_axis([run.timing.quantile_s(0.9)])
-    span = f"min {axis.text(run.timing.min_s)}, p90 {axis.text(run.timing.quantile_s(0.9))} {axis.unit}"
+    axis = time_axis([run.timing.median_s, run.timing.quantile_s(0.9)])
+    span = f"median; min {axis.text(run.timing.min_s)}, p90 {axis.text(run.timing.quantile_s(0.9))} {axis.unit}"
     how = f"{run.record.engine}, {plural(run.record.threads, 'thread')}, {plural(len(run.record.samples_s), 'sample')}"
-    return Figure("Latency, median", *_scaled(run.timing.median_s, TIME), run.kind, (span, how))
+    return Figure("Latency", *_scaled(run.timing.median_s, TIME), run.kind, (span, how))
 
 
 def _parity_figure(parity: Parity) -> Figure:

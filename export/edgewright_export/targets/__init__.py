@@ -25,8 +25,14 @@ from ..state import State
 from ..tasks import read_lowered
 from ..worker import Outcome, worker_with
 from ..workload import workload_of
+from .spell_out import spell_out
 
 log = logging.getLogger("edgewright")
+_DTYPES = (
+    torch.float64, torch.float32, torch.float16, torch.bool,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8,
+)  # fmt: skip
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _FIX = "replace this operation or choose another target (edgewright check)"
 
 
@@ -49,7 +55,7 @@ class Target:
 
     def check(self, program: torch.export.ExportedProgram, annotations: Annotations) -> list[Finding]:
         """What keeps a captured graph from being lowered, as far as the graph alone tells."""
-        return [
+        return unfit_dtypes(program) + [
             Finding(path, "", "", f"{type(a).__name__} is not realised by {self.name}", "choose another target")
             for path, given in annotations.items()
             for a in given
@@ -72,9 +78,33 @@ class Target:
             raise LoweringError(f"the model cannot be lowered to {self.format} ({self.engine})", problems)
         program = run_passes(self.passes, captured.program)
         outcome = self.convert_in_child(program, captured.inputs, captured.outputs, limits_of(row), folder)
-        if outcome.error is None:
-            return read_lowered(outcome.result, folder)
-        raise self._failure(outcome, program, captured, limits_of(row))
+        if outcome.error is not None:
+            spelled = self._spelled_out(outcome, program, captured, limits_of(row), folder)
+            if spelled is None:
+                raise self._failure(outcome, program, captured, limits_of(row))
+            outcome = spelled
+        return read_lowered(outcome.result, folder)
+
+    def _spelled_out(
+        self,
+        outcome: Outcome,
+        program: torch.export.ExportedProgram,
+        captured: Captured,
+        limits: dict[str, Any],
+        folder: Path,
+    ) -> Outcome | None:
+        """The conversion of the program with what the converter does not know spelled out; None if it fails."""
+        done: set[str] = set()
+        while outcome.error is not None:
+            unknown = set(self.unknown(outcome.error))
+            spelled = spell_out(program, unknown) if unknown - done else None
+            if spelled is None:
+                return None
+            program, done = spelled, done | unknown
+            for left in folder.iterdir():
+                left.unlink()
+            outcome = self.convert_in_child(program, captured.inputs, captured.outputs, limits, folder)
+        return outcome
 
     def convert_in_child(
         self,
@@ -145,11 +175,31 @@ class Target:
             return None
         return self.explain(outcome.error)
 
+    def unknown(self, error: dict[str, Any]) -> list[str]:
+        """Operations that the converter says it does not know, for example ``aten.fmax``."""
+        return []
+
     def explain(self, error: dict[str, Any]) -> str:
         """One line that says what the converter had against a single operation."""
         if error.get("findings"):
             return str(error["findings"][0]["reason"])
         return f"{error['type']}: {_first_line(error['message'])}" if error["type"] != "Died" else error["message"]
+
+
+def unfit_dtypes(program: torch.export.ExportedProgram) -> list[Finding]:
+    """Inputs and results whose dtype no session can take or return, because numpy has none like it."""
+    values = {node.name: node for node in program.graph.nodes}
+    signature = program.graph_signature
+    found = []
+    for kind, names in (("input", signature.user_inputs), ("result", signature.user_outputs)):
+        for name in names:
+            node = values[name] if isinstance(name, str) and name in values else None
+            dtype = getattr(node.meta.get("val"), "dtype", None) if node is not None else None
+            if node is not None and dtype is not None and dtype not in _DTYPES:
+                fix = "torch.view_as_real" if dtype.is_complex else ".float()"
+                reason = f"the {kind} {name} is {str(dtype).removeprefix('torch.')}, which no session takes or returns"
+                found.append(place.finding(node, reason, f"convert it inside forward, for example with {fix}"))
+    return found
 
 
 def executing(traceback: str, reason: str) -> list[Finding]:
@@ -162,7 +212,10 @@ def executing(traceback: str, reason: str) -> list[Finding]:
 
 
 def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")[:160]
+    """The first line that says something; a heading that ends in a colon is followed by it."""
+    lines = [line.strip() for line in _COLOUR.sub("", text).splitlines() if line.strip()]
+    shown = " ".join(lines[:2]) if lines and lines[0].endswith(":") else "".join(lines[:1])
+    return shown[:160]
 
 
 def _save(program: torch.export.ExportedProgram, path: Path) -> Outcome | None:

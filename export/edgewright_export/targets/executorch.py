@@ -13,6 +13,7 @@ from device_profiles.errors import LoweringError
 from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
 from edgewright_runtime.engines import installed
 
+from .. import place
 from . import Target
 
 FILE = "model.pte"
@@ -46,10 +47,11 @@ class ExecuTorchTarget(Target):
             partitioner=[XnnpackPartitioner()],
             compile_config=EdgeCompileConfig(_check_ir_validity=False),
         )
+        nodes = _by_kernel(edge.exported_program())
         written = edge.to_executorch()
         with open(folder / FILE, "wb") as file:
             written.write_to_file(file)
-        _require_kernels(written)
+        _require_kernels(written, nodes)
         return Lowered(
             folder=folder,
             format=self.format,
@@ -60,17 +62,35 @@ class ExecuTorchTarget(Target):
             requires={},
         )
 
+    def unknown(self, error: dict[str, Any]) -> list[str]:
+        """See :class:`edgewright_export.targets.Target`."""
+        names = [finding["op"] for finding in error.get("findings", ())]
+        return [name.partition(".")[0].replace("::", ".") for name in names]
 
-def _require_kernels(written: Any) -> None:
+
+def _by_kernel(program: torch.export.ExportedProgram) -> dict[str, torch.fx.Node]:
+    """The first node of each operation by its name without overload."""
+    found: dict[str, torch.fx.Node] = {}
+    for node in program.graph.nodes:
+        operation = getattr(node.target, "_op", node.target)
+        schema = getattr(operation, "_schema", None)
+        if node.op == "call_function" and schema is not None:
+            found.setdefault(schema.name, node)
+    return found
+
+
+def _require_kernels(written: Any, nodes: dict[str, torch.fx.Node]) -> None:
     """Every operation that was not delegated needs a kernel in the runtime."""
     from executorch.extension.pybindings.portable_lib import _get_operator_names
 
     offered = set(_get_operator_names())
-    missing = []
-    for plan in written.executorch_program.execution_plan:
-        for op in plan.operators:
-            name = f"{op.name}.{op.overload}" if op.overload else op.name
-            if name not in offered:
-                missing.append(Finding("", name, "", "ExecuTorch has no kernel for it", "replace this operation"))
+    plans = written.executorch_program.execution_plan
+    used = {f"{op.name}.{op.overload}" if op.overload else op.name: op.name for plan in plans for op in plan.operators}
+    missing = [_missing(full, nodes.get(name)) for full, name in used.items() if full not in offered]
     if missing:
         raise LoweringError("the model needs kernels that ExecuTorch does not have", missing)
+
+
+def _missing(kernel: str, node: torch.fx.Node | None) -> Finding:
+    path, line = (place.module_path(node), place.source_line(node)) if node is not None else ("", "")
+    return Finding(path, kernel, line, "ExecuTorch has no kernel for it", "replace this operation or choose another target")

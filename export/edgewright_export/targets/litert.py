@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,13 @@ from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
 from edgewright_runtime.engines import installed
 
 from . import Target
+from .tflite_batch import is_batch, marked, marker, open_batch
 
 FILE = "model.tflite"
 _DYNAMIC = str(-(2**63))
 """How the converter prints a dynamic size."""
+_LOCATION = re.compile(r"(?:[^\s:]+:\d+:\d+|loc\([^)]*\)): ")
+"""How it prints the source line, which the finding has anyway."""
 
 
 class LiteRTTarget(Target):
@@ -40,12 +44,14 @@ class LiteRTTarget(Target):
         """See :class:`edgewright_export.targets.Target`."""
         import litert_torch
 
-        args = program.example_inputs[0]
-        dynamic = _dynamic_shapes(program, inputs)
-        converted = litert_torch.convert(
-            program.module(check_guards=False), args, dynamic_shapes=dynamic, enable_x64=True
-        )
-        converted.export(str(folder / FILE))
+        if is_batch(inputs):
+            batch = marker(program)
+            module, args = marked(program, inputs, batch)
+            litert_torch.convert(module, args, enable_x64=True).export(str(folder / FILE))
+            open_batch(folder / FILE, batch)
+        else:
+            module, args, dynamic = program.module(check_guards=False), program.example_inputs[0], dynamic_shapes(inputs)
+            litert_torch.convert(module, args, dynamic_shapes=dynamic, enable_x64=True).export(str(folder / FILE))
         return Lowered(
             folder=folder,
             format=self.format,
@@ -56,11 +62,15 @@ class LiteRTTarget(Target):
             requires={},
         )
 
+    def unknown(self, error: dict[str, Any]) -> list[str]:
+        """See :class:`edgewright_export.targets.Target`."""
+        return re.findall(r"Lowering not found: (\w+\.\w+)", error["message"])
+
     def explain(self, error: dict[str, Any]) -> str:
         """See :class:`edgewright_export.targets.Target`."""
         if _DYNAMIC in error["message"] or "JitTracer" in error["message"]:
             return "litert-torch cannot write this operation with a dynamic dimension; export a fixed size for TFLite"
-        return super().explain(error)
+        return super().explain({**error, "message": _LOCATION.sub("", error["message"])})
 
 
 def _bound(
@@ -82,7 +92,8 @@ def _by_number(names: Sequence[str]) -> list[str]:
     return sorted(names, key=lambda name: int(name.rpartition("_")[2]))
 
 
-def _dynamic_shapes(program: torch.export.ExportedProgram, inputs: Sequence[TensorSpec]) -> Any:
+def dynamic_shapes(inputs: Sequence[TensorSpec]) -> Any:
+    """Dynamic dimensions as ``torch.export.export`` takes them, one entry an input; None if all are fixed."""
     if not any(spec.bounds for spec in inputs):
         return None
     dims: dict[str, Any] = {}

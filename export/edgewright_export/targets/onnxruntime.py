@@ -20,6 +20,9 @@ OPSET = 18
 """What the exporter writes natively; lower opsets are made from it."""
 FILE = "model.onnx"
 _PROTOBUF_BYTES = 1 << 30
+_MISSING = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)', overload='([^']+)'\)>")
+_CAUSE = re.compile(r"## Exception summary\s+<class '(?:[^']*\.)?(\w+)'>: ([^\n]+)")
+"""The innermost exception in the exporter's own summary."""
 
 
 class OnnxRuntimeTarget(Target):
@@ -50,12 +53,17 @@ class OnnxRuntimeTarget(Target):
         specs = _rename(model, inputs, outputs)
         return write(model, *specs, limits, folder, {"torch": torch.__version__, "onnx": onnx.__version__})
 
+    def unknown(self, error: dict[str, Any]) -> list[str]:
+        """See :class:`edgewright_export.targets.Target`."""
+        return [match[1] for match in _MISSING.finditer(str(error))]
+
     def explain(self, error: dict[str, Any]) -> str:
         """See :class:`edgewright_export.targets.Target`."""
-        missing = re.search(r"No ONNX function found for <OpOverload\(op='([^']+)', overload='([^']+)'\)>", str(error))
+        missing = _MISSING.search(str(error))
         if missing:
             return f"ONNX has no operator for {missing[1]}.{missing[2]}"
-        return super().explain(error)
+        cause = _CAUSE.search(error["message"])
+        return super().explain({**error, "type": cause[1], "message": cause[2]} if cause else error)
 
 
 def write(

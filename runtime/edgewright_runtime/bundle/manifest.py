@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -181,18 +182,34 @@ class Manifest:
             BundleError: Not JSON, a newer major schema, or fields that are missing or of the wrong type.
         """
         try:
-            plain = json.loads(data)
-            major, minor = (int(part) for part in plain["schema"].split("."))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            plain = json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
+            version = re.fullmatch(r"([0-9]{1,9})\.([0-9]{1,9})", plain["schema"])
+            if version is None:
+                raise ValueError(f"schema is {plain['schema']!r}, not major.minor")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise BundleError(f"manifest.json is not a manifest: {error!r}") from error
+        major, minor = int(version[1]), int(version[2])
         if major != MAJOR:
             raise BundleError(
-                f"the bundle's schema is {major}.{minor}, this runtime reads {MAJOR}.x; upgrade edgewright or export again"
+                f"the bundle's schema is {major}.{minor}, this runtime reads {MAJOR}.x; "
+                "upgrade edgewright or export again"
             )
         try:
             return structure(cls, plain, strict=minor <= MINOR)
         except ValueError as error:
             raise BundleError(f"manifest.json does not fit schema {MAJOR}.{MINOR}:\n{error}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} occurs twice in one object")
+    return made
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def digest(data: bytes) -> str:

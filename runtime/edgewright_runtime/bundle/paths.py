@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import glob
 import os
 import shutil
 import sys
@@ -17,6 +18,7 @@ from device_profiles.errors import OutputError
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _PARTIAL = ".partial"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -26,38 +28,49 @@ def partial_folder(output: Path) -> Iterator[Path]:
     Folders that killed processes left there for the same output are removed first.
 
     Raises:
-        OutputError: The parent is missing or not writable.
+        OutputError: The parent is missing or not writable, or the work inside found no room.
     """
     parent = output.parent
     if not parent.is_dir():
         raise OutputError(f"cannot write {output}: the folder {parent} does not exist; create it first")
-    _remove_stale(output)
+    remove_stale(output)
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.{os.getpid()}.", suffix=_PARTIAL, dir=parent))
     except OSError as error:
         raise OutputError(f"cannot write in {parent}: {error.strerror}") from error
     try:
         yield folder
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise OutputError(f"cannot write {output}: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_stale(output: Path) -> None:
+def remove_stale(output: Path) -> None:
+    """Removes what killed processes left unfinished beside ``output``."""
     prefix = f".{output.name}."
-    for path in output.parent.glob(f"{_glob_escape(prefix)}*{_PARTIAL}"):
+    for path in output.parent.glob(f"{glob.escape(prefix)}*{_PARTIAL}"):
         pid = path.name.removeprefix(prefix).partition(".")[0]
-        if pid.isdigit() and not _alive(int(pid)):
+        if not (pid.isascii() and pid.isdigit()) or _alive(int(pid)):
+            continue
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
 
 
-def _glob_escape(text: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in text)
+def is_partial(name: str, output: str) -> bool:
+    """Whether a file name is that of unfinished work on a file named ``output`` in the same folder."""
+    return name.startswith(f".{output}.") and name.endswith(_PARTIAL)
 
 
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass
@@ -72,6 +85,7 @@ def write_file(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
     try:
+        remove_stale(path)
         with open(temporary, "wb") as file:
             file.write(data)
             file.flush()

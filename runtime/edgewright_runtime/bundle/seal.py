@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
+import weakref
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from device_profiles.errors import BundleError, OutputError
 
 from . import pack
+from .consistency import contradictions
 from .lowered import Lowered
 from .manifest import CHUNK_BYTES, CoreFile, Manifest, digest
-from .paths import put_in_place, sync_tree
+from .paths import is_partial, put_in_place, sync_tree
 
 MANIFEST = "manifest.json"
 MANIFEST_HASH = "manifest.sha256"
 REPORT = "report.html"
 MEASUREMENTS = "measurements"
 MANIFEST_MAX_BYTES = 64 << 20
+
+
+class Unpacked:
+    """A temporary folder that is removed with the last reference to this object."""
+
+    def __init__(self) -> None:
+        self.name = tempfile.mkdtemp(prefix="edgewright-")
+        self.cleanup = weakref.finalize(self, shutil.rmtree, self.name, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ class Opened:
     folder: Path
     manifest: Manifest
     manifest_sha256: str
-    temporary: tempfile.TemporaryDirectory[str] | None = None
+    temporary: Unpacked | None = None
 
     @property
     def lowered(self) -> Lowered:
@@ -69,7 +80,8 @@ def seal(folder: Path, manifest: Manifest, files: Iterable[str], output: Path) -
         The manifest as written.
 
     Raises:
-        OutputError: The disk is full, or the path cannot be written.
+        OutputError: The disk is full, the path cannot be written, or a number of the manifest is
+            NaN or infinite.
     """
     try:
         sealed = replace(manifest, files={name: core_file(folder / name) for name in sorted(files)})
@@ -81,6 +93,8 @@ def seal(folder: Path, manifest: Manifest, files: Iterable[str], output: Path) -
         sync_tree(folder)
     except OSError as error:
         raise OutputError(f"cannot write the bundle {output}: {error.strerror}") from error
+    except ValueError as error:
+        raise OutputError(f"cannot write the bundle {output}: its manifest is not JSON: {error}") from error
     put_in_place(folder, output)
     return sealed
 
@@ -106,17 +120,20 @@ def open_bundle(path: Path, *, check: bool = True) -> Opened:
 
     Args:
         path: A folder, or an ``.edgez`` file, which is unpacked into a temporary folder.
-        check: Whether to hash every core file.  The list of files and the manifest's own hash are
-            always checked.
+        check: Whether to hash every core file.  The list of files, their lengths and the manifest's
+            own hash are always checked.
 
     Raises:
         BundleError: Anything is not as sealed.
     """
-    if path.is_dir():
-        return _open_folder(path, check, None)
-    if not path.exists():
-        raise BundleError(f"no bundle at {path}")
-    temporary = tempfile.TemporaryDirectory(prefix="edgewright-")
+    try:
+        if path.is_dir():
+            return _open_folder(path, check, None)
+        if not path.is_file():
+            raise BundleError(f"no bundle at {path}" if not path.exists() else f"{path} is neither a folder nor a file")
+        temporary = Unpacked()
+    except OSError as error:
+        raise BundleError(f"cannot open the bundle {path}: {error.strerror}") from error
     try:
         pack.unpack(path, Path(temporary.name))
         return _open_folder(Path(temporary.name), check, temporary)
@@ -125,12 +142,12 @@ def open_bundle(path: Path, *, check: bool = True) -> Opened:
         raise
 
 
-def _open_folder(folder: Path, check: bool, temporary: tempfile.TemporaryDirectory[str] | None) -> Opened:
+def _open_folder(folder: Path, check: bool, temporary: Unpacked | None) -> Opened:
     data = _read_small(folder, MANIFEST)
     written = _read_small(folder, MANIFEST_HASH)
     actual = digest(data)
     if written != actual.encode() + b"\n":
-        raise BundleError(f"{folder}: manifest.json does not match manifest.sha256; the bundle is damaged, export again")
+        raise BundleError(f"{folder}: manifest.json does not match manifest.sha256: damaged, export again")
     manifest = Manifest.from_json(data)
     problems = _listing_problems(folder, manifest)
     if not problems and check:
@@ -153,50 +170,46 @@ def _read_small(folder: Path, name: str) -> bytes:
 
 
 def _listing_problems(folder: Path, manifest: Manifest) -> list[str]:
-    problems = [f"{name!r} leaves the bundle" for name in manifest.files if not is_inside(name)]
-    reserved = {MANIFEST, MANIFEST_HASH, REPORT}
-    problems += [f"{name!r} cannot be a core file" for name in manifest.files if name in reserved]
-    referred = {entry.file for entry in manifest.entries.values()} | {s.file for s in manifest.segments}
-    referred |= {manifest.labels} if manifest.labels else set()
-    problems += [f"{name!r} is used but not listed" for name in sorted(referred - set(manifest.files))]
-    if "main" not in manifest.entries:
-        problems.append("there is no entry 'main'")
+    problems = contradictions(manifest, (MANIFEST, MANIFEST_HASH, REPORT, MEASUREMENTS))
     if problems:
         return problems
     present = _plain_files(folder, problems)
-    allowed = reserved | set(manifest.files)
-    problems += [f"{name} is missing" for name in sorted(set(manifest.files) - present)]
-    extra = (name for name in present - allowed if not name.startswith(f"{MEASUREMENTS}/"))
+    core = manifest.files
+    problems += [f"{name} is missing" for name in sorted(core.keys() - present.keys())]
+    problems += [
+        f"{name} has {size} bytes, sealed were {core[name].bytes}"
+        for name, size in sorted(present.items())
+        if name in core and size != core[name].bytes
+    ]
+    extra = (name for name in present if name not in core and not _is_beside(name))
     return problems + [f"{name} is not listed" for name in sorted(extra)]
 
 
-def is_inside(name: str) -> bool:
-    """Whether a manifest's file name is relative, normal and stays in the folder."""
-    path = PurePosixPath(name)
-    plain = bool(name) and not path.is_absolute() and ".." not in path.parts and str(path) == name
-    return plain and "\\" not in name and "\0" not in name and ":" not in name
+def _is_beside(name: str) -> bool:
+    first, _, rest = name.partition("/")
+    if rest:
+        return first == MEASUREMENTS
+    return name in (MANIFEST, MANIFEST_HASH, REPORT) or is_partial(name, REPORT)
 
 
-def _plain_files(folder: Path, problems: list[str]) -> set[str]:
-    found = set()
-    for root, folders, names in os.walk(folder):
+def _plain_files(folder: Path, problems: list[str]) -> dict[str, int]:
+    """Size of every plain file by its name; links, devices and pipes go to ``problems``."""
+    found = {}
+    for root, folders, names in os.walk(folder, onerror=lambda error: problems.append(f"cannot be listed: {error}")):
         for name in (*folders, *names):
-            path = Path(root, name)
-            mode = path.lstat().st_mode
-            relative = path.relative_to(folder).as_posix()
-            if stat.S_ISREG(mode):
-                found.add(relative)
-            elif not stat.S_ISDIR(mode):
-                problems.append(f"{relative} is a link or device, not a plain file")
+            relative = Path(root, name).relative_to(folder).as_posix()
+            with suppress(FileNotFoundError):
+                status = os.lstat(os.path.join(root, name))
+                if stat.S_ISREG(status.st_mode):
+                    found[relative] = status.st_size
+                elif not stat.S_ISDIR(status.st_mode):
+                    problems.append(f"{relative} is a link or device, not a plain file")
     return found
 
 
 def _content_problems(folder: Path, name: str, core: CoreFile) -> list[str]:
     path = folder / name
     with suppress(OSError):
-        size = path.stat().st_size
-        if size != core.bytes:
-            return [f"{name} has {size} bytes, sealed were {core.bytes}"]
         actual = core_file(path)
         if actual.sha256 != core.sha256:
             return [f"{name} has changed"]

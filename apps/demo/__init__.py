@@ -1,0 +1,1 @@
+"""``make demo``: EfficientNet-Lite0 for two boards and this machine."""

@@ -1,0 +1,115 @@
+"""Writes operations that a converter does not know with operations that it may know."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch._decomp import decomposition_table
+
+from edgewright_runtime.quiet import quiet
+
+aten = torch.ops.aten
+log = logging.getLogger("edgewright")
+_KEPT = (aten.scaled_dot_product_attention.default,)
+"""Composite operations that the targets fuse or spell out themselves."""
+
+
+def spell_out(program: torch.export.ExportedProgram, names: Iterable[str]) -> torch.export.ExportedProgram | None:
+    """Decomposes operations by our own table, then by torch's.
+
+    Args:
+        program: Flat inputs and outputs.
+        names: Namespace and operation, for example ``aten.fmax``.
+
+    Returns:
+        The program without them, None if one of them cannot be spelled out.
+    """
+    wanted = sorted(set(names))
+    tables = [_table(name) for name in wanted]
+    if not tables or not all(tables):
+        return None
+    table = {overload: call for each in tables for overload, call in each.items()}
+    if not any(node.target in table for node in program.graph.nodes):
+        table = {**_usual(), **table}
+    try:
+        with quiet(), torch.no_grad():
+            spelled = program.run_decompositions(table)
+    except Exception as error:
+        log.debug("%s cannot be spelled out: %s", ", ".join(wanted), error)
+        return None
+    if {operation(node.target) for node in spelled.graph.nodes} & set(wanted):
+        return None
+    log.info("spelled out for the converter, which does not know it: %s", ", ".join(wanted))
+    return spelled
+
+
+def operation(target: Any) -> str:
+    """Namespace and operation of a graph target, ``""`` if it is none of torch's operators."""
+    schema = getattr(target, "_schema", None)
+    return "" if schema is None else schema.name.replace("::", ".")
+
+
+def _table(name: str) -> dict[Any, Callable[..., Any]]:
+    namespace, _, short = name.partition(".")
+    packet = getattr(getattr(torch.ops, namespace), short, None)
+    overloads = [getattr(packet, overload) for overload in packet.overloads()] if packet is not None else []
+    found = {o: _OWN.get(o) or decomposition_table.get(o) for o in overloads if not _writes(o)}
+    return {overload: call for overload, call in found.items() if call is not None}
+
+
+def _usual() -> dict[Any, Callable[..., Any]]:
+    """Torch's table of core operators, for what only appears inside a composite operation."""
+    usual = dict(torch.export.default_decompositions().materialize())
+    return {overload: call for overload, call in usual.items() if overload not in _KEPT}
+
+
+def _writes(overload: Any) -> bool:
+    return bool(overload._schema.is_mutable)
+
+
+def _fmax(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return torch.where(torch.isnan(a), b, torch.where(torch.isnan(b), a, torch.maximum(a, b)))
+
+
+def _fmin(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return torch.where(torch.isnan(a), b, torch.where(torch.isnan(b), a, torch.minimum(a, b)))
+
+
+def _signbit(x: torch.Tensor) -> torch.Tensor:
+    """The reciprocal tells a negative zero."""
+    return (x < 0) | (torch.reciprocal(x) < 0) if x.is_floating_point() else x < 0
+
+
+def _copysign(x: torch.Tensor, sign: Any) -> torch.Tensor:
+    if not isinstance(sign, torch.Tensor):
+        sign = torch.full((), float(sign))
+    size = torch.abs(x if x.is_floating_point() else x.to(torch.get_default_dtype()))
+    return torch.where(_signbit(sign), -size, size)
+
+
+def _exp2(x: torch.Tensor) -> torch.Tensor:
+    return torch.pow(2.0, x)
+
+
+def _addbmm(
+    x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, beta: float = 1, alpha: float = 1
+) -> torch.Tensor:
+    product = torch.bmm(a, b).sum(0)
+    return (x if beta == 1 else x * beta) + (product if alpha == 1 else product * alpha)
+
+
+_OWN: dict[Any, Callable[..., Any]] = {
+    aten.addbmm.default: _addbmm,
+    aten.copysign.Scalar: _copysign,
+    aten.copysign.Tensor: _copysign,
+    aten.exp2.default: _exp2,
+    aten.fmax.default: _fmax,
+    aten.fmin.default: _fmin,
+    aten.signbit.default: _signbit,
+    torch.ops.prims.fmax.default: _fmax,
+    torch.ops.prims.fmin.default: _fmin,
+    torch.ops.prims.signbit.default: _signbit,
+}
