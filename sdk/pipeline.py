@@ -8,18 +8,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from device_profiles import Choice, Finding, choose
-from device_profiles.errors import BudgetError, DependencyError, EdgewrightError, LoweringError, MethodError, OptionError
 from edgewright_runtime.bundle import Latency, Lowered
 from edgewright_runtime.bundle.manifest import Manifest, digest
 from edgewright_runtime.preprocess import Classify, Image
+
+from device_profiles import Choice, Finding, choose
+from device_profiles.errors import (
+    BudgetError,
+    DependencyError,
+    EdgewrightError,
+    LoweringError,
+    MethodError,
+    OptionError,
+)
 
 from . import place, say
 from .bundle import Bundle
 from .plan import Plan, plan
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 log = logging.getLogger("edgewright")
 
@@ -153,7 +161,9 @@ def _declarations(
     preprocess: Any, labels: Any, postprocess: Any
 ) -> tuple[Mapping[str, Image], tuple[str, ...] | None, Classify | None]:
     if preprocess is not None and not isinstance(preprocess, (Image, Mapping)):
-        raise OptionError(f"preprocess is a {type(preprocess).__name__}; expected sdk.Image(...) or a dict by input name")
+        raise OptionError(
+            f"preprocess is a {type(preprocess).__name__}; expected sdk.Image(...) or a dict by input name"
+        )
     if postprocess is not None and not isinstance(postprocess, Classify):
         raise OptionError(f"postprocess is a {type(postprocess).__name__}; expected sdk.Classify(...)")
     images = {"": preprocess} if isinstance(preprocess, Image) else dict(preprocess or {})
@@ -226,10 +236,11 @@ class _Request:
         return bundle
 
     def _job(self, name: str, methods: tuple[Any, ...]) -> Any:
-        import sdk
         from edgewright_export.build import Job
         from edgewright_export.registry import target_named
         from edgewright_export.state import Recipe
+
+        import sdk
 
         return Job(
             name=name,

@@ -192,9 +192,7 @@ def test_a_method_of_the_users_own_is_applied(tmp_path):
             return replace(state, module=module, changes=(*state.changes, f"halve: head x {self.factor}"))
 
     model, x = seeded(MobileNetV1), torch.randn(1, 3, 64, 64)
-    bundle = sdk.export(
-        model, "host:onnxruntime", example_inputs=(x,), methods=[Halve()], output=tmp_path / "m.edge"
-    )
+    bundle = sdk.export(model, "host:onnxruntime", example_inputs=(x,), methods=[Halve()], output=tmp_path / "m.edge")
     assert bundle.methods == ("halve",) and bundle.manifest.changes == ("halve: head x 0.5",)
     bias = model.head.bias.detach()
     with sdk.load(bundle.path) as session, torch.no_grad():

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from edgewright_runtime.quiet import quiet
 from torch.utils import _pytree as pytree
 
 from device_profiles import Finding
-from edgewright_runtime.quiet import quiet
 
 from . import place
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from edgewright_runtime.bundle import Bounds, TensorSpec
+from edgewright_runtime.quiet import quiet
 from torch.export import ModuleCallEntry, ModuleCallSignature
 from torch.export.graph_signature import InputKind, OutputKind, OutputSpec, TensorArgument
 from torch.utils import _pytree as pytree
 
 from device_profiles import Finding
 from device_profiles.errors import CaptureError
-from edgewright_runtime.bundle import Bounds, TensorSpec
-from edgewright_runtime.quiet import quiet
 
 from . import place
 from .reasons import explain
@@ -71,7 +71,8 @@ def capture(module: torch.nn.Module, example: Example) -> Captured:
 def exported(module: torch.nn.Module, example: Example) -> torch.export.ExportedProgram:
     """``torch.export.export`` whose failure is a CaptureError with every failing place."""
     program, error = _export(module, example.args, example.kwargs, example.dynamic_shapes)
-    if program is not None:
+    if error is None:
+        assert program is not None
         return program
     if example.dynamic_shapes is not None and _is_about_shapes(error):
         raise CaptureError(f"dynamic_shapes do not fit the model: {_constraint(error)}") from error
@@ -79,7 +80,9 @@ def exported(module: torch.nn.Module, example: Example) -> torch.export.Exported
     raise CaptureError(f"{type(module).__name__} cannot be captured", places) from error
 
 
-def _export(module: torch.nn.Module, args: Any, kwargs: Any, dynamic_shapes: Any) -> tuple[Any, Any]:
+def _export(
+    module: torch.nn.Module, args: Any, kwargs: Any, dynamic_shapes: Any
+) -> tuple[torch.export.ExportedProgram | None, Exception | None]:
     """(program, None) or (None, error); the error is returned so that a later one has no context."""
     try:
         with quiet(), torch.no_grad():
@@ -198,14 +201,20 @@ def flatten(program: torch.export.ExportedProgram, dynamic_shapes: Any) -> Captu
         _selector(in_spec, kept_in),
         _placer(in_spec, kept_in),
         lambda result: [pytree.tree_leaves(result, is_leaf=lambda x: x is None)[i] for i in kept_out],
-        tuple(f"output {names[i]} is the Python value {v!r}, not a tensor: left out" for i, v in constants.items() if v is not None),
+        tuple(
+            f"output {names[i]} is the Python value {v!r}, not a tensor: left out"
+            for i, v in constants.items()
+            if v is not None
+        ),
     )
 
 
 def _stateful(program: torch.export.ExportedProgram) -> list[Finding]:
     signature = program.graph_signature
     found = [
-        Finding(buffer.rpartition(".")[0], "", "", f"forward changes the buffer {buffer}", "return the new value instead")
+        Finding(
+            buffer.rpartition(".")[0], "", "", f"forward changes the buffer {buffer}", "return the new value instead"
+        )
         for buffer in signature.buffers_to_mutate.values()
     ]
     return found + [
@@ -219,7 +228,8 @@ def _user_inputs(program: torch.export.ExportedProgram) -> list[Any]:
 
 
 def _value(program: torch.export.ExportedProgram, name: str) -> torch.Tensor:
-    return next(node for node in program.graph.nodes if node.name == name).meta["val"]
+    value: torch.Tensor = next(node for node in program.graph.nodes if node.name == name).meta["val"]
+    return value
 
 
 def with_outputs(
@@ -258,7 +268,9 @@ def with_outputs(
         out_spec=pytree.tree_flatten(tuple(range(len(results))))[1],
         forward_arg_names=names,
     )
-    example = pytree.tree_leaves(program.example_inputs, is_leaf=lambda x: x is None) if program.example_inputs else None
+    example = (
+        pytree.tree_leaves(program.example_inputs, is_leaf=lambda x: x is None) if program.example_inputs else None
+    )
     return torch.export.ExportedProgram(
         root=graph_module,
         graph=graph_module.graph,
@@ -272,9 +284,7 @@ def with_outputs(
     )
 
 
-def _restorer(
-    out_spec: Any, count: int, kept: list[int], constants: dict[int, Any]
-) -> Callable[[list[Any]], Any]:
+def _restorer(out_spec: Any, count: int, kept: list[int], constants: dict[int, Any]) -> Callable[[list[Any]], Any]:
     def restore(tensors: list[Any]) -> Any:
         leaves = [constants.get(i) for i in range(count)]
         for i, tensor in zip(kept, tensors, strict=True):
@@ -391,4 +401,3 @@ def _symbol_names(program: torch.export.ExportedProgram, dynamic_shapes: Any) ->
             if value is not None and hasattr(dim, "__name__") and isinstance(axis, int):
                 names[str(value.shape[axis])] = dim.__name__
     return names
-

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from device_profiles.errors import CaptureError, LoweringError, OptionError, ParityError
 from edgewright_runtime.bundle import Bounds, Entry, Lowered, Op, TensorSpec, Workload
 from edgewright_runtime.bundle.manifest import Manifest, Model, Parity
 from edgewright_runtime.bundle.paths import partial_folder
+
+from device_profiles.errors import CaptureError, LoweringError, OptionError, ParityError
 
 from . import parity
 from .build import Job, manifest_of, seal_job
@@ -93,9 +93,7 @@ def _arrays(example_inputs: Any, specs: tuple[TensorSpec, ...]) -> list[np.ndarr
         given = [given[spec.name] for spec in specs]
     given = given if isinstance(given, (tuple, list)) else (given,)
     arrays = [np.ascontiguousarray(np.asarray(value)) for value in given]
-    wrong = [
-        str(s) for s, a in zip(specs, arrays, strict=False) if a.dtype != s.numpy_dtype or not s.admits(a.shape)
-    ]
+    wrong = [str(s) for s, a in zip(specs, arrays, strict=False) if a.dtype != s.numpy_dtype or not s.admits(a.shape)]
     if wrong or len(arrays) != len(specs):
         raise OptionError(f"example_inputs do not fit the file; it takes {', '.join(map(str, specs))}")
     return arrays

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-
 from edgewright_runtime.bundle import Lowered
 from edgewright_runtime.engines import engine_named
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from edgewright_runtime.quiet import quiet
 
 from device_profiles import Finding
 from device_profiles.errors import CaptureError, MethodError, OptionError
-from edgewright_runtime.quiet import quiet
 
 from . import example as examples
 from . import place
@@ -81,7 +81,9 @@ def _refuse_complex(example: Example) -> None:
     leaves = torch.utils._pytree.tree_leaves((example.args, example.kwargs))
     for leaf in leaves:
         if isinstance(leaf, torch.Tensor) and leaf.is_complex():
-            raise OptionError(f"an example input is {leaf.dtype}; no edge format has complex tensors, pass real and imaginary parts")
+            raise OptionError(
+                f"an example input is {leaf.dtype}; no edge format has complex tensors, pass real and imaginary parts"
+            )
         if isinstance(leaf, torch.Tensor) and leaf.device.type != "cpu":
             raise OptionError(f"an example input is on {leaf.device}; pass it with .cpu()")
 

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from .targets import Target
 
 METHODS: dict[str, str] = {}
 
-TARGETS: dict[str, str] = {
-    "executorch": "targets.executorch:ExecuTorchTarget",
-    "litert": "targets.litert:LiteRTTarget",
-    "onnxruntime": "targets.onnxruntime:OnnxRuntimeTarget",
-}
+
+class TargetRow(NamedTuple):
+    """What is known of a target without importing it, and so without torch."""
+
+    where: str
+    engine: str
+    format: str
+    extra: str
+    """Extra of the distribution that brings the packages."""
+    packages: tuple[str, ...]
+    """Distributions that lowering and verification need."""
+
+
+TARGETS: dict[str, TargetRow] = {
+    "executorch": TargetRow("executorch:ExecuTorchTarget", "executorch", "executorch", "executorch", ("torch", "executorch")),
+    "litert": TargetRow("litert:LiteRTTarget", "litert", "tflite", "tflite", ("torch", "litert-torch", "ai-edge-litert")),
+    "onnxruntime": TargetRow("onnxruntime:OnnxRuntimeTarget", "onnxruntime", "onnx", "onnx", ("torch", "onnx", "onnxscript", "onnxruntime")),
+}  # fmt: skip
 
 
 def target_named(name: str) -> Target:
@@ -23,16 +36,14 @@ def target_named(name: str) -> Target:
     Args:
         name: Key of :data:`TARGETS`.
     """
-    return _load(TARGETS[name])()
+    target: Target = _load(f"targets.{TARGETS[name].where}")(name, TARGETS[name])
+    return target
 
 
 def target_for(engine: str, format: str) -> str | None:
-    """Key of the target that writes ``format`` for ``engine``."""
-    for name in TARGETS:
-        target = target_named(name)
-        if (target.engine, target.format) == (engine, format):
-            return name
-    return None
+    """Key of the target that writes ``format`` for ``engine``, None if there is none."""
+    found = (name for name, row in TARGETS.items() if (row.engine, row.format) == (engine, format))
+    return next(found, None)
 
 
 def _load(where: str) -> Any:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
+from edgewright_runtime.engines import engine_named
 
 from device_profiles.errors import EdgewrightError
 from device_profiles.record import structure, unstructure
-from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
-from edgewright_runtime.engines import engine_named
 
 from .registry import target_named
 
@@ -40,7 +40,7 @@ def run(lowered: dict[str, Any], folder: str, cases: str, results: str, count: i
             for i, array in enumerate(session.run(*given).values()):
                 answers[f"{case}_{i}"] = array
         version = session.engine_version
-    np.savez(results, **answers)
+    np.savez(results, allow_pickle=False, **answers)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"engine_version": version, "peak_memory_bytes": peak}
 

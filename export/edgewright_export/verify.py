@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from edgewright_runtime.bundle import Bounds, Lowered
+from edgewright_runtime.bundle.manifest import OutputParity, Parity
+from edgewright_runtime.quiet import quiet
 from torch.utils import _pytree as pytree
 
 from device_profiles import EngineRow
 from device_profiles.errors import LoweringError, ParityError, RuntimeFailure
-from edgewright_runtime.bundle import Bounds, Lowered
-from edgewright_runtime.bundle.manifest import OutputParity, Parity
-from edgewright_runtime.quiet import quiet
 
 from . import parity, place
 from .capture import Captured, with_outputs
@@ -61,7 +61,9 @@ def verify(state: State, target: Target, row: EngineRow, lowered: Lowered, *, th
 def _what_differs(lowered: Lowered, failed: list[OutputParity], limit: float, where: str) -> str:
     rows = [f"  {o.name}: SNR {o.snr_db:.1f} dB, max abs {o.max_abs:.3g}" for o in failed[:4]]
     first = f"the first module that differs: {where}" if where else "no single module differs by itself"
-    return "\n".join([f"{lowered.format} ({lowered.engine}) does not match the module: below {limit:g} dB", *rows, first])
+    return "\n".join(
+        [f"{lowered.format} ({lowered.engine}) does not match the module: below {limit:g} dB", *rows, first]
+    )
 
 
 def _tensors(state: State) -> list[torch.Tensor]:
@@ -88,7 +90,8 @@ def run_files(
     """
     with tempfile.TemporaryDirectory(prefix="edgewright-run-") as folder:
         job = Path(folder)
-        np.savez(job / "cases.npz", **{f"{c}_{i}": a for c, arrays in enumerate(cases) for i, a in enumerate(arrays)})
+        arrays = {f"{c}_{i}": a for c, given in enumerate(cases) for i, a in enumerate(given)}
+        np.savez(job / "cases.npz", allow_pickle=False, **arrays)
         outcome = worker_with(target.preload).run(
             "run",
             job,
@@ -187,7 +190,9 @@ def first_difference(state: State, target: Target, row: EngineRow, limit: float,
         snr = parity.compare("", want, got).snr_db
         if snr is not None and snr < limit:
             line = place.source_line(node)
-            return f"{place.module_path(node) or 'the model itself'} ({place.operation(node)})" + (f" at {line}" if line else "")
+            return f"{place.module_path(node) or 'the model itself'} ({place.operation(node)})" + (
+                f" at {line}" if line else ""
+            )
     return ""
 
 
@@ -198,7 +203,9 @@ def _expected(state: State, probed: Any, probes: list[torch.fx.Node], inputs: li
         module.register_forward_hook(lambda _m, _i, out, path=path: results.setdefault(path, []).append(out))
         for path, module in state.module.named_modules()
     ]
-    args, kwargs = state.captured.place(inputs, state.example.args, state.example.kwargs) if state.captured else ((), {})
+    args, kwargs = (
+        state.captured.place(inputs, state.example.args, state.example.kwargs) if state.captured else ((), {})
+    )
     try:
         with torch.no_grad(), quiet():
             state.module(*args, **kwargs)

@@ -6,9 +6,8 @@ import math
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
-
 from edgewright_runtime.bundle import Op, Workload
+from torch.utils import _pytree as pytree
 
 from . import place
 

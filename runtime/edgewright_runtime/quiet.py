@@ -66,7 +66,7 @@ def _redirected(sink: int) -> Iterator[None]:
 @cache
 def _straight(fd: int) -> IO[str]:
     """A stream that always writes to a descriptor; a logging handler may keep it for ever."""
-    return open(fd, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
+    return open(fd, "w", buffering=1, closefd=False, errors="replace")
 
 
 def _flush() -> None:

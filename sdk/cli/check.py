@@ -29,7 +29,9 @@ def command(
     from device_profiles import choose
     from device_profiles.record import unstructure
 
-    formats = [format_] if format_ else sorted({r.format for r in choose(device).profile.engines if r.status != "not-used"})
+    formats = (
+        [format_] if format_ else sorted({r.format for r in choose(device).profile.engines if r.status != "not-used"})
+    )
     loaded, inputs = reference.model(model), inputs_from(example_inputs, shapes)
     found = {name: sdk.check(loaded, device, example_inputs=inputs, format=name) for name in formats}
     if as_json:

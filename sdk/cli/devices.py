@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from device_profiles import DeviceProfile
+from device_profiles import Accelerator, DeviceProfile, EngineRow
 from device_profiles.record import unstructure
 
 from .output import json_option, print_json, print_table
@@ -43,8 +43,10 @@ def _matches(p: DeviceProfile, text: str | None, kind: str | None, feature: str 
 
 
 def _row(profile: DeviceProfile) -> tuple[str, ...]:
-    rows = (*profile.engines, *profile.accelerators)
-    by_status = {s: ", ".join(r.name for r in rows if r.status == s) or "-" for s in ("runs", "export-only", "not-used")}
+    rows: list[EngineRow | Accelerator] = [*profile.engines, *profile.accelerators]
+    by_status = {
+        s: ", ".join(r.name for r in rows if r.status == s) or "-" for s in ("runs", "export-only", "not-used")
+    }
     cores = " + ".join(f"{g.count}x {g.core}{_clock(g.clock_hz)}" for g in profile.core_groups)
     sizes = "/".join(f"{size / 2**30:.3g}" for size in profile.memory.dram_bytes)
     return (profile.id, cores, f"{sizes} GiB" if sizes else "-", *by_status.values())

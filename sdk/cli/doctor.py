@@ -7,7 +7,6 @@ import re
 from importlib.metadata import requires
 
 import click
-
 from edgewright_runtime.engines import installed
 
 from .output import json_option, print_json, print_table
@@ -32,7 +31,9 @@ def command(as_json: bool) -> None:
         print_json({"edgewright": sdk.__version__, "python": platform.python_version(), "extras": pieces})
         return
     click.echo(f"edgewright {sdk.__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}")
-    rows = [(e, p["package"], p["tested"], p["installed"] or "missing") for e, ps in pieces.items() for p in ps]
+    rows = [
+        (e, p["package"] or "", p["tested"] or "", p["installed"] or "missing") for e, ps in pieces.items() for p in ps
+    ]
     print_table(("extra", "package", "tested", "installed"), rows)
     for extra, found in pieces.items():
         missing = [p["package"] for p in found if not p["installed"]]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgewright_export.registry import TARGETS, target_for
+from edgewright_runtime.engines import installed
+
 from device_profiles import Accelerator, Choice, EngineRow
 from device_profiles.errors import DependencyError, DeviceError, OptionError
 
@@ -51,15 +54,16 @@ def plan(choice: Choice, format: str | None, *, only: str | None = None) -> Plan
     rows = _rows(choice, format or only)
     missing = []
     for row in rows:
-        found = _target(row)
-        if found is None:
+        name = target_for(row.name, row.format)
+        if name is None:
             continue
-        name, packages, extra = found
-        absent = _absent(packages, row)
+        extra = TARGETS[name].extra
+        absent = [package for package in TARGETS[name].packages if installed(package) is None]
         if absent:
             missing.append((row, extra, absent))
             continue
-        return Plan(name, row, _threads(choice), _why(choice, row, format, missing), extra, _next_step(choice))
+        why = _why(choice, format, missing)
+        return Plan(name, row, choice.profile.big_cores, why, extra, _next_step(choice))
     if missing:
         row, extra, absent = missing[0]
         raise DependencyError(f'{row.name} needs {", ".join(absent)}: pip install "edgewright[{extra}]"')
@@ -79,40 +83,16 @@ def _rows(choice: Choice, format: str | None) -> list[EngineRow]:
     if not fitting:
         has = ", ".join(f"{row.name} ({row.format})" for row in rows) or "none"
         reasons = [f"{r.name}: {r.note}" for r in profile.engines if r.format == format and r.status == "not-used"]
-        raise DeviceError(
-            "\n".join([f"{profile.id} has no engine for format {format!r}; it has: {has}", *reasons[:3]])
-        )
+        raise DeviceError("\n".join([f"{profile.id} has no engine for format {format!r}; it has: {has}", *reasons[:3]]))
     return fitting
 
 
 def _accelerator_row(part: Accelerator) -> EngineRow:
-    return EngineRow("onnxruntime" if part.format == "onnx" else "litert", part.format or "", "export-only", part.note,
-                     opset_max=part.opset_max)
+    engine = "onnxruntime" if part.format == "onnx" else "litert"
+    return EngineRow(engine, part.format or "", "export-only", part.note, opset_max=part.opset_max)
 
 
-def _target(row: EngineRow) -> tuple[str, tuple[str, ...], str] | None:
-    """The target that serves a row, with what it needs; torch-free, so that planning needs no torch."""
-    return _SERVES.get((row.name, row.format))
-
-
-_SERVES = {
-    ("executorch", "executorch"): ("executorch", ("torch", "executorch"), "executorch"),
-    ("litert", "tflite"): ("litert", ("torch", "litert-torch", "ai-edge-litert"), "tflite"),
-    ("onnxruntime", "onnx"): ("onnxruntime", ("torch", "onnx", "onnxscript", "onnxruntime"), "onnx"),
-}
-
-
-def _absent(packages: tuple[str, ...], row: EngineRow) -> list[str]:
-    from edgewright_runtime.engines import installed
-
-    return [package for package in packages if installed(package) is None]
-
-
-def _threads(choice: Choice) -> int:
-    return choice.profile.big_cores
-
-
-def _why(choice: Choice, row: EngineRow, format: str | None, missing: list[tuple[EngineRow, str, list[str]]]) -> str:
+def _why(choice: Choice, format: str | None, missing: list[tuple[EngineRow, str, list[str]]]) -> str:
     if choice.accelerator is not None:
         return f"pinned accelerator {choice.accelerator.name}, export only"
     if choice.engine is not None:

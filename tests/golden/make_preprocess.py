@@ -53,6 +53,7 @@ def scene(width: int, height: int, channels: int) -> np.ndarray:
 
 def photos() -> dict[str, tuple[pil.Image, dict[str, Any]]]:
     rgb = pil.fromarray(scene(40, 28, 3))
+    flat = rgb.quantize(4).convert("RGB")
     made: dict[str, tuple[pil.Image, dict[str, Any]]] = {
         "rgb.png": (rgb, {}),
         "photo.jpg": (rgb, {"quality": 95, "subsampling": 0}),
@@ -65,7 +66,7 @@ def photos() -> dict[str, tuple[pil.Image, dict[str, Any]]]:
         "palette.png": (rgb.quantize(16), {}),
         "palette-transparent.png": (rgb.quantize(16), {"transparency": 3}),
         "palette-alphas.png": (rgb.quantize(16), {"transparency": bytes(range(0, 256, 16))}),
-        "rgb-transparent.png": (rgb.quantize(4).convert("RGB"), {"transparency": rgb.quantize(4).convert("RGB").getpixel((0, 0))}),
+        "rgb-transparent.png": (flat, {"transparency": flat.getpixel((0, 0))}),
         "cmyk.jpg": (rgb.convert("CMYK"), {"quality": 95, "subsampling": 0}),
         "one-pixel.png": (rgb.crop((5, 5, 6, 6)), {}),
         "exact.png": (rgb.crop((0, 0, 16, 16)), {}),
@@ -169,8 +170,14 @@ def rank_cases() -> list[dict[str, Any]]:
         (noise, None, False, 12),
     ]
     return [
-        {"scores": s, "labels": l, "softmax": soft, "top_k": k, "expected": ranked(s, l, soft, k)}
-        for s, l, soft, k in given
+        {
+            "scores": scores,
+            "labels": labels,
+            "softmax": softmax,
+            "top_k": top_k,
+            "expected": ranked(scores, labels, softmax, top_k),
+        }
+        for scores, labels, softmax, top_k in given
     ]
 
 

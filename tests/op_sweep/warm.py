@@ -10,7 +10,7 @@ import sys
 import torch
 import torch._functorch.aot_autograd
 import torch.export._trace
-import torch.export.pt2_archive._package  # noqa: F401
+import torch.export.pt2_archive._package
 
 torch.set_num_threads(1)
 

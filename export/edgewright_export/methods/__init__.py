@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from device_profiles import Finding
 from edgewright_runtime.bundle import Workload
+
+from device_profiles import Finding
 
 from ..state import Context, State
 

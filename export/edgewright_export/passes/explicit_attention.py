@@ -15,7 +15,8 @@ def run(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """Decomposes every attention without dropout."""
     if not any(node.target is _SDPA for node in program.graph.nodes):
         return program
-    return program.run_decompositions({_SDPA: _explicit})
+    written: torch.export.ExportedProgram = program.run_decompositions({_SDPA: _explicit})
+    return written
 
 
 def _explicit(

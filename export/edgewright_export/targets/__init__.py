@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from edgewright_runtime.bundle import Lowered, TensorSpec, Workload
 
 from device_profiles import EngineRow, Finding
 from device_profiles.errors import LoweringError
 from device_profiles.record import structure, unstructure
-from edgewright_runtime.bundle import Lowered, TensorSpec, Workload
 
 from .. import place
 from ..annotations import Annotations
 from ..blame import blame
 from ..capture import Captured
 from ..passes import run_passes
+from ..registry import TargetRow
 from ..state import State
 from ..tasks import read_lowered
 from ..worker import Outcome, worker_with
@@ -37,21 +38,17 @@ _FIX = "replace this operation or choose another target (edgewright check)"
 
 
 class Target:
-    """Writes one format for one engine.  A target file fills in the fields and :meth:`convert`."""
+    """Writes one format for one engine.  A target file fills in the fields and :meth:`convert`; the rest is its row."""
 
-    name: str
-    format: str
-    engine: str
-    extra: str
-    """Extra of the distribution that brings the converter."""
-    packages: tuple[str, ...]
-    """Distributions that :meth:`convert` needs."""
     preload: tuple[str, ...]
     """Modules that the worker imports once."""
     passes: tuple[str, ...] = ()
     """Names of ``passes``, run on the captured graph in this order."""
     grid: str | None = None
     """Integer grid that quantized graphs use; None while the target takes none."""
+
+    def __init__(self, name: str, row: TargetRow) -> None:
+        self.name, self.engine, self.format, self.extra = name, row.engine, row.format, row.extra
 
     def check(self, program: torch.export.ExportedProgram, annotations: Annotations) -> list[Finding]:
         """What keeps a captured graph from being lowered, as far as the graph alone tells."""

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
+from edgewright_runtime.engines import installed
 
 from device_profiles import Finding
 from device_profiles.errors import LoweringError
-from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
-from edgewright_runtime.engines import installed
 
 from .. import place
 from . import Target
@@ -22,11 +22,6 @@ FILE = "model.pte"
 class ExecuTorchTarget(Target):
     """``to_edge_transform_and_lower`` with the XNNPACK partitioner."""
 
-    name = "executorch"
-    format = "executorch"
-    engine = "executorch"
-    extra = "executorch"
-    packages = ("executorch",)
     preload = ("torch", "executorch.exir", "executorch.backends.xnnpack.partition.xnnpack_partitioner")
     passes = ("explicit_attention",)
 
@@ -93,4 +88,6 @@ def _require_kernels(written: Any, nodes: dict[str, torch.fx.Node]) -> None:
 
 def _missing(kernel: str, node: torch.fx.Node | None) -> Finding:
     path, line = (place.module_path(node), place.source_line(node)) if node is not None else ("", "")
-    return Finding(path, kernel, line, "ExecuTorch has no kernel for it", "replace this operation or choose another target")
+    return Finding(
+        path, kernel, line, "ExecuTorch has no kernel for it", "replace this operation or choose another target"
+    )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
 from edgewright_runtime.engines import installed
 
@@ -26,11 +25,6 @@ _LOCATION = re.compile(r"(?:[^\s:]+:\d+:\d+|loc\([^)]*\)): ")
 class LiteRTTarget(Target):
     """``litert_torch.convert``; dtypes of inputs and outputs stay as the module has them."""
 
-    name = "litert"
-    format = "tflite"
-    engine = "litert"
-    extra = "tflite"
-    packages = ("litert-torch", "ai-edge-litert")
     preload = ("torch", "litert_torch")
 
     def convert(
@@ -50,7 +44,11 @@ class LiteRTTarget(Target):
             litert_torch.convert(module, args, enable_x64=True).export(str(folder / FILE))
             open_batch(folder / FILE, batch)
         else:
-            module, args, dynamic = program.module(check_guards=False), program.example_inputs[0], dynamic_shapes(inputs)
+            module, args, dynamic = (
+                program.module(check_guards=False),
+                program.example_inputs[0],
+                dynamic_shapes(inputs),
+            )
             litert_torch.convert(module, args, dynamic_shapes=dynamic, enable_x64=True).export(str(folder / FILE))
         return Lowered(
             folder=folder,
@@ -103,8 +101,11 @@ def dynamic_shapes(inputs: Sequence[TensorSpec]) -> Any:
         for axis, size in enumerate(spec.shape):
             if isinstance(size, str):
                 bounds = spec.bounds[size]
-                axes[axis] = dims.setdefault(
-                    size, torch.export.Dim(size, min=bounds.min, max=bounds.max) if size.isidentifier() else None
-                ) or torch.export.Dim.AUTO
+                axes[axis] = (
+                    dims.setdefault(
+                        size, torch.export.Dim(size, min=bounds.min, max=bounds.max) if size.isidentifier() else None
+                    )
+                    or torch.export.Dim.AUTO
+                )
         shapes.append(axes or None)
     return tuple(shapes)

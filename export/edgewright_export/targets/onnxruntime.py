@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-from device_profiles.errors import LoweringError
 from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
 from edgewright_runtime.engines import installed
+
+from device_profiles.errors import LoweringError
 
 from . import Target
 
@@ -28,11 +28,6 @@ _CAUSE = re.compile(r"## Exception summary\s+<class '(?:[^']*\.)?(\w+)'>: ([^\n]
 class OnnxRuntimeTarget(Target):
     """``torch.onnx`` (dynamo), then down to the opset that the board's runtime reads."""
 
-    name = "onnxruntime"
-    format = "onnx"
-    engine = "onnxruntime"
-    extra = "onnx"
-    packages = ("onnx", "onnxscript")
     preload = ("torch", "torch.onnx", "onnx", "onnxscript", "torch.onnx._internal.exporter._core")
 
     def convert(
@@ -49,6 +44,7 @@ class OnnxRuntimeTarget(Target):
         written = torch.onnx.export(
             program, dynamo=True, opset_version=OPSET, external_data=False, verbose=False, optimize=True
         )
+        assert written is not None
         model = written.model_proto
         specs = _rename(model, inputs, outputs)
         return write(model, *specs, limits, folder, {"torch": torch.__version__, "onnx": onnx.__version__})
@@ -90,8 +86,7 @@ def write(
     if problems:
         raise LoweringError(f"the model cannot be written in ONNX opset {opset}", problems)
     large = model.ByteSize() > _PROTOBUF_BYTES
-    data = {"save_as_external_data": True, "location": f"{FILE}.data"} if large else {}
-    onnx.save_model(model, str(folder / FILE), **data)
+    onnx.save_model(model, str(folder / FILE), save_as_external_data=large, location=f"{FILE}.data" if large else None)
     return Lowered(
         folder=folder,
         format="onnx",

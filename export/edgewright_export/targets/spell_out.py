@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch._decomp import decomposition_table
-
 from edgewright_runtime.quiet import quiet
+from torch._decomp import decomposition_table
 
 aten = torch.ops.aten
 log = logging.getLogger("edgewright")
@@ -31,12 +30,12 @@ def spell_out(program: torch.export.ExportedProgram, names: Iterable[str]) -> to
     tables = [_table(name) for name in wanted]
     if not tables or not all(tables):
         return None
-    table = {overload: call for each in tables for overload, call in each.items()}
+    table = _OWN | {overload: call for each in tables for overload, call in each.items()}
     if not any(node.target in table for node in program.graph.nodes):
         table = {**_usual(), **table}
     try:
         with quiet(), torch.no_grad():
-            spelled = program.run_decompositions(table)
+            spelled: torch.export.ExportedProgram = program.run_decompositions(table)
     except Exception as error:
         log.debug("%s cannot be spelled out: %s", ", ".join(wanted), error)
         return None
@@ -94,9 +93,7 @@ def _exp2(x: torch.Tensor) -> torch.Tensor:
     return torch.pow(2.0, x)
 
 
-def _addbmm(
-    x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, beta: float = 1, alpha: float = 1
-) -> torch.Tensor:
+def _addbmm(x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, beta: float = 1, alpha: float = 1) -> torch.Tensor:
     product = torch.bmm(a, b).sum(0)
     return (x if beta == 1 else x * beta) + (product if alpha == 1 else product * alpha)
 

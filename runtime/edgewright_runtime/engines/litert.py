@@ -57,7 +57,9 @@ class _Session(Session):
         self._inputs, self._outputs = self._indices(inputs, outputs, signature)
         self._shapes = {i: tuple(d["shape"]) for i, d in ((d["index"], d) for d in inputs.values())}
 
-    def _indices(self, inputs: dict, outputs: list, signature: str | None) -> tuple[list[int], list[int]]:
+    def _indices(
+        self, inputs: dict[str, Any], outputs: list[Any], signature: str | None
+    ) -> tuple[list[int], list[int]]:
         if signature is None:
             return [d["index"] for d in inputs.values()], [d["index"] for d in outputs]
         runner = self._interpreter.get_signature_runner(signature)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from device_profiles import Finding
@@ -36,27 +38,24 @@ class OnnxRuntime:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             with quiet():
-                opened = onnxruntime.InferenceSession(
-                    str(lowered.path()), options, providers=["CPUExecutionProvider"]
-                )
+                opened = onnxruntime.InferenceSession(str(lowered.path()), options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise RuntimeFailure(f"onnxruntime {onnxruntime.__version__} cannot open the model: {error}") from error
         return _Session(lowered, opened, threads)
 
 
 class _Session(Session):
-    def __init__(self, lowered: Lowered, opened, threads: int) -> None:
-        super().__init__(
-            lowered, engine="onnxruntime", engine_version=installed("onnxruntime") or "", threads=threads
-        )
+    def __init__(self, lowered: Lowered, opened: Any, threads: int) -> None:
+        super().__init__(lowered, engine="onnxruntime", engine_version=installed("onnxruntime") or "", threads=threads)
         self._opened = opened
 
     def _run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         feed = {spec.binding: array for spec, array in zip(self.inputs, arrays, strict=True)}
         try:
-            return self._opened.run([spec.binding for spec in self.outputs], feed)
+            results: list[np.ndarray] = self._opened.run([spec.binding for spec in self.outputs], feed)
         except Exception as error:
             raise RuntimeFailure(f"onnxruntime could not run the model: {error}") from error
+        return results
 
     def close(self) -> None:
         """Releases the session."""
