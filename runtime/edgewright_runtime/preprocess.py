@@ -183,7 +183,6 @@ def _softmax(row: np.ndarray) -> np.ndarray:
 
 def _open(photo: Any) -> Any:
     from PIL import Image as pil
-    from PIL import ImageOps
 
     try:
         if isinstance(photo, np.ndarray):
@@ -191,20 +190,28 @@ def _open(photo: Any) -> Any:
                 raise InputError(
                     f"a photo array must be uint8 of shape (height, width, 3), got {photo.dtype} {photo.shape}"
                 )
-            photo = pil.fromarray(photo)
-        elif not isinstance(photo, pil.Image):
-            photo = pil.open(Path(photo))
-        if 0 in photo.size:
-            raise InputError(f"a photo of {photo.width} x {photo.height} pixels is empty")
-        upright = _eight_bit(ImageOps.exif_transpose(photo), photo.format)
-        if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-            upright = upright.convert("RGBA")
-            upright = pil.alpha_composite(pil.new("RGBA", upright.size, (0, 0, 0, 255)), upright)
-        return upright.convert("RGB")
+            return _upright_rgb(pil.fromarray(photo))
+        if isinstance(photo, pil.Image):
+            return _upright_rgb(photo)
+        with pil.open(Path(photo)) as opened:
+            return _upright_rgb(opened)
     except InputError:
         raise
     except Exception as error:  # a decoder raises whatever a damaged file makes it raise
         raise InputError(f"cannot read a photo from {photo!r}: {error}") from error
+
+
+def _upright_rgb(photo: Any) -> Any:
+    from PIL import Image as pil
+    from PIL import ImageOps
+
+    if 0 in photo.size:
+        raise InputError(f"a photo of {photo.width} x {photo.height} pixels is empty")
+    upright = _eight_bit(ImageOps.exif_transpose(photo), photo.format)
+    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+        upright = upright.convert("RGBA")
+        upright = pil.alpha_composite(pil.new("RGBA", upright.size, (0, 0, 0, 255)), upright)
+    return upright.convert("RGB")
 
 
 def _eight_bit(photo: Any, format: str | None) -> Any:

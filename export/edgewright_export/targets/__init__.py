@@ -26,7 +26,7 @@ from ..state import State
 from ..tasks import read_lowered
 from ..worker import Outcome, worker_with
 from ..workload import workload_of
-from .spell_out import spell_out
+from .spell_out import replaceable, spell_out
 
 log = logging.getLogger("edgewright")
 _DTYPES = (
@@ -74,32 +74,28 @@ class Target:
         if problems:
             raise LoweringError(f"the model cannot be lowered to {self.format} ({self.engine})", problems)
         program = run_passes(self.passes, captured.program)
-        outcome = self.convert_in_child(program, captured.inputs, captured.outputs, limits_of(row), folder)
+        limits = limits_of(row)
+        outcome = self._converted(program, captured, limits, folder)
         if outcome.error is not None:
-            spelled = self._spelled_out(outcome, program, captured, limits_of(row), folder)
-            if spelled is None:
-                raise self._failure(outcome, program, captured, limits_of(row))
-            outcome = spelled
+            failure = self._failure(outcome, program, captured, limits)
+            spelled = spell_out(program, replaceable(failure.findings))
+            outcome = self._converted(spelled, captured, limits, folder) if spelled is not None else outcome
+            if outcome.error is not None:
+                raise failure
         return read_lowered(outcome.result, folder)
 
-    def _spelled_out(
-        self,
-        outcome: Outcome,
-        program: torch.export.ExportedProgram,
-        captured: Captured,
-        limits: dict[str, Any],
-        folder: Path,
-    ) -> Outcome | None:
-        """The conversion of the program with what the converter does not know spelled out; None if it fails."""
+    def _converted(
+        self, program: torch.export.ExportedProgram, captured: Captured, limits: dict[str, Any], folder: Path
+    ) -> Outcome:
+        """Converts; what the converter does not know is spelled out.  The first outcome where that does not help."""
+        first = outcome = self.convert_in_child(program, captured.inputs, captured.outputs, limits, folder)
         done: set[str] = set()
         while outcome.error is not None:
             unknown = set(self.unknown(outcome.error))
             spelled = spell_out(program, unknown) if unknown - done else None
             if spelled is None:
-                return None
+                return first
             program, done = spelled, done | unknown
-            for left in folder.iterdir():
-                left.unlink()
             outcome = self.convert_in_child(program, captured.inputs, captured.outputs, limits, folder)
         return outcome
 
@@ -111,7 +107,9 @@ class Target:
         limits: dict[str, Any],
         folder: Path,
     ) -> Outcome:
-        """Runs :meth:`convert` in a child process."""
+        """Runs :meth:`convert` in a child process, into a folder that it empties first."""
+        for left in folder.iterdir():
+            left.unlink()
         with tempfile.TemporaryDirectory(prefix="edgewright-lower-") as job:
             path = Path(job) / "program.pt2"
             failed = _save(program, path)
@@ -180,6 +178,8 @@ class Target:
         """One line that says what the converter had against a single operation."""
         if error.get("findings"):
             return str(error["findings"][0]["reason"])
+        if "error when deserializing the saved file" in error["message"]:
+            return "it is a custom operation, which the converter's process does not know"
         return f"{error['type']}: {_first_line(error['message'])}" if error["type"] != "Died" else error["message"]
 
 

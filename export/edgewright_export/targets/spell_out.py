@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from device_profiles import Finding
 from edgewright_runtime.quiet import quiet
 from torch._decomp import decomposition_table
 
@@ -30,7 +31,7 @@ def spell_out(program: torch.export.ExportedProgram, names: Iterable[str]) -> to
     tables = [_table(name) for name in wanted]
     if not tables or not all(tables):
         return None
-    table = _OWN | {overload: call for each in tables for overload, call in each.items()}
+    table = _PRIMITIVE | {overload: call for each in tables for overload, call in each.items()}
     if not any(node.target in table for node in program.graph.nodes):
         table = {**_usual(), **table}
     try:
@@ -43,6 +44,12 @@ def spell_out(program: torch.export.ExportedProgram, names: Iterable[str]) -> to
         return None
     log.info("spelled out for the converter, which does not know it: %s", ", ".join(wanted))
     return spelled
+
+
+def replaceable(findings: Iterable[Finding]) -> list[str]:
+    """Operations of findings that our own table spells out, for example ``aten.floor_divide``."""
+    own = {operation(overload) for overload in _OWN}
+    return sorted(own & {".".join(finding.op.replace("::", ".").split(".")[:2]) for finding in findings})
 
 
 def operation(target: Any) -> str:
@@ -98,15 +105,67 @@ def _addbmm(x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, beta: float = 
     return (x if beta == 1 else x * beta) + (product if alpha == 1 else product * alpha)
 
 
-_OWN: dict[Any, Callable[..., Any]] = {
-    aten.addbmm.default: _addbmm,
+def _divide(a: Any, b: Any, *, rounding_mode: str | None = None) -> Any:
+    if not (isinstance(a, torch.Tensor) and a.is_floating_point()):
+        return NotImplemented
+    if rounding_mode is None:
+        return a / b
+    if rounding_mode == "trunc":
+        quotient = a / b
+        return torch.where(quotient < 0, torch.ceil(quotient), torch.floor(quotient))
+    return _floor_divide(a, b)
+
+
+def _floor_divide(a: Any, b: Any) -> Any:
+    """As torch does it: the rest is taken off first, so that 1.0 // 0.1 is 9."""
+    if not (isinstance(a, torch.Tensor) and a.is_floating_point()):
+        return NotImplemented
+    rest = torch.remainder(a, b)
+    quotient = (a - rest) / b
+    below = torch.floor(quotient)
+    exact = torch.where(quotient - below > 0.5, below + 1, below)
+    return torch.where(torch.eq(torch.zeros_like(a) + b, 0), a / b, exact)
+
+
+def _logical_xor(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return torch.ne((a != 0).to(torch.int32), (b != 0).to(torch.int32))
+
+
+def _sort(x: torch.Tensor, dim: int = -1, descending: bool = False) -> Any:
+    """Without a promise for equal elements, which ``aten.sort`` does not give either."""
+    if x.dim() == 0:
+        return x.clone(), torch.zeros((), dtype=torch.int64)
+    return torch.topk(x, x.shape[dim], dim, largest=descending, sorted=True)
+
+
+def _kthvalue(x: torch.Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
+    if x.dim() == 0:
+        return x.clone(), torch.zeros((), dtype=torch.int64)
+    values, indices = torch.topk(x, k, dim, largest=False, sorted=True)
+    values, indices = values.narrow(dim, k - 1, 1), indices.narrow(dim, k - 1, 1)
+    return (values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))
+
+
+_PRIMITIVE: dict[Any, Callable[..., Any]] = {
     aten.copysign.Scalar: _copysign,
     aten.copysign.Tensor: _copysign,
-    aten.exp2.default: _exp2,
     aten.fmax.default: _fmax,
     aten.fmin.default: _fmin,
     aten.signbit.default: _signbit,
     torch.ops.prims.fmax.default: _fmax,
     torch.ops.prims.fmin.default: _fmin,
     torch.ops.prims.signbit.default: _signbit,
+}
+"""What torch's own table turns into primitives that no converter knows."""
+_OWN: dict[Any, Callable[..., Any]] = {
+    **_PRIMITIVE,
+    aten.addbmm.default: _addbmm,
+    aten.div.Scalar_mode: _divide,
+    aten.div.Tensor_mode: _divide,
+    aten.exp2.default: _exp2,
+    aten.floor_divide.Scalar: _floor_divide,
+    aten.floor_divide.default: _floor_divide,
+    aten.kthvalue.default: _kthvalue,
+    aten.logical_xor.default: _logical_xor,
+    aten.sort.default: _sort,
 }

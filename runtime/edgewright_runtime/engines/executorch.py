@@ -32,12 +32,26 @@ class ExecuTorch:
             with quiet():
                 from executorch.extension.pybindings import portable_lib
 
-                portable_lib._unsafe_reset_threadpool(threads)
+                _use_threads(threads)
                 module = portable_lib._load_for_executorch(str(lowered.path()))
                 module.method_meta("forward")
         except Exception as error:
             raise RuntimeFailure(f"executorch {installed('executorch')} cannot open the model: {error}") from error
         return _Session(lowered, module, threads)
+
+
+_threads_now: int | None = None
+
+
+def _use_threads(count: int) -> None:
+    """Sets the one thread pool of the process, which all ExecuTorch sessions share."""
+    global _threads_now
+    if count != _threads_now:
+        from executorch.extension.pybindings import portable_lib
+
+        with quiet():
+            portable_lib._unsafe_reset_threadpool(count)
+        _threads_now = count
 
 
 class _Session(Session):
@@ -48,6 +62,7 @@ class _Session(Session):
     def _run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         import torch
 
+        _use_threads(self.threads)
         tensors = [torch.from_numpy(array if array.flags.writeable else array.copy()) for array in arrays]
         try:
             results = self._module.forward(tensors)
