@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from device_profiles.record import unstructure
 from edgewright_runtime.bundle import Measurement
 from edgewright_runtime.bundle.paths import write_file
 from edgewright_runtime.bundle.seal import MEASUREMENTS
 from edgewright_runtime.engines import installed
 from edgewright_runtime.measure import machine, measure, now, ratio
 from edgewright_runtime.session import load
-
-from device_profiles.record import unstructure
 
 from .bundle import Bundle
 

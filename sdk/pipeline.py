@@ -8,10 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgewright_runtime.bundle import Latency, Lowered
-from edgewright_runtime.bundle.manifest import Manifest, digest
-from edgewright_runtime.preprocess import Classify, Image
-
 from device_profiles import Choice, Finding, choose
 from device_profiles.errors import (
     BudgetError,
@@ -21,6 +17,9 @@ from device_profiles.errors import (
     MethodError,
     OptionError,
 )
+from edgewright_runtime.bundle import Latency, Lowered
+from edgewright_runtime.bundle.manifest import Manifest, digest
+from edgewright_runtime.preprocess import Classify, Image
 
 from . import place, say
 from .bundle import Bundle
@@ -236,11 +235,10 @@ class _Request:
         return bundle
 
     def _job(self, name: str, methods: tuple[Any, ...]) -> Any:
+        import sdk
         from edgewright_export.build import Job
         from edgewright_export.registry import target_named
         from edgewright_export.state import Recipe
-
-        import sdk
 
         return Job(
             name=name,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edgewright_runtime.bundle.seal import is_bundle
-
 from device_profiles.errors import OutputError
+from edgewright_runtime.bundle.seal import is_bundle
 
 
 def output_path(output: str | Path | None, model: str, device: str) -> Path:

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import sdk
+from device_profiles.errors import BundleError, DependencyError, EdgewrightError, OutputError
 from edgewright_runtime.bundle.consistency import is_inside
 from edgewright_runtime.bundle.manifest import CHUNK_BYTES, MAJOR, MINOR, Manifest, Segment, digest
 from edgewright_runtime.bundle.paths import partial_folder
 from edgewright_runtime.bundle.seal import MANIFEST, MANIFEST_HASH, Opened, core_file, is_bundle, open_bundle, seal
-
-import sdk
-from device_profiles.errors import BundleError, DependencyError, EdgewrightError, OutputError
 from sdk.bundle import Bundle
 from tests.tiny_bundle import make_tiny_bundle
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edgewright_runtime.bundle.manifest import Manifest
-from edgewright_runtime.bundle.seal import open_bundle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sdk
 from device_profiles.errors import BundleError
+from edgewright_runtime.bundle.manifest import Manifest
+from edgewright_runtime.bundle.seal import open_bundle
 from sdk.bundle import Bundle
 from tests.tiny_bundle import make_tiny_bundle
 

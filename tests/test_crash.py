@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from device_profiles.errors import BundleError, OutputError
 from edgewright_runtime.bundle import paths
 from edgewright_runtime.bundle.paths import partial_folder, put_in_place, write_file
 from edgewright_runtime.bundle.seal import open_bundle, seal
-
-from device_profiles.errors import BundleError, OutputError
 from tests.tiny_bundle import make_tiny_bundle
 
 ROOT = Path(__file__).parent.parent

@@ -19,16 +19,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgewright_runtime.bundle import Measurement
-from edgewright_runtime.bundle.pack import pack
-from edgewright_runtime.bundle.seal import open_bundle
-from edgewright_runtime.preprocess import Image
-from edgewright_runtime.session import load
 from PIL import Image as pil
 
 from device_profiles import Accelerator, DeviceProfile, EngineRow, Memory, device, devices
 from device_profiles.errors import BundleError, DeviceError, OptionError
 from device_profiles.record import structure
+from edgewright_runtime.bundle import Measurement
+from edgewright_runtime.bundle.pack import pack
+from edgewright_runtime.bundle.seal import open_bundle
+from edgewright_runtime.preprocess import Image
+from edgewright_runtime.session import load
 from sdk.bundle import Bundle
 from sdk.cli import main
 from sdk.deploy import needs as needs_module

@@ -24,7 +24,7 @@ LAYERS = {
 ORDER = list(LAYERS)
 TORCH = {"torch", "torchao", "torchvision"}
 LOADS_TORCH = "edgewright_runtime/engines/executorch.py"
-"""The one file below ``edgewright_export`` that imports torch, inside functions: the engine's bindings take its tensors."""
+"""The one file below ``edgewright_export`` that imports torch, inside a function: the bindings take its tensors."""
 AHEAD_OF_TIME = {"onnx", "onnxscript", "litert_torch", "ai_edge_quantizer", "executorch.exir", "executorch.backends"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "shared", "stuff", "tools", "lib", "base"}
 ON_BOARD = "sdk/deploy/board/edge_run.py"
@@ -126,7 +126,8 @@ def test_imports_point_down(layer: str, path: Path) -> None:
 def test_torch_is_imported_in_the_ahead_of_time_half_only(layer: str, path: Path) -> None:
     if layer == "edgewright_export":
         return
-    found = [(name, inside) for name, inside, for_types in imports(layer, path) if under(name, TORCH) and not for_types]
+    runs = [(name, inside) for name, inside, for_types in imports(layer, path) if not for_types]
+    found = [(name, inside) for name, inside in runs if under(name, TORCH)]
     if label(layer, path) == LOADS_TORCH:
         assert found == [("torch", True)]
     else:
@@ -224,15 +225,20 @@ def test_everything_that_is_listed_is_there(name: str) -> None:
 
 
 def table(path: Path, name: str) -> dict[str, str]:
-    """A literal table, read without importing what it names."""
+    """A literal table, read without importing what it names: the first text of each row by its key."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) else None
-        if target is not None and ast.unparse(target) == name and node.value is not None:  # type: ignore[union-attr]
-            keys = [ast.literal_eval(key) for key in node.value.keys]  # type: ignore[union-attr]
-            assert len(set(keys)) == len(keys), f"{name} has a name twice"
-            value: dict[str, str] = ast.literal_eval(node.value)  # type: ignore[union-attr]
-            return value
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        if [ast.unparse(target) for target in targets] == [name]:  # type: ignore[arg-type]
+            rows = node.value  # type: ignore[union-attr]
+            assert isinstance(rows, ast.Dict), f"{name} is a literal dict"
+            keys = [ast.literal_eval(key) for key in rows.keys if key is not None]
+            assert len(set(keys)) == len(rows.keys), f"{name} has a name twice"
+            return dict(zip(keys, map(first_text, rows.values), strict=True))
     raise AssertionError(f"{path} has no literal table {name}")
+
+
+def first_text(row: ast.expr) -> str:
+    return str(ast.literal_eval(row.args[0] if isinstance(row, ast.Call) else row))
 
 
 def defined(path: Path) -> set[str]:
@@ -246,11 +252,11 @@ PASSES = EXPORT / "passes"
 VERBS = LAYERS["sdk"] / "cli"
 
 
-@pytest.mark.parametrize("name", ["TARGETS", "METHODS"])
-def test_each_row_of_the_registry_has_its_file_and_class(name: str) -> None:
+@pytest.mark.parametrize(("name", "folder"), [("TARGETS", "targets"), ("METHODS", "methods")])
+def test_each_row_of_the_registry_has_its_file_and_class(name: str, folder: str) -> None:
     for row, where in table(EXPORT / "registry.py", name).items():
         module, _, attribute = where.partition(":")
-        path = EXPORT / f"{module.replace('.', '/')}.py"
+        path = EXPORT / folder / f"{module}.py"
         assert path.is_file(), f"{name}[{row!r}] names {path.name}"
         assert attribute in defined(path)
 
@@ -320,9 +326,7 @@ def test_a_users_script_named_export_beside_a_folder_named_runtime(users_folder:
         )
     )
     for place in (users_folder, users_folder / "exports", Path("/")):
-        done = subprocess.run(
-            [sys.executable, str(script)], cwd=place, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([sys.executable, str(script)], cwd=place, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (0, "no bundle at missing.edge\n", "")
 
 

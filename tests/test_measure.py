@@ -9,6 +9,7 @@ from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
+
 from edgewright_runtime.measure import MIN_SAMPLES, MIN_SECONDS, Timing, machine, measure, now, ratio
 
 SEEDS = range(200)
@@ -93,7 +94,7 @@ def test_warm_up_ends_when_two_runs_agree(durations: list[float], warm_up: int) 
     rest = itertools.chain(durations[:warm_up], constant(3.0))
     found = measure({"A": clock.contender("A", rest)}, min_samples=5, min_seconds=0, clock=clock)
     assert len(clock.calls) == warm_up + 5
-    assert found["A"].samples_s == (3.0,) * 5
+    assert found["A"].samples_s == pytest.approx((3.0,) * 5)
 
 
 def test_no_contender_is_no_result() -> None:
@@ -166,9 +167,7 @@ def test_the_interval_is_that_of_a_bootstrap_that_draws(count: int) -> None:
     """The slow oracle: resamples drawn one by one."""
     a, b = around(3.0, 0.3, count, 1), around(2.0, 0.3, count, 2)
     draw = np.random.default_rng(0)
-    medians = [
-        np.median(draw.choice(np.array(timing.samples_s), (40_000, count)), axis=1) for timing in (a, b)
-    ]
+    medians = [np.median(draw.choice(np.array(timing.samples_s), (40_000, count)), axis=1) for timing in (a, b)]
     low, high = np.quantile(medians[0] / medians[1], (0.025, 0.975))
     _, found_low, found_high = ratio(a, b, rounds=40_000)
     assert (found_low, found_high) == (pytest.approx(low, rel=0.01), pytest.approx(high, rel=0.01))

@@ -16,12 +16,12 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
-from edgewright_export.targets.onnx_opset import SOURCES, TARGETS, lower_opset  # noqa: E402
-from edgewright_export.targets.onnx_rewrites import PORTABLE, REWRITES, WIDENED  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
 from device_profiles.errors import OptionError  # noqa: E402
+from edgewright_export.targets.onnx_opset import SOURCES, TARGETS, lower_opset  # noqa: E402
+from edgewright_export.targets.onnx_rewrites import PORTABLE, REWRITES, WIDENED  # noqa: E402
 
 IR = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8}
 RUN_MODELS = Path(__file__).parent / "ort110" / "run_models.py"

@@ -11,11 +11,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from device_profiles.errors import BundleError, OutputError
 from edgewright_runtime.bundle import pack as pack_module
 from edgewright_runtime.bundle.pack import ALIGNMENT, pack
 from edgewright_runtime.bundle.seal import MANIFEST, MANIFEST_HASH, open_bundle
-
-from device_profiles.errors import BundleError, OutputError
 from sdk.bundle import Bundle
 from tests.tiny_bundle import make_tiny_bundle
 

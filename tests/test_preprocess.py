@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgewright_runtime import preprocess
-from edgewright_runtime.preprocess import Classify, Image, Prediction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as pil
@@ -24,6 +22,8 @@ from PIL import __version__ as pillow_version
 from PIL import features
 
 from device_profiles.errors import InputError, OptionError
+from edgewright_runtime import preprocess
+from edgewright_runtime.preprocess import Classify, Image, Prediction
 
 GOLDEN = Path(__file__).parent / "golden"
 FOLDER = GOLDEN / "preprocess"

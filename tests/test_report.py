@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+import device_profiles
+from device_profiles import Accelerator, Core, CoreGroup, DeviceProfile, EngineRow, Memory
+from device_profiles.errors import DeviceError, OutputError
+from device_profiles.record import unstructure
 from edgewright_runtime.bundle.latency import Latency, Measurement
 from edgewright_runtime.bundle.lowered import Bounds, Entry, TensorSpec
 from edgewright_runtime.bundle.manifest import (
@@ -26,11 +31,6 @@ from edgewright_runtime.bundle.manifest import (
 )
 from edgewright_runtime.bundle.seal import seal
 from edgewright_runtime.preprocess import Classify, Image
-
-import device_profiles
-from device_profiles import Accelerator, Core, CoreGroup, DeviceProfile, EngineRow, Memory
-from device_profiles.errors import DeviceError, OutputError
-from device_profiles.record import unstructure
 from sdk.bundle import Bundle
 from sdk.report import html
 from sdk.report.html import size, time_axis, write_report

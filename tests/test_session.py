@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgewright_runtime.bundle import Bounds, Entry, Lowered, TensorSpec
-from edgewright_runtime.session import Session
 from PIL import Image as pil
 
 import sdk
 from device_profiles.errors import DependencyError, InputError, OptionError, RuntimeFailure
+from edgewright_runtime.bundle import Bounds, Entry, Lowered, TensorSpec
+from edgewright_runtime.session import Session
 from tests.tiny_bundle import LABELS, make_tiny_bundle
 
 IMPORT_LIMIT_S, ROUNDS = 0.3, 5

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
 from edgewright_runtime.bundle import Entry, TensorSpec
 from edgewright_runtime.bundle.manifest import (
     EngineNeed,

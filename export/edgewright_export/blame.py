@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from edgewright_runtime.quiet import quiet
 from torch.utils import _pytree as pytree
 
 from device_profiles import Finding
+from edgewright_runtime.quiet import quiet
 
 from . import place
+from .flat import flatten
 
 _SECONDS = 60.0
 """How long the search may take; what is found until then is reported."""
@@ -60,8 +61,6 @@ def _shown(value: Any) -> str:
 
 
 def _reason(node: torch.fx.Node, fails: Fails) -> str | None:
-    from .capture import flatten
-
     try:
         module, tensors = _alone(node)
         with quiet(), torch.no_grad():

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from device_profiles import DeviceProfile, EngineRow
+from device_profiles.errors import OptionError
+from device_profiles.record import unstructure
 from edgewright_runtime.bundle import Lowered, Workload
 from edgewright_runtime.bundle.manifest import (
     MAJOR,
@@ -25,10 +29,6 @@ from edgewright_runtime.bundle.manifest import Recipe as PlainRecipe
 from edgewright_runtime.bundle.paths import partial_folder
 from edgewright_runtime.bundle.seal import seal
 from edgewright_runtime.preprocess import Classify, Image
-
-from device_profiles import DeviceProfile, EngineRow
-from device_profiles.errors import OptionError
-from device_profiles.record import unstructure
 
 from .state import Recipe, State
 from .targets import Target

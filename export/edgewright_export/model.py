@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from edgewright_runtime.quiet import quiet
 
 from device_profiles import Finding
 from device_profiles.errors import CaptureError, OptionError
+from edgewright_runtime.quiet import quiet
 
 _KINDS = "a torch.nn.Module, a torch.export.ExportedProgram, or a path to a .pt2 or .onnx file"
 

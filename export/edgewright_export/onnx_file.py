@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from device_profiles.errors import CaptureError, LoweringError, OptionError, ParityError
 from edgewright_runtime.bundle import Bounds, Entry, Lowered, Op, TensorSpec, Workload
 from edgewright_runtime.bundle.manifest import Manifest, Model, Parity
 from edgewright_runtime.bundle.paths import partial_folder
-
-from device_profiles.errors import CaptureError, LoweringError, OptionError, ParityError
 
 from . import parity
 from .build import Job, manifest_of, seal_job

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+
 from edgewright_runtime.bundle.manifest import OutputParity
 
 THRESHOLD_DB = {"float64": 80.0, "float32": 80.0, "float16": 40.0}

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+
 from edgewright_runtime.bundle import Lowered
 from edgewright_runtime.engines import engine_named
 
-from .capture import Captured
+from .flat import Captured
 from .verify import as_array
 
 

@@ -7,14 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from edgewright_runtime.quiet import quiet
 
 from device_profiles import Finding
 from device_profiles.errors import CaptureError, MethodError, OptionError
+from edgewright_runtime.quiet import quiet
 
 from . import example as examples
 from . import place
-from .capture import capture, flatten
+from .capture import capture
+from .flat import flatten
 from .methods import Method
 from .state import Context, Example, State
 

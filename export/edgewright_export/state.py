@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from edgewright_runtime.bundle import Cycles, Latency, Workload
 
 from device_profiles import DeviceProfile, EngineRow
+from edgewright_runtime.bundle import Cycles, Latency, Workload
 
 from .annotations import Annotation
 
 if TYPE_CHECKING:
-    from .capture import Captured
+    from .flat import Captured
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
-from edgewright_runtime.engines import engine_named
 
 from device_profiles.errors import EdgewrightError
 from device_profiles.record import structure, unstructure
+from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
+from edgewright_runtime.engines import engine_named
 
 from .registry import target_named
 

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from edgewright_runtime.bundle import Bounds, Lowered
-from edgewright_runtime.bundle.manifest import OutputParity, Parity
-from edgewright_runtime.quiet import quiet
 from torch.utils import _pytree as pytree
 
 from device_profiles import EngineRow
 from device_profiles.errors import LoweringError, ParityError, RuntimeFailure
+from edgewright_runtime.bundle import Bounds, Lowered
+from edgewright_runtime.bundle.manifest import OutputParity, Parity
+from edgewright_runtime.quiet import quiet
 
 from . import parity, place
-from .capture import Captured, with_outputs
+from .flat import Captured, tensor_spec, with_outputs
 from .passes import run_passes
 from .state import State
 from .targets import Target, limits_of
@@ -235,6 +235,4 @@ def _probes(program: torch.export.ExportedProgram) -> list[torch.fx.Node]:
 
 
 def _probe_specs(captured: Captured, probes: list[torch.fx.Node]) -> list[Any]:
-    from .capture import tensor_spec
-
     return [tensor_spec(f"probe_{i}", node.meta["val"], {}, str(i)) for i, node in enumerate(probes)]

@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 import torch
-from edgewright_runtime.bundle import Op, Workload
 from torch.utils import _pytree as pytree
+
+from edgewright_runtime.bundle import Op, Workload
 
 from . import place
 

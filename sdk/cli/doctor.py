@@ -7,6 +7,7 @@ import re
 from importlib.metadata import requires
 
 import click
+
 from edgewright_runtime.engines import installed
 
 from .output import json_option, print_json, print_table

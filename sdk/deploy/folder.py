@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from device_profiles.errors import OutputError
 from edgewright_runtime.bundle.manifest import Manifest
 from edgewright_runtime.bundle.paths import partial_folder, put_in_place, sync_tree
 from edgewright_runtime.bundle.seal import MANIFEST, MANIFEST_HASH, is_bundle, open_bundle
-
-from device_profiles.errors import OutputError
 
 from .board.edge_run import DEPLOYMENT, TOOL, file_sha256, replace_problem
 from .needs import Needs, needs_of

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from device_profiles.errors import OptionError, OutputError
+from device_profiles.record import unstructure
 from edgewright_runtime.bundle import Measurement
 from edgewright_runtime.bundle.paths import write_file
 from edgewright_runtime.bundle.seal import MEASUREMENTS
-
-from device_profiles.errors import OptionError, OutputError
-from device_profiles.record import unstructure
 
 
 def measurement_of(told: Mapping[str, Any]) -> Measurement:

@@ -6,10 +6,9 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from edgewright_runtime.bundle.manifest import Manifest
-
 from device_profiles import DeviceProfile, EngineRow, choose
 from device_profiles.errors import DeviceError
+from edgewright_runtime.bundle.manifest import Manifest
 
 _PYTHON = re.compile(r"python[0-9.]*")
 _BELOW_HOME = re.compile(r"~/([A-Za-z0-9][A-Za-z0-9._-]*)")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgewright_export.registry import TARGETS, target_for
-from edgewright_runtime.engines import installed
-
 from device_profiles import Accelerator, Choice, EngineRow
 from device_profiles.errors import DependencyError, DeviceError, OptionError
+from edgewright_export.registry import TARGETS, target_for
+from edgewright_runtime.engines import installed
 
 FORMATS = ("executorch", "onnx", "tflite")
 

@@ -17,11 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from edgewright_runtime.bundle.latency import Latency, Measurement
-from edgewright_runtime.bundle.manifest import Manifest, Parity, Quality
-from edgewright_runtime.bundle.paths import write_file
-from edgewright_runtime.bundle.seal import MANIFEST_MAX_BYTES, MEASUREMENTS, REPORT
-from edgewright_runtime.measure import Timing
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import device_profiles
@@ -29,6 +24,11 @@ from device_profiles import DeviceProfile
 from device_profiles.errors import DeviceError, OutputError
 from device_profiles.load import HOST
 from device_profiles.record import structure, unstructure
+from edgewright_runtime.bundle.latency import Latency, Measurement
+from edgewright_runtime.bundle.manifest import Manifest, Parity, Quality
+from edgewright_runtime.bundle.paths import write_file
+from edgewright_runtime.bundle.seal import MANIFEST_MAX_BYTES, MEASUREMENTS, REPORT
+from edgewright_runtime.measure import Timing
 
 if TYPE_CHECKING:
     from ..bundle import Bundle

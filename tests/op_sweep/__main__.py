@@ -56,6 +56,7 @@ def _partial() -> Path:
 
 def _run(options: argparse.Namespace) -> None:
     import torch
+
     from edgewright_export.registry import TARGETS
 
     from . import results

@@ -11,16 +11,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import sdk
+from device_profiles import choose
+from device_profiles.errors import MAX_LINES, EdgewrightError
 from edgewright_export.build import Job, build
 from edgewright_export.model import resolve
 from edgewright_export.prepare import captured, first_state
 from edgewright_export.registry import target_named
 from edgewright_export.state import Budget, Context, Recipe, State
 from edgewright_runtime.bundle.seal import open_bundle
-
-import sdk
-from device_profiles import choose
-from device_profiles.errors import MAX_LINES, EdgewrightError
 from sdk.plan import plan
 
 from .operators import Sample

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from edgewright_export.registry import target_named
 from edgewright_export.worker import Worker, worker_with
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from edgewright_runtime.bundle import Workload
-
 from device_profiles import Finding
+from edgewright_runtime.bundle import Workload
 
 from ..state import Context, State
 

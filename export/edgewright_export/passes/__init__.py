@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from importlib import import_module
 
 import torch
+
 from edgewright_runtime.quiet import quiet
 
 PASSES = {

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from edgewright_runtime.bundle import Lowered, TensorSpec, Workload
 
 from device_profiles import EngineRow, Finding
 from device_profiles.errors import LoweringError
 from device_profiles.record import structure, unstructure
+from edgewright_runtime.bundle import Lowered, TensorSpec, Workload
 
 from .. import place
 from ..annotations import Annotations
 from ..blame import blame
-from ..capture import Captured
+from ..flat import Captured
 from ..passes import run_passes
 from ..registry import TargetRow
 from ..state import State

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
 from edgewright_runtime.engines import installed
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
-from edgewright_runtime.engines import installed
 
 from device_profiles.errors import LoweringError
+from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
+from edgewright_runtime.engines import installed
 
 from . import Target
 

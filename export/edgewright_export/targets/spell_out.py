@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch._decomp import decomposition_table
+
 from device_profiles import Finding
 from edgewright_runtime.quiet import quiet
-from torch._decomp import decomposition_table
 
 aten = torch.ops.aten
 log = logging.getLogger("edgewright")

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from edgewright_runtime.bundle import TensorSpec
 from torch.utils import _pytree as pytree
 
 from device_profiles import Finding
 from device_profiles.errors import LoweringError
+from edgewright_runtime.bundle import TensorSpec
 
 _PRIMES = (29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109, 113)
 
