@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from device_profiles import Choice, Finding, choose
 from device_profiles.errors import (
     BudgetError,
     DependencyError,
     EdgewrightError,
-    LoweringError,
     MethodError,
     OptionError,
 )
-from edgewright_runtime.bundle import Latency, Lowered
-from edgewright_runtime.bundle.manifest import Manifest, digest
+from edgewright_runtime.bundle.manifest import digest
 from edgewright_runtime.preprocess import Classify, Image
 
 from . import place, say
 from .bundle import Bundle
+from .judge import Judge
 from .plan import Plan, plan
-
-if TYPE_CHECKING:
-    pass
-
-log = logging.getLogger("edgewright")
 
 
 def export(
@@ -100,11 +93,14 @@ def export(
     from edgewright_export.model import name_of
 
     target_path = place.output_path(output, name_of(model), choice.profile.id)
-    quality = _Finish(evaluate, max_quality_drop, max_memory_bytes, max_latency_s, choice, planned)
+    judge = Judge(evaluate, max_quality_drop, max_memory_bytes, max_latency_s, choice, planned)
     request = _Request(
         choice, planned, target_path, images, names, post, _methods(methods or ()), calibration, train, evaluate
     )
-    return request.run(model, example_inputs, dynamic_shapes, quality)
+    with say.progress():
+        bundle = request.run(model, example_inputs, dynamic_shapes, judge)
+    say.exported(bundle, choice.profile, planned)
+    return bundle
 
 
 def check(
@@ -194,47 +190,38 @@ def _need_torch(planned: Plan) -> None:
         raise DependencyError(f'export needs torch: pip install "edgewright[{planned.extra}]"')
 
 
+@dataclass(frozen=True)
 class _Request:
     """One export, decided but for the model."""
 
-    def __init__(
-        self,
-        choice: Choice,
-        planned: Plan,
-        output: Path,
-        images: Mapping[str, Image],
-        labels: tuple[str, ...] | None,
-        postprocess: Classify | None,
-        methods: tuple[Any, ...],
-        calibration: Any,
-        train: Any,
-        evaluate: Any,
-    ) -> None:
-        self.choice, self.planned, self.output = choice, planned, output
-        self.images, self.labels, self.postprocess = images, labels, postprocess
-        self.methods, self.calibration, self.train, self.evaluate = methods, calibration, train, evaluate
+    choice: Choice
+    planned: Plan
+    output: Path
+    images: Mapping[str, Image]
+    labels: tuple[str, ...] | None
+    postprocess: Classify | None
+    methods: tuple[Any, ...]
+    calibration: Any
+    train: Any
+    evaluate: Any
 
-    def run(self, model: Any, example_inputs: Any, dynamic_shapes: Any, finish: _Finish) -> Bundle:
+    def run(self, model: Any, example_inputs: Any, dynamic_shapes: Any, judge: Judge) -> Bundle:
         from edgewright_export.build import build
         from edgewright_export.model import name_of, resolve
         from edgewright_export.onnx_file import build_onnx
 
         resolved = resolve(model)
-        methods = self.methods
+        job = self._job(name_of(model))
         if isinstance(resolved, Path):
-            if methods:
+            if self.methods:
                 raise MethodError("methods need a PyTorch model; an .onnx file is exported as it is")
-            manifest = build_onnx(self._job(name_of(model), ()), resolved.resolve(), example_inputs, finish.onnx)
+            manifest = build_onnx(job, resolved.resolve(), example_inputs, judge.onnx)
         else:
-            state = self._captured(resolved, example_inputs, dynamic_shapes, methods)
-            images = _named_images(self.images, [spec.name for spec in state.captured.inputs])
-            job = replace(self._job(name_of(model), methods), preprocess=images)
-            manifest = build(job, state, lambda lowered, made: finish.module(state, lowered, made))
-        bundle = Bundle(self.output, manifest, digest(manifest.to_json()))
-        say.exported(bundle, self.choice.profile, self.planned)
-        return bundle
+            state = self._captured(resolved, example_inputs, dynamic_shapes)
+            manifest = build(job, state, lambda lowered, made: judge.module(state, lowered, made))
+        return Bundle(self.output, manifest, digest(manifest.to_json()))
 
-    def _job(self, name: str, methods: tuple[Any, ...]) -> Any:
+    def _job(self, name: str) -> Any:
         import sdk
         from edgewright_export.build import Job
         from edgewright_export.registry import target_named
@@ -246,7 +233,7 @@ class _Request:
             row=self.planned.row,
             why=self.planned.why,
             target=target_named(self.planned.target),
-            recipe=Recipe(methods, self.planned.target, self.planned.threads),
+            recipe=Recipe(self.methods, self.planned.target, self.planned.threads),
             output=self.output,
             preprocess=self.images,
             labels=self.labels,
@@ -254,7 +241,7 @@ class _Request:
             versions={"edgewright": sdk.__version__},
         )
 
-    def _captured(self, model: Any, example_inputs: Any, dynamic_shapes: Any, methods: tuple[Any, ...]) -> Any:
+    def _captured(self, model: Any, example_inputs: Any, dynamic_shapes: Any) -> Any:
         from edgewright_export.prepare import captured, first_state
         from edgewright_export.state import Budget, Context
 
@@ -269,7 +256,7 @@ class _Request:
             self.evaluate,
             Budget(),
         )
-        return captured(state, methods, context)
+        return captured(state, self.methods, context)
 
 
 def _methods(given: Sequence[Any]) -> tuple[Any, ...]:
@@ -282,82 +269,3 @@ def _methods(given: Sequence[Any]) -> tuple[Any, ...]:
             known = ", ".join(METHODS) or "none in this version"
             raise MethodError(f"no edge method {method!r}; there are: {known}")
     return tuple(given)
-
-
-def _named_images(images: Mapping[str, Image], inputs: list[str]) -> dict[str, Image]:
-    if "" in images and len(inputs) != 1:
-        raise OptionError(f"preprocess=sdk.Image(...) needs one input, the model has {', '.join(inputs)}; pass a dict")
-    return {name or inputs[0]: image for name, image in images.items()}
-
-
-class _Finish:
-    """What is judged on the verified files, before they are sealed: quality, memory, latency."""
-
-    def __init__(
-        self,
-        evaluate: Any,
-        max_quality_drop: float | None,
-        max_memory_bytes: int | None,
-        max_latency_s: float | None,
-        choice: Choice,
-        planned: Plan,
-    ) -> None:
-        self.evaluate, self.max_quality_drop = evaluate, max_quality_drop
-        self.max_memory_bytes, self.max_latency_s = max_memory_bytes, max_latency_s
-        self.choice, self.planned = choice, planned
-
-    def module(self, state: Any, lowered: Lowered, manifest: Manifest) -> Manifest:
-        manifest = self._memory(manifest)
-        arrays = [tensor.detach().numpy() for tensor in state.captured.select(state.example.args, state.example.kwargs)]
-        manifest = self._latency(lowered, manifest, arrays)
-        return self._quality(state, lowered, manifest)
-
-    def onnx(self, lowered: Lowered, manifest: Manifest) -> Manifest:
-        if self.evaluate is not None:
-            raise OptionError("evaluate= needs a PyTorch model to compare with; an .onnx file has none")
-        return self._memory(manifest)
-
-    def _memory(self, manifest: Manifest) -> Manifest:
-        need, limit = manifest.memory.bytes, self.max_memory_bytes
-        if limit is not None and need > limit:
-            raise BudgetError(f"the model needs {need} bytes ({manifest.memory.kind}), max_memory_bytes is {limit}")
-        return manifest
-
-    def _latency(self, lowered: Lowered, manifest: Manifest, arrays: list[Any]) -> Manifest:
-        if self.choice.profile.id != "host":
-            return manifest
-        from edgewright_runtime.engines import engine_named
-        from edgewright_runtime.measure import machine, measure
-
-        with engine_named(lowered.engine).open(lowered, threads=self.planned.threads) as session:
-            timing = measure({lowered.engine: lambda: session.run(*arrays)})[lowered.engine]
-        low, high = timing.quantile_s(0.05), timing.quantile_s(0.95)
-        source = f"{len(timing.samples_s)} samples on {machine()['processor']}"
-        latency = Latency(
-            timing.median_s, low, high, 0.9, "measured", "host", lowered.engine, self.planned.threads, source
-        )
-        if self.max_latency_s is not None and timing.median_s > self.max_latency_s:
-            raise BudgetError(
-                f"one run takes {timing.median_s * 1e3:.3g} ms (measured on this machine), "
-                f"max_latency_s is {self.max_latency_s * 1e3:g} ms"
-            )
-        return replace(manifest, latency=(latency,))
-
-    def _quality(self, state: Any, lowered: Lowered, manifest: Manifest) -> Manifest:
-        if self.evaluate is None:
-            return manifest
-        from edgewright_export.build import with_quality
-        from edgewright_export.predict import module_predictor, session_predictor
-
-        before = float(self.evaluate(module_predictor(state.reference)))
-        with session_predictor(state.captured, lowered, self.planned.threads) as predict:
-            after = float(self.evaluate(predict))
-        if self.max_quality_drop is not None and not before - after <= self.max_quality_drop:
-            raise BudgetError(
-                f"quality fell from {before:.6g} to {after:.6g}, by {before - after:.3g}; "
-                f"max_quality_drop is {self.max_quality_drop:g}"
-            )
-        return with_quality(manifest, before, after)
-
-
-__all__ = ["LoweringError", "check", "export"]

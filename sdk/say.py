@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from device_profiles import DeviceProfile
 
@@ -23,6 +26,38 @@ def nothing() -> Iterator[None]:
         yield
     finally:
         _silent.reset(token)
+
+
+class _Stages(logging.Handler):
+    """Shows what the export is doing in one line of a terminal."""
+
+    def __init__(self, status: Any) -> None:
+        super().__init__(logging.INFO)
+        self._status = status
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._status.update(record.getMessage())
+
+
+@contextmanager
+def progress() -> Iterator[None]:
+    """Shows the messages of the log ``edgewright.progress`` while an export runs, on a terminal only."""
+    if _silent.get() or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    log = logging.getLogger("edgewright.progress")
+    level = log.level
+    with open(os.dup(2), "w") as terminal, Console(file=terminal).status("starting") as status:
+        handler = _Stages(status)
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(level)
 
 
 def exported(bundle: Bundle, profile: DeviceProfile, planned: Plan) -> None:

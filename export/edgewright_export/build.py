@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from device_profiles import DeviceProfile, EngineRow
 from device_profiles.errors import OptionError
 from device_profiles.record import unstructure
-from edgewright_runtime.bundle import Lowered, Workload
+from edgewright_runtime.bundle import Lowered, TensorSpec, Workload
 from edgewright_runtime.bundle.manifest import (
     MAJOR,
     MINOR,
@@ -34,7 +34,7 @@ from .state import Recipe, State
 from .targets import Target
 from .verify import verify
 
-log = logging.getLogger("edgewright")
+progress = logging.getLogger("edgewright.progress")
 LABELS = "labels.txt"
 
 
@@ -50,7 +50,7 @@ class Job:
         target: Writes the files.
         recipe: What was asked for.
         output: Where the bundle goes.
-        preprocess: By input name.
+        preprocess: By input name; ``""`` stands for the only input.
         labels: One per class, or None.
         postprocess: What ``classify`` does, or None.
         versions: Versions of what takes part, added to the target's own.
@@ -84,9 +84,11 @@ def build(job: Job, state: State, finish: Callable[[Lowered, Manifest], Manifest
     """
     captured = state.captured
     assert captured is not None
-    _check_declarations(job, [spec.name for spec in captured.inputs], [spec.name for spec in captured.outputs])
+    job = with_names(job, captured.inputs, captured.outputs)
     with partial_folder(job.output) as folder:
+        progress.info("lowering to %s", job.target.format)
         lowered = job.target.lower(state, job.row, folder)
+        progress.info("comparing with the module in %s", job.target.engine)
         parity = verify(state, job.target, job.row, lowered, threads=job.recipe.threads)
         workload = job.target.workload(captured.program, state.annotations)
         model = Model(job.name, _parameters(state), workload.macs, _dtype(state), state.example.source)
@@ -174,11 +176,21 @@ def _dtype(state: State) -> str:
     return str(most).removeprefix("torch.")
 
 
-def _check_declarations(job: Job, inputs: list[str], outputs: list[str]) -> None:
-    unknown = [name for name in job.preprocess if name not in inputs]
+def with_names(job: Job, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Job:
+    """The job with its declarations bound to inputs and outputs; ``""`` stands for the only input.
+
+    Raises:
+        OptionError: They name an input or output that the model does not have.
+    """
+    takes, returns = [spec.name for spec in inputs], [spec.name for spec in outputs]
+    if "" in job.preprocess and len(takes) != 1:
+        raise OptionError(f"preprocess=sdk.Image(...) needs one input, the model has {', '.join(takes)}; pass a dict")
+    images = {name or takes[0]: image for name, image in job.preprocess.items()}
+    unknown = [name for name in images if name not in takes]
     if unknown:
-        raise OptionError(f"preprocess names {', '.join(unknown)}; the model's inputs are {', '.join(inputs)}")
-    if job.postprocess and job.postprocess.output and job.postprocess.output not in outputs:
+        raise OptionError(f"preprocess names {', '.join(unknown)}; the model's inputs are {', '.join(takes)}")
+    if job.postprocess and job.postprocess.output and job.postprocess.output not in returns:
         raise OptionError(
-            f"postprocess names output {job.postprocess.output!r}; the model's outputs are {', '.join(outputs)}"
+            f"postprocess names output {job.postprocess.output!r}; the model's outputs are {', '.join(returns)}"
         )
+    return replace(job, preprocess=images)

@@ -13,7 +13,7 @@ from edgewright_runtime.bundle.manifest import Manifest, Model, Parity
 from edgewright_runtime.bundle.paths import partial_folder
 
 from . import parity
-from .build import Job, manifest_of, seal_job
+from .build import Job, manifest_of, seal_job, with_names
 from .targets import limits_of
 from .targets.onnxruntime import write
 from .verify import run_files
@@ -41,6 +41,7 @@ def build_onnx(job: Job, path: Path, example_inputs: Any, finish: Any = None) ->
     initial = {t.name for t in model.graph.initializer}
     inputs = tuple(_spec(v) for v in model.graph.input if v.name not in initial)
     outputs = tuple(_spec(v) for v in model.graph.output)
+    job = with_names(job, inputs, outputs)
     arrays = _arrays(example_inputs, inputs)
     workload = _workload(model, inputs, outputs)
     with partial_folder(job.output) as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,8 @@ from .capture import capture
 from .flat import flatten
 from .methods import Method
 from .state import Context, Example, State
+
+progress = logging.getLogger("edgewright.progress")
 
 
 def first_state(model: Any, example_inputs: Any, dynamic_shapes: Any) -> State:
@@ -51,6 +54,7 @@ def captured(state: State, methods: Sequence[Method], ctx: Context) -> State:
         CaptureError: The module cannot be captured.
     """
     for method in methods:
+        progress.info("applying %s", method.name)
         missing = [need for need in sorted(method.needs) if getattr(ctx, need) is None]
         if missing:
             raise MethodError(f"{method.name} needs {', '.join(f'{need}=' for need in missing)}")
@@ -60,6 +64,7 @@ def captured(state: State, methods: Sequence[Method], ctx: Context) -> State:
         state = method.apply(state, ctx)
     if state.captured is not None:
         return state
+    progress.info("capturing the graph")
     return replace(state, captured=capture(state.module, state.example))
 
 

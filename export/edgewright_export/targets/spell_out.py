@@ -41,7 +41,7 @@ def spell_out(program: torch.export.ExportedProgram, names: Iterable[str]) -> to
     except Exception as error:
         log.debug("%s cannot be spelled out: %s", ", ".join(wanted), error)
         return None
-    if {operation(node.target) for node in spelled.graph.nodes} & set(wanted):
+    if [node.target for node in spelled.graph.nodes] == [node.target for node in program.graph.nodes]:
         return None
     log.info("spelled out for the converter, which does not know it: %s", ", ".join(wanted))
     return spelled
@@ -63,8 +63,9 @@ def _table(name: str) -> dict[Any, Callable[..., Any]]:
     namespace, _, short = name.partition(".")
     packet = getattr(getattr(torch.ops, namespace), short, None)
     overloads = [getattr(packet, overload) for overload in packet.overloads()] if packet is not None else []
-    found = {o: _OWN.get(o) or decomposition_table.get(o) for o in overloads if not _writes(o)}
-    return {overload: call for overload, call in found.items() if call is not None}
+    own = {overload: _OWN[overload] for overload in overloads if overload in _OWN}
+    usable = (overload for overload in overloads if overload in decomposition_table and not _writes(overload))
+    return own or {overload: decomposition_table[overload] for overload in usable}
 
 
 def _usual() -> dict[Any, Callable[..., Any]]:
@@ -132,16 +133,20 @@ def _logical_xor(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return torch.ne((a != 0).to(torch.int32), (b != 0).to(torch.int32))
 
 
+def _has_one(x: torch.Tensor, dim: int) -> bool:
+    return x.dim() == 0 or (isinstance(x.shape[dim], int) and x.shape[dim] == 1)
+
+
 def _sort(x: torch.Tensor, dim: int = -1, descending: bool = False) -> Any:
     """Without a promise for equal elements, which ``aten.sort`` does not give either."""
-    if x.dim() == 0:
-        return x.clone(), torch.zeros((), dtype=torch.int64)
+    if _has_one(x, dim):
+        return x.clone(), torch.zeros_like(x, dtype=torch.int64)
     return torch.topk(x, x.shape[dim], dim, largest=descending, sorted=True)
 
 
 def _kthvalue(x: torch.Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     if x.dim() == 0:
-        return x.clone(), torch.zeros((), dtype=torch.int64)
+        return x.clone(), torch.zeros_like(x, dtype=torch.int64)
     values, indices = torch.topk(x, k, dim, largest=False, sorted=True)
     values, indices = values.narrow(dim, k - 1, 1), indices.narrow(dim, k - 1, 1)
     return (values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))
