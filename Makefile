@@ -19,11 +19,11 @@ op-sweep: $(READY)
 	$(BIN)/python -m tests.op_sweep
 
 # torch is asked for by its exact version first, so that no other package pulls another one.
-$(READY): pyproject.toml
+$(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Edgewright needs Python 3.11; set PYTHON=python3.11')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q torch==2.13.0
-	$(BIN)/python -m pip install -q -e ".[all,dev]"
+	$(BIN)/python -m pip install -q -c constraints.txt torch
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[all,dev]"
 	touch $@
 
 clean:

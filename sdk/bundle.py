@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from device_profiles.errors import BundleError
 from edgewright_runtime.bundle import pack
 from edgewright_runtime.bundle.latency import Latency
 from edgewright_runtime.bundle.manifest import Manifest, Parity, Quality
@@ -104,5 +105,7 @@ class Bundle:
             OutputError: It cannot be written.
         """
         opened = open_bundle(self.path)
+        if opened.manifest_sha256 != self.sha256:
+            raise BundleError(f"{self.path} was replaced by another bundle; open it again")
         pack.pack(opened.folder, [MANIFEST, *sorted(self.manifest.files), MANIFEST_HASH], Path(path))
         return Path(path)

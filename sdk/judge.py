@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -77,6 +78,8 @@ class Judge:
         before = float(self.evaluate(module_predictor(state.reference)))
         with session_predictor(state.captured, lowered, self.planned.threads) as predict:
             after = float(self.evaluate(predict))
+        if not (math.isfinite(before) and math.isfinite(after)):
+            raise OptionError(f"evaluate returned {before} on the module and {after} on the files; expected finite numbers")
         if self.max_quality_drop is not None and not before - after <= self.max_quality_drop:
             raise BudgetError(
                 f"quality fell from {before:.6g} to {after:.6g}, by {before - after:.3g}; "

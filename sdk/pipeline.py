@@ -175,7 +175,7 @@ def _labels(labels: Any) -> tuple[str, ...] | None:
         path = Path(labels)
         if not path.is_file():
             raise OptionError(f"labels names no file: {path}; pass a list, or a file with one label a line")
-        labels = path.read_text(encoding="utf-8").splitlines()
+        labels = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     names = tuple(labels)
     wrong = [name for name in names if not isinstance(name, str) or "\n" in name or "\r" in name]
     if wrong or not names:

@@ -228,8 +228,8 @@ def table(path: Path, name: str) -> dict[str, str]:
     """A literal table, read without importing what it names: the first text of each row by its key."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        if [ast.unparse(target) for target in targets] == [name]:  # type: ignore[arg-type]
-            rows = node.value  # type: ignore[union-attr]
+        if [ast.unparse(target) for target in targets] == [name]:
+            rows = node.value
             assert isinstance(rows, ast.Dict), f"{name} is a literal dict"
             keys = [ast.literal_eval(key) for key in rows.keys if key is not None]
             assert len(set(keys)) == len(rows.keys), f"{name} has a name twice"
@@ -290,7 +290,7 @@ def test_each_verb_has_its_file_and_command() -> None:
     ids=["engines", "passes"],
 )
 def test_each_file_has_its_row(folder: Path, rows: object) -> None:
-    listed = {str(row).partition(":")[0] for row in rows}  # type: ignore[attr-defined]
+    listed = {str(row).partition(":")[0] for row in rows}
     assert {path.stem for path in folder.glob("*.py")} - {"__init__"} == listed
 
 

@@ -217,7 +217,7 @@ def test_everything_is_annotated(name: str) -> None:
 def test_options_and_results_are_frozen(name: str) -> None:
     cls = getattr(sdk, name)
     assert dataclasses.is_dataclass(cls)
-    assert cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert cls.__dataclass_params__.frozen
 
 
 @pytest.mark.parametrize("name", ["Image", "Classify"])

@@ -396,3 +396,11 @@ def test_importing_the_sdk_is_quick() -> None:
 def test_the_sdk_can_be_imported_with_closed_streams() -> None:
     code = "import os; os.close(1); os.close(2); import sdk; sdk.devices()"
     assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0
+
+
+def test_an_engine_that_is_too_old_is_refused(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgewright_runtime import engines
+
+    monkeypatch.setattr(engines, "installed", lambda package: "1.9.4")
+    with pytest.raises(sdk.DependencyError, match=r"1\.10\.0 or newer, 1\.9\.4 is installed; pip install -U"):
+        sdk.load(bundle)

@@ -59,11 +59,17 @@ def verify(state: State, target: Target, row: EngineRow, lowered: Lowered, *, th
 
 
 def _what_differs(lowered: Lowered, failed: list[OutputParity], limit: float, where: str) -> str:
-    rows = [f"  {o.name}: SNR {o.snr_db:.1f} dB, max abs {o.max_abs:.3g}" for o in failed[:4]]
+    rows = [f"  {o.name}: {_distance(o)}" for o in failed[:4]]
     first = f"the first module that differs: {where}" if where else "no single module differs by itself"
     return "\n".join(
         [f"{lowered.format} ({lowered.engine}) does not match the module: below {limit:g} dB", *rows, first]
     )
+
+
+def _distance(output: OutputParity) -> str:
+    if output.snr_db == parity.NOT_COMPARABLE_DB:
+        return "another shape or dtype, NaN or infinity at other places, or not zero where the module returns zeros"
+    return f"SNR {output.snr_db:.1f} dB, max abs {output.max_abs:.3g}"
 
 
 def _tensors(state: State) -> list[torch.Tensor]:

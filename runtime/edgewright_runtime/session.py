@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from device_profiles.errors import BundleError, InputError
+from device_profiles.errors import BundleError, DependencyError, InputError
 
 from .bundle.lowered import Lowered, TensorSpec
 from .bundle.manifest import Manifest
@@ -176,11 +176,17 @@ def load(path: str | Path, *, threads: int | None = None, check: bool = True) ->
         RuntimeFailure: The engine refuses the model.
     """
     from .bundle.seal import open_bundle
-    from .engines import engine_named
+    from .engines import engine_named, older_than
 
     opened = open_bundle(Path(path), check=check)
     manifest = opened.manifest
     engine = engine_named(manifest.engine.name)
+    too_old = older_than(engine, manifest.engine.min_version)
+    if too_old:
+        raise DependencyError(
+            f"the bundle needs {manifest.engine.name} {manifest.engine.min_version} or newer, {too_old} is installed; "
+            f'pip install -U "edgewright[{engine.extra}]"'
+        )
     session = engine.open(opened.lowered, threads=_threads(threads, manifest.recipe.threads))
     session.manifest = manifest
     session._opened_bundle = opened

@@ -50,6 +50,5 @@ def model(text: str) -> Any:
     if text.endswith((".pt2", ".onnx")):
         return text
     value = resolve(text)
-    from torch import nn
-
-    return value if isinstance(value, nn.Module) else value()
+    is_module = hasattr(value, "state_dict") and not isinstance(value, type)
+    return value if is_module else value()

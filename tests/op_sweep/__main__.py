@@ -6,10 +6,12 @@ import argparse
 import json
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 _JOB_SECONDS = "25"
 """A converter gets less than half of an operator's limit: a failure is tried a second time, alone."""
@@ -19,7 +21,7 @@ def main() -> int:
     """Runs a sweep or prints what there is; status 1 if anything else than match or our error occurs."""
     options = _options()
     os.environ.setdefault("EDGEWRIGHT_JOB_SECONDS", _JOB_SECONDS)
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else it leaves a file in the temporary folder
     from . import results
 
     if options.verb == "run":
@@ -63,6 +65,7 @@ def _run(options: argparse.Namespace) -> None:
     from .isolate import Isolation
     from .operators import operators
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     torch.set_num_threads(1)
     options.partial.mkdir(parents=True, exist_ok=True)
     index, count = map(int, options.shard.split("/"))
@@ -79,16 +82,16 @@ def _run(options: argparse.Namespace) -> None:
             isolation.close()
 
 
-def _is_wanted(row: object, options: argparse.Namespace) -> bool:
+def _is_wanted(row: Any, options: argparse.Namespace) -> bool:
     if options.outcome:
-        return row is not None and re.search(options.outcome, row.outcome) is not None  # type: ignore[attr-defined]
+        return row is not None and re.search(options.outcome, row.outcome) is not None
     return row is None or options.again
 
 
-def _sweep(isolation: object, name: str, targets: list[str], path: Path) -> None:
+def _sweep(isolation: Any, name: str, targets: list[str], path: Path) -> None:
     from .operators import operators
 
-    for row in isolation.rows(name, operators()[name], targets):  # type: ignore[attr-defined]
+    for row in isolation.rows(name, operators()[name], targets):
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"at": time.time(), "row": row.plain()}) + "\n")
         print(f"{row.op:<44} {row.target:<12} {row.outcome:<14} {row.seconds:6.1f} s  {row.error} {row.message[:90]}")

@@ -52,7 +52,7 @@ class Target:
 
     def check(self, program: torch.export.ExportedProgram, annotations: Annotations) -> list[Finding]:
         """What keeps a captured graph from being lowered, as far as the graph alone tells."""
-        return unfit_dtypes(program) + [
+        return unfit_values(program) + [
             Finding(path, "", "", f"{type(a).__name__} is not realised by {self.name}", "choose another target")
             for path, given in annotations.items()
             for a in given
@@ -183,20 +183,27 @@ class Target:
         return f"{error['type']}: {_first_line(error['message'])}" if error["type"] != "Died" else error["message"]
 
 
-def unfit_dtypes(program: torch.export.ExportedProgram) -> list[Finding]:
-    """Inputs and results whose dtype no session can take or return, because numpy has none like it."""
-    values = {node.name: node for node in program.graph.nodes}
+def unfit_values(program: torch.export.ExportedProgram) -> list[Finding]:
+    """Inputs and results that no session takes or returns: sparse ones, and dtypes that numpy does not have."""
+    nodes = {node.name: node for node in program.graph.nodes}
     signature = program.graph_signature
     found = []
     for kind, names in (("input", signature.user_inputs), ("result", signature.user_outputs)):
-        for name in names:
-            node = values[name] if isinstance(name, str) and name in values else None
-            dtype = getattr(node.meta.get("val"), "dtype", None) if node is not None else None
-            if node is not None and dtype is not None and dtype not in _DTYPES:
-                fix = "torch.view_as_real" if dtype.is_complex else ".float()"
-                reason = f"the {kind} {name} is {str(dtype).removeprefix('torch.')}, which no session takes or returns"
+        for node in (nodes[name] for name in names if isinstance(name, str) and name in nodes):
+            what, fix = _unfit(node.meta.get("val"))
+            if what:
+                reason = f"the {kind} {node.name} is {what}, which no session takes or returns"
                 found.append(place.finding(node, reason, f"convert it inside forward, for example with {fix}"))
     return found
+
+
+def _unfit(value: Any) -> tuple[str, str]:
+    if not isinstance(value, torch.Tensor):
+        return "", ""
+    if value.layout != torch.strided:
+        return "sparse", ".to_dense()"
+    name = str(value.dtype).removeprefix("torch.")
+    return ("", "") if value.dtype in _DTYPES else (name, "torch.view_as_real" if value.is_complex() else ".float()")
 
 
 def executing(traceback: str, reason: str) -> list[Finding]:

@@ -137,17 +137,25 @@ def _has_one(x: torch.Tensor, dim: int) -> bool:
     return x.dim() == 0 or (isinstance(x.shape[dim], int) and x.shape[dim] == 1)
 
 
+def _ordered(x: torch.Tensor, k: int, dim: int, largest: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """LiteRT has topk along the last dimension only."""
+    if dim in (-1, x.dim() - 1):
+        return torch.topk(x, k, -1, largest=largest, sorted=True)
+    values, indices = torch.topk(x.transpose(dim, -1), k, -1, largest=largest, sorted=True)
+    return values.transpose(dim, -1), indices.transpose(dim, -1)
+
+
 def _sort(x: torch.Tensor, dim: int = -1, descending: bool = False) -> Any:
     """Without a promise for equal elements, which ``aten.sort`` does not give either."""
     if _has_one(x, dim):
         return x.clone(), torch.zeros_like(x, dtype=torch.int64)
-    return torch.topk(x, x.shape[dim], dim, largest=descending, sorted=True)
+    return _ordered(x, x.shape[dim], dim, descending)
 
 
 def _kthvalue(x: torch.Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     if x.dim() == 0:
         return x.clone(), torch.zeros_like(x, dtype=torch.int64)
-    values, indices = torch.topk(x, k, dim, largest=False, sorted=True)
+    values, indices = _ordered(x, k, dim, False)
     values, indices = values.narrow(dim, k - 1, 1), indices.narrow(dim, k - 1, 1)
     return (values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))
 

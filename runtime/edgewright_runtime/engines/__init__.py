@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
@@ -25,6 +26,8 @@ class Engine(Protocol):
     name: str
     extra: str
     """The extra of the distribution that installs it."""
+    packages: tuple[str, ...]
+    """Distributions that hold it; any one will do, the first is preferred."""
     formats: tuple[str, ...]
 
     def available(self) -> Finding | None:
@@ -61,6 +64,16 @@ def missing_package(packages: tuple[str, ...], extra: str) -> Finding | None:
     if any(installed(package) for package in packages):
         return None
     return Finding("", "", "", f"{packages[0]} is not installed", f'pip install "edgewright[{extra}]"')
+
+
+def older_than(engine: Engine, least: str) -> str | None:
+    """The installed version of an engine's first package if it is older than ``least``, else None."""
+    found = installed(engine.packages[0])
+    return found if found is not None and _numbers(found) < _numbers(least) else None
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
 
 
 def installed(package: str) -> str | None:

@@ -20,11 +20,12 @@ class ExecuTorch:
 
     name = "executorch"
     extra = "executorch"
+    packages = ("executorch",)
     formats = ("executorch",)
 
     def available(self) -> Finding | None:
         """See :class:`edgewright_runtime.engines.Engine`."""
-        return missing_package(("executorch",), self.extra)
+        return missing_package(self.packages, self.extra)
 
     def open(self, lowered: Lowered, *, threads: int) -> Session:
         """See :class:`edgewright_runtime.engines.Engine`."""

@@ -20,11 +20,12 @@ class LiteRT:
 
     name = "litert"
     extra = "tflite"
+    packages = ("ai-edge-litert", "tflite-runtime")
     formats = ("tflite",)
 
     def available(self) -> Finding | None:
         """See :class:`edgewright_runtime.engines.Engine`."""
-        return missing_package(("ai-edge-litert", "tflite-runtime"), self.extra)
+        return missing_package(self.packages, self.extra)
 
     def open(self, lowered: Lowered, *, threads: int) -> Session:
         """See :class:`edgewright_runtime.engines.Engine`."""

@@ -20,11 +20,12 @@ class OnnxRuntime:
 
     name = "onnxruntime"
     extra = "onnx"
+    packages = ("onnxruntime",)
     formats = ("onnx",)
 
     def available(self) -> Finding | None:
         """See :class:`edgewright_runtime.engines.Engine`."""
-        return missing_package(("onnxruntime",), self.extra)
+        return missing_package(self.packages, self.extra)
 
     def open(self, lowered: Lowered, *, threads: int) -> Session:
         """See :class:`edgewright_runtime.engines.Engine`."""

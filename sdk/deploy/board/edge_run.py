@@ -96,7 +96,8 @@ def listing_problems(folder, manifest):
     present, odd = plain_files(folder)
     problems += odd
     problems += [f"{name} is missing" for name in sorted(listed - present)]
-    extra = (name for name in present - listed - reserved if not name.startswith("measurements/"))
+    beside = ("measurements/", ".report.html.")
+    extra = (name for name in present - listed - reserved if not name.startswith(beside))
     return problems + [f"{name} is not listed" for name in sorted(extra)]
 
 
@@ -209,10 +210,20 @@ def square(photo, image):
     return scaled.crop((left, top, left + size, top + size))
 
 
+def eight_bit(photo, format):
+    if photo.mode.startswith("I;16") or (photo.mode == "I" and format == "PNG"):
+        pil, numpy = package("PIL.Image", "Pillow"), package("numpy", "numpy")
+        return pil.fromarray((numpy.asarray(photo) >> 8).astype("uint8"))
+    if photo.mode in ("I", "F"):
+        raise Failure(INPUT, f"a photo of mode {photo.mode} has no fixed range; convert it to 8 bits first")
+    return photo
+
+
 def open_photo(path):
     pil = package("PIL.Image", "Pillow")
     try:
-        upright = turn_upright(pil.open(path))
+        photo = pil.open(path)
+        upright = eight_bit(turn_upright(photo), photo.format)
         if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
             upright = upright.convert("RGBA")
             upright = pil.alpha_composite(pil.new("RGBA", upright.size, (0, 0, 0, 255)), upright)
@@ -606,7 +617,8 @@ def read_labels(folder, manifest):
     if not manifest["labels"]:
         return None
     with open(os.path.join(folder, manifest["labels"]), "rb") as file:
-        return file.read().decode("utf-8").splitlines()
+        text = file.read().decode("utf-8")
+    return (text[:-1] if text.endswith("\n") else text).split("\n")
 
 
 def result(name, outputs, manifest, labels):
