@@ -49,9 +49,7 @@ class BenchResult:
     date: str
 
 
-def bench_models(
-    paths: Sequence[Path], threads: int, samples: int, seconds: float, inputs_of: Callable[[Any], Any]
-) -> BenchResult:
+def bench_models(paths: Sequence[Path], threads: int, samples: int, seconds: float) -> BenchResult:
     """Times bundles interleaved in one run.
 
     Args:
@@ -59,11 +57,10 @@ def bench_models(
         threads: Threads of each engine.
         samples: At least so many samples of each.
         seconds: At least so many seconds of each.
-        inputs_of: Makes a session's inputs.
     """
     with ExitStack() as stack:
         sessions = [stack.enter_context(load(path, threads=threads)) for path in paths]
-        calls = {str(i): _call(session, inputs_of(session)) for i, session in enumerate(sessions)}
+        calls = {str(i): _call(session, session.sample_inputs()) for i, session in enumerate(sessions)}
         found = machine()
         timings = measure(calls, min_samples=samples, min_seconds=seconds)
         versions = {name: installed(name) or "" for name in _PACKAGES}

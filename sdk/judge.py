@@ -33,15 +33,13 @@ class Judge:
             BudgetError: A limit is not met.
         """
         manifest = self._memory(manifest)
-        arrays = [tensor.detach().numpy() for tensor in state.captured.select(state.example.args, state.example.kwargs)]
-        manifest = self._latency(lowered, manifest, arrays)
-        return self._quality(state, lowered, manifest)
+        return self._quality(state, lowered, self._latency(lowered, manifest))
 
     def onnx(self, lowered: Lowered, manifest: Manifest) -> Manifest:
         """The manifest of an ONNX file with what was measured."""
         if self.evaluate is not None:
             raise OptionError("evaluate= needs a PyTorch model to compare with; an .onnx file has none")
-        return self._memory(manifest)
+        return self._latency(lowered, self._memory(manifest))
 
     def _memory(self, manifest: Manifest) -> Manifest:
         need, limit = manifest.memory.bytes, self.max_memory_bytes
@@ -49,14 +47,15 @@ class Judge:
             raise BudgetError(f"the model needs {need} bytes ({manifest.memory.kind}), max_memory_bytes is {limit}")
         return manifest
 
-    def _latency(self, lowered: Lowered, manifest: Manifest, arrays: list[Any]) -> Manifest:
+    def _latency(self, lowered: Lowered, manifest: Manifest) -> Manifest:
         if self.choice.profile.id != "host":
             return manifest
         from edgewright_runtime.engines import engine_named
         from edgewright_runtime.measure import machine, measure
 
         with engine_named(lowered.engine).open(lowered, threads=self.planned.threads) as session:
-            timing = measure({lowered.engine: lambda: session.run(*arrays)})[lowered.engine]
+            inputs = session.sample_inputs()
+            timing = measure({lowered.engine: lambda: session.run(inputs)})[lowered.engine]
         low, high = timing.quantile_s(0.05), timing.quantile_s(0.95)
         source = f"{len(timing.samples_s)} samples on {machine()['processor']}"
         latency = Latency(
@@ -79,7 +78,9 @@ class Judge:
         with session_predictor(state.captured, lowered, self.planned.threads) as predict:
             after = float(self.evaluate(predict))
         if not (math.isfinite(before) and math.isfinite(after)):
-            raise OptionError(f"evaluate returned {before} on the module and {after} on the files; expected finite numbers")
+            raise OptionError(
+                f"evaluate returned {before} on the module and {after} on the files; expected finite numbers"
+            )
         if self.max_quality_drop is not None and not before - after <= self.max_quality_drop:
             raise BudgetError(
                 f"quality fell from {before:.6g} to {after:.6g}, by {before - after:.3g}; "

@@ -12,7 +12,6 @@ from rich.table import Table
 
 import sdk
 from sdk.benchmark import bench_models, save_measurements
-from sdk.cli.run import random_inputs
 
 from ..models import EFFICIENTNET_IMAGE, efficientnet_lite0, photos
 
@@ -43,7 +42,7 @@ def main() -> None:
     torch_answers = [int(_scores(model, path).argmax()) for path, _ in pictures]
     bundles = [_export(model, device, format) for device, format in ROWS]
     scores = [_score(bundle, pictures, torch_answers) for bundle in bundles]
-    timed = bench_models([bundle.path for bundle in bundles], 1, 50, 1.0, random_inputs)
+    timed = bench_models([bundle.path for bundle in bundles], 1, 50, 1.0)
     save_measurements(timed)
     for bundle in bundles:
         bundle.report(bundle.path / "report.html")

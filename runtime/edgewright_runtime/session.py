@@ -94,6 +94,23 @@ class Session:
         ranked = post if top_k is None else type(post)(post.output, post.softmax, top_k)
         return ranked.rank(scores, self._labels)
 
+    def sample_inputs(self, seed: int = 0) -> dict[str, np.ndarray]:
+        """Random inputs of the declared shapes, dynamic dimensions at their minimum.
+
+        Args:
+            seed: Of the generator; the same seed gives the same values.
+
+        Returns:
+            Arrays by input name: floats are standard normal, everything else is one.
+        """
+        draw = np.random.default_rng(seed)
+        arrays = {}
+        for spec in self.inputs:
+            shape = [size if isinstance(size, int) else _smallest(spec, size) for size in spec.shape]
+            values = draw.standard_normal(shape) if spec.numpy_dtype.kind == "f" else np.ones(shape)
+            arrays[spec.name] = values.astype(spec.numpy_dtype)
+        return arrays
+
     def close(self) -> None:
         """Releases the engine's memory; the session cannot run afterwards."""
 
@@ -159,6 +176,10 @@ def _disagreements(specs: tuple[TensorSpec, ...], arrays: Mapping[str, np.ndarra
                 seen.setdefault(want, set()).add(size)
     torn = {name: sorted(sizes) for name, sizes in seen.items() if len(sizes) > 1}
     return [f"dimension {name!r} is {' and '.join(map(str, sizes))} at once" for name, sizes in torn.items()]
+
+
+def _smallest(spec: TensorSpec, name: str) -> int:
+    return max(1, spec.bounds[name].min) if name in spec.bounds else 1
 
 
 def load(path: str | Path, *, threads: int | None = None, check: bool = True) -> Session:

@@ -10,7 +10,6 @@ from device_profiles.errors import OptionError
 from device_profiles.record import unstructure
 
 from .output import json_option, print_json, print_table
-from .run import random_inputs
 
 
 @click.group("bench")
@@ -43,7 +42,7 @@ def model(
 
     if samples < 1 or seconds < 0 or threads < 1:
         raise OptionError("--samples and --threads take positive numbers, --seconds one that is not negative")
-    result = bench_models([Path(b) for b in bundles], threads, samples, seconds, random_inputs)
+    result = bench_models([Path(b) for b in bundles], threads, samples, seconds)
     if output:
         write_result(result, Path(output))
     if save:

@@ -8,6 +8,8 @@ from typing import Any
 import click
 import numpy as np
 
+from edgewright_runtime.session import Session
+
 from .output import json_option, print_json
 
 
@@ -51,11 +53,11 @@ def _classify(session: Any, photos: list[str], as_json: bool) -> None:
             click.echo(f"  {row.score:8.4f}  {row.label}")
 
 
-def _arrays(session: Any, paths: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _arrays(session: Session, paths: tuple[str, ...]) -> dict[str, np.ndarray]:
     from device_profiles.errors import InputError
 
     if not paths:
-        return random_inputs(session)
+        return session.sample_inputs()
     try:
         if len(paths) == 1 and paths[0].endswith(".npz"):
             with np.load(paths[0]) as file:
@@ -66,18 +68,6 @@ def _arrays(session: Any, paths: tuple[str, ...]) -> dict[str, np.ndarray]:
     if len(arrays) != len(session.inputs):
         raise InputError(f"{len(arrays)} inputs are given, the model takes {', '.join(map(str, session.inputs))}")
     return {spec.name: array for spec, array in zip(session.inputs, arrays, strict=True)}
-
-
-def random_inputs(session: Any) -> dict[str, np.ndarray]:
-    """Values of the declared shapes, smallest where a dimension is dynamic; seed 0."""
-    draw = np.random.default_rng(0)
-    arrays = {}
-    for spec in session.inputs:
-        shape = [n if isinstance(n, int) else max(1, spec.bounds[n].min) if n in spec.bounds else 1 for n in spec.shape]
-        kind = spec.numpy_dtype.kind
-        values = draw.standard_normal(shape) if kind == "f" else np.ones(shape)
-        arrays[spec.name] = values.astype(spec.numpy_dtype)
-    return arrays
 
 
 def _range(array: np.ndarray) -> str:
