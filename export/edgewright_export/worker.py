@@ -172,6 +172,7 @@ def _wait(pid: int, seconds: float) -> str:
 
 def _child(folder: Path, job: dict[str, Any]) -> None:
     os.setsid()
+    _die_with_parent()
     log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     null = os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, null), (1, log), (2, log)):
@@ -183,6 +184,14 @@ def _child(folder: Path, job: dict[str, Any]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _die_with_parent() -> None:
+    """Linux ends this process when the helper ends; elsewhere it runs to its end unheard."""
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _answer(job: dict[str, Any]) -> dict[str, Any]:

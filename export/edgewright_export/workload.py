@@ -45,7 +45,7 @@ class _Sizes:
             return size
         try:
             return int(size.node.expr.xreplace(self._upper))
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, OverflowError, AttributeError):
             return int(size.node.hint or 1)
 
     def shape(self, value: torch.Tensor) -> tuple[int, ...]:

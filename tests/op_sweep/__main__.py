@@ -21,7 +21,6 @@ def main() -> int:
     """Runs a sweep or prints what there is; status 1 if anything else than match or our error occurs."""
     options = _options()
     os.environ.setdefault("EDGEWRIGHT_JOB_SECONDS", _JOB_SECONDS)
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else it leaves a file in the temporary folder
     from . import results
 
     if options.verb == "run":

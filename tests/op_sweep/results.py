@@ -12,6 +12,7 @@ from edgewright_runtime.engines import installed
 from edgewright_runtime.measure import machine, now
 
 from .attempt import ELSE, NO_SAMPLE, OUTCOMES, Row
+from .operators import operators
 
 FILE = Path(__file__).parent / "results" / "operators.json"
 _PACKAGES = ("edgewright", "torch", "onnx", "onnxscript", "onnxruntime", "executorch", "litert-torch", "ai-edge-litert")
@@ -49,6 +50,7 @@ def write(rows: Iterable[Row]) -> None:
         "date": now(),
         "machine": machine(),
         "versions": {name: installed(name) for name in _PACKAGES},
+        "operators": {"in_database": len(operators()), "with_rows": len({row.op for row in ordered})},
         "counts": counts(ordered),
     }
     lines = ",\n".join(f"  {json.dumps(row.plain())}" for row in ordered)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class OnnxRuntime:
 
     def open(self, lowered: Lowered, *, threads: int) -> Session:
         """See :class:`edgewright_runtime.engines.Engine`."""
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         with quiet():
             import onnxruntime
         options = onnxruntime.SessionOptions()

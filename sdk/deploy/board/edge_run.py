@@ -357,6 +357,7 @@ def make_up(inputs):
 
 
 def open_onnxruntime(path, entry, threads):
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     engine = package("onnxruntime", "onnxruntime")
     options = engine.SessionOptions()
     options.intra_op_num_threads = threads
