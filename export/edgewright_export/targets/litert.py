@@ -63,8 +63,7 @@ class LiteRTTarget(Target):
 
     def unknown(self, error: dict[str, Any]) -> list[str]:
         """See :class:`edgewright_export.targets.Target`."""
-        sorts = ["aten.sort"] if "STABLEHLO_SORT" in error["message"] else []
-        return sorts + re.findall(r"Lowering not found: (\w+\.\w+)", error["message"])
+        return re.findall(r"Lowering not found: (\w+\.\w+)", error["message"])
 
     def explain(self, error: dict[str, Any]) -> str:
         """See :class:`edgewright_export.targets.Target`."""

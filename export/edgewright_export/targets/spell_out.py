@@ -133,23 +133,12 @@ def _logical_xor(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return torch.ne((a != 0).to(torch.int32), (b != 0).to(torch.int32))
 
 
-def _has_one(x: torch.Tensor, dim: int) -> bool:
-    return x.dim() == 0 or (isinstance(x.shape[dim], int) and x.shape[dim] == 1)
-
-
 def _ordered(x: torch.Tensor, k: int, dim: int, largest: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """LiteRT has topk along the last dimension only."""
     if dim in (-1, x.dim() - 1):
         return torch.topk(x, k, -1, largest=largest, sorted=True)
     values, indices = torch.topk(x.transpose(dim, -1), k, -1, largest=largest, sorted=True)
     return values.transpose(dim, -1), indices.transpose(dim, -1)
-
-
-def _sort(x: torch.Tensor, dim: int = -1, descending: bool = False) -> Any:
-    """Without a promise for equal elements, which ``aten.sort`` does not give either."""
-    if _has_one(x, dim):
-        return x.clone(), torch.zeros_like(x, dtype=torch.int64)
-    return _ordered(x, x.shape[dim], dim, descending)
 
 
 def _kthvalue(x: torch.Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
@@ -181,5 +170,4 @@ _OWN: dict[Any, Callable[..., Any]] = {
     aten.floor_divide.default: _floor_divide,
     aten.kthvalue.default: _kthvalue,
     aten.logical_xor.default: _logical_xor,
-    aten.sort.default: _sort,
 }
