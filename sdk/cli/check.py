@@ -5,16 +5,12 @@ from __future__ import annotations
 import click
 
 from . import reference
-from .export import inputs_from
+from .export import inputs_from, model_options
 from .output import json_option, print_json
 
 
 @click.command("check")
-@click.argument("model")
-@click.option("--device", default="host", show_default=True, help="Device id or id:engine.")
-@click.option("--format", "format_", help="Only this format; default: every format the device runs.")
-@click.option("--example-inputs", metavar="REF", help="package.module:callable that returns them.")
-@click.option("--input-shape", "shapes", multiple=True, metavar="1,3,224,224", help="A random fp32 input.")
+@model_options(default="host", show_default=True)
 @json_option
 def command(
     model: str,
@@ -24,7 +20,10 @@ def command(
     shapes: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Say what keeps MODEL from each target of a device; exit code 1 if anything does."""
+    """Say what keeps MODEL from each target of a device; exit code 1 if anything does.
+
+    Without --format, every format that the device runs is checked.
+    """
     import sdk
     from device_profiles import choose
     from device_profiles.record import unstructure

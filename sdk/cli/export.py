@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -10,19 +11,22 @@ from . import reference
 from .output import json_option, print_json
 
 
-def model_options(function: Any) -> Any:
-    """Options that say what the model is; shared by ``export`` and ``check``."""
-    for option in reversed(
-        (
-            click.argument("model"),
-            click.option("--device", required=True, help="Device id or id:engine; see: edgewright devices."),
-            click.option("--format", "format_", help="executorch, onnx or tflite; default: chosen for the device."),
-            click.option("--example-inputs", metavar="REF", help="package.module:callable that returns them."),
-            click.option("--input-shape", "shapes", multiple=True, metavar="1,3,224,224", help="A random fp32 input."),
-        )
-    ):
-        function = option(function)
-    return function
+def model_options(**device: Any) -> Callable[[Any], Any]:
+    """Options that say what the model is and for which device; shared by ``export`` and ``check``."""
+    options = (
+        click.argument("model"),
+        click.option("--device", help="Device id or id:engine; see: edgewright devices.", **device),
+        click.option("--format", "format_", help="executorch, onnx or tflite."),
+        click.option("--example-inputs", metavar="REF", help="package.module:callable that returns them."),
+        click.option("--input-shape", "shapes", multiple=True, metavar="1,3,224,224", help="A random fp32 input."),
+    )
+
+    def decorate(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
 
 
 def inputs_from(ref: str | None, shapes: tuple[str, ...]) -> Any:
@@ -45,7 +49,7 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 @click.command("export")
-@model_options
+@model_options(required=True)
 @click.option("-o", "--output", help="Default: <model>-<device>.edge.")
 @click.option("--preprocess", metavar="REF", help="package.module:object, an sdk.Image.")
 @click.option("--labels", type=click.Path(exists=True, dir_okay=False), help="File with one label a line.")
