@@ -94,7 +94,7 @@ class Session:
         ranked = post if top_k is None else type(post)(post.output, post.softmax, top_k)
         return ranked.rank(scores, self._labels)
 
-    def sample_inputs(self, seed: int = 0) -> dict[str, np.ndarray]:
+    def sample_inputs(self, *, seed: int = 0) -> dict[str, np.ndarray]:
         """Random inputs of the declared shapes, dynamic dimensions at their minimum.
 
         Args:
