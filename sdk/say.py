@@ -75,7 +75,8 @@ def lines(bundle: Bundle, profile: DeviceProfile, planned: Plan) -> list[str]:
         f"{shown_path(bundle)}  {megabytes(bundle.file_bytes)}, {bundle.format} for {profile.id}",
         f"engine    {bundle.engine} {version}, {threads(planned.threads)} ({planned.why})",
         f"inputs    {', '.join(map(str, manifest.entries['main'].inputs)) or 'none'} (from {manifest.model.example})",
-        f"parity    {decibels(parity.snr_db)} against {parity.reference}, threshold {parity.threshold_db:g} dB",
+        f"parity    {decibels(parity.snr_db)} against {parity.reference} (threshold {parity.threshold_db:g} dB), "
+        f"measured here in {parity.engine} {parity.engine_version}",
         f"latency   {_latency(bundle, profile)}",
     ]
     idle = [part.name for part in profile.accelerators if part is not None and planned.next_step == ""]
