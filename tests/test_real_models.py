@@ -20,7 +20,7 @@ FORMATS = ("onnx", "executorch", "tflite")
 def packages():
     """Every package in the cache; without a network the tests skip, but never in continuous integration."""
     try:
-        for name in assets.PACKAGES:
+        for name in models.PACKAGES:
             assets.folder(name)
     except assets.Unreachable as error:
         if os.environ.get("CI"):
