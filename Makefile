@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test lint op-sweep clean
+.PHONY: demo test native op-sweep reference-models clean
 
 demo: $(READY)
 	$(BIN)/python -m apps.demo
@@ -17,6 +17,17 @@ test: $(READY)
 # Every operator of torch's own database through every target; about an hour on two cores.
 op-sweep: $(READY)
 	$(BIN)/python -m tests.op_sweep
+
+# The native library into the source folder again, after a change in C.
+native:
+	cmake -S runtime/native -B build/native -DEDGEWRIGHT_STRICT=ON > /dev/null
+	cmake --build build/native --parallel 2
+	cp build/native/libedgewright.so runtime/edgewright_runtime/libedgewright.so.partial
+	mv runtime/edgewright_runtime/libedgewright.so.partial runtime/edgewright_runtime/libedgewright.so
+
+# Every reference model again, on all cores; about two hours on two.
+reference-models: $(READY)
+	MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 $(BIN)/python -m tests.reference_models train
 
 # torch is asked for by its exact version first, so that no other package pulls another one.
 $(READY): pyproject.toml constraints.txt

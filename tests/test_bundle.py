@@ -581,7 +581,7 @@ def test_labels_that_are_not_text_are_refused(bundle: Path) -> None:
 
 def test_an_engine_of_another_version_is_refused(bundle: Path) -> None:
     forge(bundle, lambda m: m["engine"].update(name="abacus"))
-    with pytest.raises(BundleError, match="needs engine 'abacus'; this version has executorch, litert, onnxruntime"):
+    with pytest.raises(BundleError, match="needs engine 'abacus'; this version has executorch, litert, native, onnxruntime"):
         sdk.load(bundle)
 
 

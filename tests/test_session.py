@@ -291,7 +291,9 @@ def test_a_bundle_without_labels_gives_numbers(bundle: Path, tmp_path: Path) -> 
         assert [row.index for row in found] == [row.index for row in named]
 
 
-@pytest.mark.parametrize("odd", ["vertical\vtab", "form\ffeed", "next\x85line", "line\u2028separator", "", " x ", "x\x1cy"])
+@pytest.mark.parametrize(
+    "odd", ["vertical\vtab", "form\ffeed", "next\x85line", "line\u2028separator", "", " x ", "x\x1cy"]
+)
 def test_labels_may_hold_anything_but_a_line_feed(bundle: Path, tmp_path: Path, odd: str) -> None:
     labels = (odd, "b", "c", odd)
     with sdk.load(make_tiny_bundle(tmp_path, labels=labels)) as opened:
@@ -319,9 +321,19 @@ def test_every_engine_that_is_not_installed_says_what_to_install(monkeypatch: py
 
     monkeypatch.setattr(engines, "installed", lambda package: None)
     monkeypatch.setattr("importlib.metadata.version", lambda package: None)
-    for name in engines.ENGINES:
+    for name in set(engines.ENGINES) - {"native"}:
         with pytest.raises(DependencyError, match=r"is not installed; pip install \"edgewright\[\w+\]\""):
             engines.engine_named(name)
+
+
+def test_the_native_engine_without_its_library_says_how_to_build_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from edgewright_runtime import engines
+
+    monkeypatch.setenv("EDGEWRIGHT_LIBRARY", str(tmp_path / "libedgewright.so"))
+    with pytest.raises(DependencyError, match=r"libedgewright\.so is not beside the package; .*pip install"):
+        engines.engine_named("native")
 
 
 # In a process of its own.

@@ -152,7 +152,7 @@ def manifest_of(
     )
 
 
-_MINIMUM = {"onnxruntime": "1.10", "executorch": "1.4", "litert": "2.3"}
+_MINIMUM = {"native": "0.1", "onnxruntime": "1.10", "executorch": "1.4", "litert": "2.3"}
 """Oldest version of each engine that read our files in a test."""
 
 

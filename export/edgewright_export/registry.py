@@ -26,6 +26,7 @@ class TargetRow(NamedTuple):
 TARGETS: dict[str, TargetRow] = {
     "executorch": TargetRow("executorch:ExecuTorchTarget", "executorch", "executorch", "executorch", ("torch", "executorch")),
     "litert": TargetRow("litert:LiteRTTarget", "litert", "tflite", "tflite", ("torch", "litert-torch", "ai-edge-litert")),
+    "native": TargetRow("native:NativeTarget", "native", "onnx", "onnx", ("torch", "onnx", "onnxscript")),
     "onnxruntime": TargetRow("onnxruntime:OnnxRuntimeTarget", "onnxruntime", "onnx", "onnx", ("torch", "onnx", "onnxscript", "onnxruntime")),
 }  # fmt: skip
 

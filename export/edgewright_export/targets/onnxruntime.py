@@ -47,7 +47,8 @@ class OnnxRuntimeTarget(Target):
         assert written is not None
         model = written.model_proto
         specs = _rename(model, inputs, outputs)
-        return write(model, *specs, limits, folder, {"torch": torch.__version__, "onnx": onnx.__version__})
+        versions = {"torch": torch.__version__, "onnx": onnx.__version__}
+        return write(model, self.engine, *specs, limits, folder, versions)
 
     def unknown(self, error: dict[str, Any]) -> list[str]:
         """See :class:`edgewright_export.targets.Target`."""
@@ -64,6 +65,7 @@ class OnnxRuntimeTarget(Target):
 
 def write(
     model: Any,
+    engine: str,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     limits: dict[str, Any],
@@ -90,7 +92,7 @@ def write(
     return Lowered(
         folder=folder,
         format="onnx",
-        engine="onnxruntime",
+        engine=engine,
         files=(FILE, f"{FILE}.data") if large else (FILE,),
         entries={"main": Entry(FILE, tuple(inputs), tuple(outputs))},
         versions={**versions, "onnxscript": installed("onnxscript") or ""},

@@ -16,6 +16,7 @@ from ..session import Session
 ENGINES = {
     "executorch": "executorch:ExecuTorch",
     "litert": "litert:LiteRT",
+    "native": "native:Native",
     "onnxruntime": "onnxruntime:OnnxRuntime",
 }
 

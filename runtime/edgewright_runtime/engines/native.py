@@ -1,0 +1,68 @@
+"""ONNX files in the native engine."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from device_profiles import Finding
+from device_profiles.errors import RuntimeFailure
+
+from .. import native_library
+from ..bundle.lowered import Lowered
+from ..session import Session
+from . import installed
+
+
+class Native:
+    """Our own engine, built from ``runtime/native`` when this package was installed."""
+
+    name = "native"
+    extra = ""
+    packages = ("edgewright",)
+    formats = ("onnx",)
+
+    def available(self) -> Finding | None:
+        """See :class:`edgewright_runtime.engines.Engine`."""
+        path = native_library.library_path()
+        if os.path.exists(path):
+            return None
+        fix = "install with a C compiler: pip install --force-reinstall --no-deps edgewright"
+        return Finding("", "", "", f"{os.path.basename(path)} is not beside the package", fix)
+
+    def open(self, lowered: Lowered, *, threads: int) -> Session:
+        """See :class:`edgewright_runtime.engines.Engine`."""
+        bounds = {name: (limit.min, limit.max) for spec in lowered.inputs for name, limit in spec.bounds.items()}
+        try:
+            opened = native_library.Model(str(lowered.path())).session(bounds=bounds, threads=threads)
+        except (native_library.NativeError, OSError) as error:
+            raise RuntimeFailure(f"the native engine cannot open the model: {error}") from error
+        return _Session(lowered, opened, threads)
+
+
+class _Session(Session):
+    def __init__(self, lowered: Lowered, opened: Any, threads: int) -> None:
+        super().__init__(lowered, engine="native", engine_version=installed("edgewright") or "", threads=threads)
+        self._opened = opened
+
+    def _run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        try:
+            results: list[np.ndarray] = self._opened.run(arrays)
+        except native_library.NativeError as error:
+            raise RuntimeFailure(f"the native engine could not run the model: {error}") from error
+        return results
+
+    def close(self) -> None:
+        """Releases the session."""
+        self._opened = None
+
+
+def __getattr__(name: str) -> Any:
+    """``OnnxBackend`` on access only, because onnx is no dependency of the runtime."""
+    if name == "OnnxBackend":
+        from ..onnx_backend import OnnxBackend
+
+        return OnnxBackend
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,290 @@
+"""The one ctypes binding of ``runtime/native/include/edgewright.h`` (ABI 1).
+
+Needs numpy and nothing newer than Python 3.6, so that it also runs on the stock images of boards.
+"""
+
+import ctypes
+import os
+import sys
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+ABI_VERSION = 1
+MAX_RANK = 8
+
+#: Numbers of ``edge_dtype`` and the numpy types they mean.
+DTYPES = {
+    1: np.dtype("float32"),
+    2: np.dtype("uint8"),
+    3: np.dtype("int8"),
+    4: np.dtype("uint16"),
+    5: np.dtype("int16"),
+    6: np.dtype("int32"),
+    7: np.dtype("int64"),
+    9: np.dtype("bool"),
+    10: np.dtype("float16"),
+    11: np.dtype("float64"),
+    12: np.dtype("uint32"),
+    13: np.dtype("uint64"),
+}  # type: Dict[int, Any]
+_NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
+
+
+class NativeError(RuntimeError):
+    """A status other than EDGE_OK; ``status`` is its number, the text is the library's sentence."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Tensor(ctypes.Structure):
+    """``edge_tensor``"""
+
+    _fields_ = [
+        ("dtype", ctypes.c_int),
+        ("rank", ctypes.c_int32),
+        ("shape", ctypes.c_int64 * MAX_RANK),
+        ("data", ctypes.c_void_p),
+        ("bytes", ctypes.c_size_t),
+    ]
+
+
+class TensorInfo(ctypes.Structure):
+    """``edge_tensor_info``"""
+
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("dtype", ctypes.c_int),
+        ("rank", ctypes.c_int32),
+        ("min_shape", ctypes.c_int64 * MAX_RANK),
+        ("max_shape", ctypes.c_int64 * MAX_RANK),
+    ]
+
+
+class ModelOptions(ctypes.Structure):
+    """``edge_model_options``"""
+
+    _fields_ = [("struct_size", ctypes.c_uint32), ("allocator", ctypes.c_void_p), ("skip_hashes", ctypes.c_uint32)]
+
+
+class FixedInput(ctypes.Structure):
+    """``edge_fixed_input``"""
+
+    _fields_ = [("name", ctypes.c_char_p), ("value", Tensor)]
+
+
+class Bound(ctypes.Structure):
+    """``edge_bound``"""
+
+    _fields_ = [("dimension", ctypes.c_char_p), ("min", ctypes.c_int64), ("max", ctypes.c_int64)]
+
+
+class SessionOptions(ctypes.Structure):
+    """``edge_session_options``"""
+
+    _fields_ = [
+        ("struct_size", ctypes.c_uint32),
+        ("threads", ctypes.c_uint32),
+        ("parallel_for", ctypes.c_void_p),
+        ("fixed_inputs", ctypes.POINTER(FixedInput)),
+        ("fixed_input_count", ctypes.c_size_t),
+        ("bounds", ctypes.POINTER(Bound)),
+        ("bound_count", ctypes.c_size_t),
+        ("memory_budget_bytes", ctypes.c_size_t),
+    ]
+
+
+def library_path() -> str:
+    """Where the library lies: ``$EDGEWRIGHT_LIBRARY``, else beside this file."""
+    name = {"darwin": "libedgewright.dylib", "win32": "edgewright.dll"}.get(sys.platform, "libedgewright.so")
+    return os.environ.get("EDGEWRIGHT_LIBRARY") or os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
+
+
+_SIGNATURES = {
+    "edge_abi_version": (ctypes.c_uint32, []),
+    "edge_last_error": (ctypes.c_char_p, []),
+    "edge_operator": (ctypes.c_char_p, [ctypes.c_size_t]),
+    "edge_model_open_memory": (
+        ctypes.c_int,
+        [ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ModelOptions), ctypes.POINTER(ctypes.c_void_p)],
+    ),
+    "edge_model_open_path": (
+        ctypes.c_int,
+        [ctypes.c_char_p, ctypes.POINTER(ModelOptions), ctypes.POINTER(ctypes.c_void_p)],
+    ),
+    "edge_model_free": (None, [ctypes.c_void_p]),
+    "edge_session_create": (
+        ctypes.c_int,
+        [ctypes.c_void_p, ctypes.POINTER(SessionOptions), ctypes.POINTER(ctypes.c_void_p)],
+    ),
+    "edge_session_free": (None, [ctypes.c_void_p]),
+    "edge_session_input_count": (ctypes.c_size_t, [ctypes.c_void_p]),
+    "edge_session_output_count": (ctypes.c_size_t, [ctypes.c_void_p]),
+    "edge_session_input": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(TensorInfo)]),
+    "edge_session_output": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(TensorInfo)]),
+    "edge_session_memory_bytes": (ctypes.c_size_t, [ctypes.c_void_p]),
+    "edge_session_run": (
+        ctypes.c_int,
+        [ctypes.c_void_p, ctypes.POINTER(Tensor), ctypes.c_size_t, ctypes.POINTER(Tensor), ctypes.c_size_t],
+    ),
+    "edge_session_cancel": (None, [ctypes.c_void_p]),
+}
+_opened = {}  # type: Dict[str, Any]
+
+
+def library() -> Any:
+    """The opened library with its signatures; opened once.
+
+    Raises:
+        OSError: There is no library, or it is of another ABI.
+    """
+    path = library_path()
+    if path not in _opened:
+        opened = ctypes.CDLL(path)
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(opened, name)
+            function.restype, function.argtypes = result, arguments
+        if opened.edge_abi_version() != ABI_VERSION:
+            raise OSError("{} has ABI {}, this binding needs {}".format(path, opened.edge_abi_version(), ABI_VERSION))
+        _opened[path] = opened
+    return _opened[path]
+
+
+def operators() -> List[Tuple[str, str, int, int, Tuple[Any, ...]]]:
+    """Rows ``(domain, name, first version, last version, numpy types of the first input)``."""
+    rows = []  # type: List[Tuple[str, str, int, int, Tuple[Any, ...]]]
+    while True:
+        text = library().edge_operator(len(rows))
+        if text is None:
+            return rows
+        domain, name, versions, dtypes = text.decode().split(":")
+        first, last = versions.split("-")
+        rows.append((domain, name, int(first), int(last), tuple(np.dtype(d) for d in dtypes.split(",") if d)))
+
+
+def _check(status: int) -> None:
+    if status:
+        raise NativeError(status, library().edge_last_error().decode("utf-8", "replace"))
+
+
+def _tensor(array: Any) -> Tensor:
+    if array.dtype not in _NUMBERS:
+        raise NativeError(3, "the engine has no dtype {}".format(array.dtype))
+    if array.ndim > MAX_RANK:
+        raise NativeError(3, "an array has {} axes, the engine takes {}".format(array.ndim, MAX_RANK))
+    return Tensor(
+        _NUMBERS[array.dtype], array.ndim, (ctypes.c_int64 * MAX_RANK)(*array.shape), array.ctypes.data, array.nbytes
+    )
+
+
+class Model:
+    """An opened model.
+
+    Args:
+        source: Path of a bundle or an ONNX file, or the bytes of an archive or an ONNX file.
+        check: Whether the files of a bundle are compared with their hashes.
+
+    Raises:
+        NativeError: The library's status and sentence.
+    """
+
+    def __init__(self, source: Union[str, bytes, "os.PathLike[str]"], check: bool = True) -> None:
+        self._handle = ctypes.c_void_p()
+        options = ctypes.byref(ModelOptions(ctypes.sizeof(ModelOptions), None, 0 if check else 1))
+        self._bytes = None  # type: Optional[bytes]
+        if isinstance(source, bytes):
+            self._bytes = source  # the library reads them in place
+            _check(library().edge_model_open_memory(source, len(source), options, ctypes.byref(self._handle)))
+        else:
+            path = os.fsencode(os.fspath(source))
+            _check(library().edge_model_open_path(path, options, ctypes.byref(self._handle)))
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            library().edge_model_free(self._handle)
+
+    def session(
+        self,
+        bounds: Optional[Dict[str, Tuple[int, int]]] = None,
+        fixed: Optional[Dict[str, Any]] = None,
+        memory_budget_bytes: int = 0,
+        threads: int = 1,
+    ) -> "NativeSession":
+        """A session of this model.
+
+        Args:
+            bounds: ``{dimension: (min, max)}`` for dimensions that the model leaves open.
+            fixed: ``{input: array}`` for inputs whose values are known now.
+            memory_budget_bytes: 0 for no limit.
+            threads: The calling one included.
+
+        Raises:
+            NativeError: The library's status and sentence.
+        """
+        return NativeSession(self, bounds or {}, fixed or {}, memory_budget_bytes, threads)
+
+
+class NativeSession:
+    """Runs a model; one thread at a time."""
+
+    def __init__(
+        self,
+        model: Model,
+        bounds: Dict[str, Tuple[int, int]],
+        fixed: Dict[str, Any],
+        memory_budget_bytes: int,
+        threads: int,
+    ) -> None:
+        self._model = model
+        self._handle = ctypes.c_void_p()
+        arrays = {name: np.asarray(value, order="C") for name, value in fixed.items()}
+        values = (FixedInput * len(arrays))(*(FixedInput(n.encode(), _tensor(a)) for n, a in arrays.items()))
+        limits = (Bound * len(bounds))(*(Bound(n.encode(), low, high) for n, (low, high) in bounds.items()))
+        sizes = (len(arrays), limits, len(bounds), memory_budget_bytes)
+        options = SessionOptions(ctypes.sizeof(SessionOptions), threads, None, values, *sizes)
+        _check(library().edge_session_create(model._handle, ctypes.byref(options), ctypes.byref(self._handle)))
+        self.inputs = self._infos(library().edge_session_input_count, library().edge_session_input)
+        self.outputs = self._infos(library().edge_session_output_count, library().edge_session_output)
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            library().edge_session_free(self._handle)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that the session holds."""
+        return int(library().edge_session_memory_bytes(self._handle))
+
+    def run(self, arrays: Sequence[Any]) -> List[Any]:
+        """Outputs as new arrays, for inputs in the order of :attr:`inputs`.
+
+        Raises:
+            NativeError: The library's status and sentence.
+        """
+        kept = [np.asarray(array, order="C") for array in arrays]
+        inputs = (Tensor * len(kept))(*(_tensor(array) for array in kept))
+        outputs = (Tensor * len(self.outputs))()
+        _check(library().edge_session_run(self._handle, inputs, len(kept), outputs, len(self.outputs)))
+        return [_copy(tensor) for tensor in outputs]
+
+    def cancel(self) -> None:
+        """Stops a run that is under way on another thread."""
+        library().edge_session_cancel(self._handle)
+
+    def _infos(self, count: Any, one: Any) -> List[Tuple[str, Any, Tuple[Tuple[int, int], ...]]]:
+        infos = []
+        for index in range(count(self._handle)):
+            info = TensorInfo()
+            _check(one(self._handle, index, ctypes.byref(info)))
+            bounds = list(zip(info.min_shape, info.max_shape))[: info.rank]
+            infos.append((info.name.decode(), DTYPES[info.dtype], tuple(bounds)))
+        return infos
+
+
+def _copy(tensor: Tensor) -> Any:
+    result = np.empty(tuple(tensor.shape[: tensor.rank]), DTYPES[tensor.dtype])
+    if tensor.bytes:
+        ctypes.memmove(result.ctypes.data, tensor.data, tensor.bytes)
+    return result

@@ -1,0 +1,203 @@
+/* Edgewright runtime, C interface, ABI 1.
+ *
+ * Opens a model, makes sessions of it and runs them.  C99 and later, C++ through extern "C".
+ *
+ * Rules that hold for every function
+ *   - A function that can fail returns an edge_status; EDGE_OK is 0.  After any other status
+ *     edge_last_error() on the same thread gives one sentence that says what was given and what was
+ *     expected.  Out parameters are untouched on failure, unless said otherwise.
+ *   - Every struct that the caller fills begins with struct_size = sizeof(the struct).  Members that a
+ *     newer header adds at the end are taken as zero when struct_size says that they are not there.
+ *   - Handles are opaque.  edge_*_free(NULL) is allowed and does nothing.
+ *   - A model may be shared by any number of sessions and threads and must outlive its sessions.
+ *     A session belongs to one thread at a time.
+ *   - edge_session_run allocates no memory.
+ *
+ * Minimal use
+ *   edge_model *model; edge_session *session;
+ *   edge_model_open_path("mobilenet.edge", NULL, &model); // or a .edgez, or an ONNX file
+ *   edge_session_create(model, NULL, &session);
+ *   edge_tensor image = {EDGE_F32, 4, {1, 3, 224, 224}, pixels, 1 * 3 * 224 * 224 * 4}, logits;
+ *   edge_session_run(session, &image, 1, &logits, 1);     // logits.data belongs to the session
+ */
+#ifndef EDGEWRIGHT_H
+#define EDGEWRIGHT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define EDGE_API __declspec(dllexport)
+#else
+#define EDGE_API __attribute__((visibility("default")))
+#endif
+
+#define EDGE_ABI_VERSION 1
+#define EDGE_MAX_RANK 8
+
+typedef enum edge_status {
+    EDGE_OK = 0,
+    EDGE_INVALID_ARGUMENT = 1, /* a null pointer, an index out of range, a struct_size that is too small */
+    EDGE_INVALID_MODEL = 2,    /* the file is cut off, corrupt or contradicts itself */
+    EDGE_UNSUPPORTED = 3,      /* a valid model that needs an operator, dtype or version that is not here */
+    EDGE_SHAPE_MISMATCH = 4,   /* a tensor of another dtype, rank or shape, or beyond its bounds */
+    EDGE_NO_MEMORY = 5,        /* the allocator gave nothing, or the memory budget is too small */
+    EDGE_IO = 6,               /* a file cannot be read */
+    EDGE_HASH_MISMATCH = 7,    /* a file differs from what the manifest says */
+    EDGE_CANCELLED = 8         /* edge_session_cancel was called during the run */
+} edge_status;
+
+/* Element types.  The numbers are those of ONNX TensorProto.DataType. */
+typedef enum edge_dtype {
+    EDGE_F32 = 1,
+    EDGE_U8 = 2,
+    EDGE_S8 = 3,
+    EDGE_U16 = 4,
+    EDGE_S16 = 5,
+    EDGE_S32 = 6,
+    EDGE_S64 = 7,
+    EDGE_BOOL = 9, /* one byte, 0 or 1 */
+    EDGE_F16 = 10, /* IEEE binary16 */
+    EDGE_F64 = 11,
+    EDGE_U32 = 12,
+    EDGE_U64 = 13
+} edge_dtype;
+
+typedef struct edge_model edge_model;
+typedef struct edge_session edge_session;
+
+/* A dense tensor, row-major, in the caller's or the session's memory. */
+typedef struct edge_tensor {
+    edge_dtype dtype;
+    int32_t rank;
+    int64_t shape[EDGE_MAX_RANK];
+    void *data;
+    size_t bytes; /* of data */
+} edge_tensor;
+
+/* What an input or output may be. */
+typedef struct edge_tensor_info {
+    const char *name; /* belongs to the model */
+    edge_dtype dtype;
+    int32_t rank;
+    int64_t min_shape[EDGE_MAX_RANK];
+    int64_t max_shape[EDGE_MAX_RANK]; /* equal to min_shape where a dimension is fixed */
+} edge_tensor_info;
+
+/* Memory from the caller.  alignment is a power of two, at most 64.  allocate returns NULL when there is none. */
+typedef struct edge_allocator {
+    uint32_t struct_size;
+    void *(*allocate)(void *user, size_t bytes, size_t alignment);
+    void (*release)(void *user, void *pointer, size_t bytes);
+    void *user;
+} edge_allocator;
+
+/* A value of an input that is fixed when the session is made; the input is then not passed to run. */
+typedef struct edge_fixed_input {
+    const char *name;
+    edge_tensor value; /* copied */
+} edge_fixed_input;
+
+/* The inclusive bounds of a dimension that the model leaves open, by its name; "<input>:<axis>" where it has none. */
+typedef struct edge_bound {
+    const char *dimension;
+    int64_t min, max;
+} edge_bound;
+
+/* Where bytes come from: a file, memory, a download.  All functions may be called from any thread that uses the model
+ * or a session of it. */
+typedef struct edge_source {
+    uint32_t struct_size;
+    void *user;
+    uint64_t bytes; /* size of the whole */
+    /* Copies bytes to `into`; EDGE_IO on failure. */
+    edge_status (*read_at)(void *user, uint64_t offset, void *into, size_t bytes);
+    /* The same bytes in place, unchanged until release; NULL (the function or its result): read_at is used instead. */
+    const void *(*map)(void *user, uint64_t offset, size_t bytes);
+    void (*release)(void *user, const void *mapped, size_t bytes); /* NULL: nothing to do */
+    void (*prefetch)(void *user, uint64_t offset, size_t bytes);   /* a hint; NULL: ignored */
+} edge_source;
+
+typedef struct edge_model_options {
+    uint32_t struct_size;
+    const edge_allocator *allocator; /* NULL: malloc and free; used for sessions too, must outlive the model */
+    uint32_t skip_hashes;            /* not 0: the files of a bundle are not compared with their hashes */
+} edge_model_options;
+
+/* The caller's own threads instead of the session's: runs task(context, i) for every i below count, in any order and
+ * at once where it likes, and returns when all are done. */
+typedef struct edge_parallel_for {
+    uint32_t struct_size;
+    void *user;
+    void (*run)(void *user, size_t count, void (*task)(void *context, size_t index), void *context);
+} edge_parallel_for;
+
+typedef struct edge_session_options {
+    uint32_t struct_size;
+    uint32_t threads; /* at most 64, the calling one included; 0: one */
+    const edge_parallel_for *parallel_for; /* NULL: the session starts threads - 1 threads of its own */
+    const edge_fixed_input *fixed_inputs;
+    size_t fixed_input_count;
+    const edge_bound *bounds;
+    size_t bound_count;
+    size_t memory_budget_bytes; /* 0: no limit; of constants made at creation and of activations together */
+} edge_session_options;
+
+/* The version of the interface that the library was built with; compare with EDGE_ABI_VERSION. */
+EDGE_API uint32_t edge_abi_version(void);
+
+/* One sentence about the last failure on this thread; "" when there was none.  Valid until the next failure. */
+EDGE_API const char *edge_last_error(void);
+
+/* One operator that the engine runs: rows 0 .. until NULL is returned, "domain:name:first-last:dtype,dtype,...".
+ * The dtypes are those of the first input; an empty domain is ONNX's own. */
+EDGE_API const char *edge_operator(size_t row);
+
+/* Opens a model: a bundle (a folder `.edge` by its path, an archive `.edgez` by its path, in memory or from a source)
+ * or a bare ONNX file.  What it is, its first bytes tell.
+ *
+ * Of a bundle, manifest.json is compared with manifest.sha256, every listed file with its size and, unless skip_hashes
+ * is set, its hash; the bounds of open dimensions come from the manifest.  Files that are not listed are not read.
+ * Operators that are missing are one EDGE_UNSUPPORTED, all of them, each with the name of its node.
+ *
+ * open_memory: the bytes must stay as they are until edge_model_free.  open_source: user must stay valid until then.
+ */
+EDGE_API edge_status edge_model_open_path(const char *path, const edge_model_options *options, edge_model **model);
+EDGE_API edge_status edge_model_open_memory(const void *data, size_t bytes, const edge_model_options *options,
+                                            edge_model **model);
+EDGE_API edge_status edge_model_open_source(const edge_source *source, const edge_model_options *options,
+                                            edge_model **model);
+
+EDGE_API void edge_model_free(edge_model *model);
+
+/* Plans memory for the largest shapes, folds constants and packs weights.  All memory that runs need is taken here. */
+EDGE_API edge_status edge_session_create(edge_model *model, const edge_session_options *options,
+                                         edge_session **session);
+
+EDGE_API void edge_session_free(edge_session *session);
+
+/* Inputs in the order of the graph, without those that have a constant value or were fixed. */
+EDGE_API size_t edge_session_input_count(const edge_session *session);
+EDGE_API size_t edge_session_output_count(const edge_session *session);
+EDGE_API edge_status edge_session_input(const edge_session *session, size_t index, edge_tensor_info *info);
+EDGE_API edge_status edge_session_output(const edge_session *session, size_t index, edge_tensor_info *info);
+
+/* Bytes of the session: activations, and constants made at creation. */
+EDGE_API size_t edge_session_memory_bytes(const edge_session *session);
+
+/* Runs once.  inputs are read in place.  On success each outputs[i] describes memory of the session that stays
+ * valid until the next run or edge_session_free. */
+EDGE_API edge_status edge_session_run(edge_session *session, const edge_tensor *inputs, size_t input_count,
+                                      edge_tensor *outputs, size_t output_count);
+
+/* From any thread: a run that is under way stops before its next operator and returns EDGE_CANCELLED. */
+EDGE_API void edge_session_cancel(edge_session *session);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,111 @@
+#include "base.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define MESSAGE_BYTES 4096
+#define ALIGNMENT 64
+
+static _Thread_local char message[MESSAGE_BYTES];
+
+edge_status ew_fail(edge_status status, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+void ew_prefix_error(const char *format, ...) {
+    char old[MESSAGE_BYTES];
+    memcpy(old, message, sizeof old);
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    if (length >= 0 && length < MESSAGE_BYTES)
+        snprintf(message + length, (size_t)(MESSAGE_BYTES - length), ": %s", old);
+}
+
+const char *edge_last_error(void) { return message; }
+
+uint32_t edge_abi_version(void) { return EDGE_ABI_VERSION; }
+
+struct ew_chunk {
+    ew_chunk *next;
+    size_t bytes; /* with this header */
+    size_t used;
+};
+
+/* The first block of a chunk starts behind its header, on the next multiple of the alignment. */
+#define HEADER_BYTES ((sizeof(ew_chunk) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT)
+#define SMALL_CHUNK_BYTES ((size_t)64 << 10)
+
+static void *allocate(void *user, size_t bytes, size_t alignment) {
+    (void)user;
+    return aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+}
+
+static void release(void *user, void *pointer, size_t bytes) {
+    (void)user;
+    (void)bytes;
+    free(pointer);
+}
+
+void ew_arena_init(ew_arena *arena, const edge_allocator *allocator) {
+    edge_allocator own = {sizeof own, allocate, release, NULL};
+    *arena = (ew_arena){.allocator = allocator ? *allocator : own};
+}
+
+static ew_chunk *new_chunk(ew_arena *arena, size_t block_bytes) {
+    size_t bytes = block_bytes > SMALL_CHUNK_BYTES / 2 ? block_bytes : SMALL_CHUNK_BYTES;
+    if (!ew_add(bytes, HEADER_BYTES, &bytes)) return NULL;
+    ew_chunk *chunk = arena->allocator.allocate(arena->allocator.user, bytes, ALIGNMENT);
+    if (!chunk) return NULL;
+    *chunk = (ew_chunk){arena->chunks, bytes, HEADER_BYTES};
+    arena->chunks = chunk;
+    arena->total_bytes += bytes;
+    return chunk;
+}
+
+void *ew_arena_get(ew_arena *arena, size_t bytes) {
+    size_t rounded;
+    if (!ew_add(bytes ? bytes : 1, ALIGNMENT - 1, &rounded)) rounded = SIZE_MAX;
+    rounded -= rounded % ALIGNMENT;
+    ew_chunk *chunk = arena->chunks;
+    if (!chunk || chunk->bytes - chunk->used < rounded) chunk = new_chunk(arena, rounded);
+    if (!chunk) {
+        ew_fail(EDGE_NO_MEMORY, "the allocator has no block of %zu bytes", bytes);
+        return NULL;
+    }
+    void *block = (uint8_t *)chunk + chunk->used;
+    chunk->used += rounded;
+    memset(block, 0, rounded);
+    return block;
+}
+
+void ew_arena_free(ew_arena *arena) {
+    while (arena->chunks) {
+        ew_chunk *chunk = arena->chunks;
+        arena->chunks = chunk->next;
+        arena->allocator.release(arena->allocator.user, chunk, chunk->bytes);
+    }
+    arena->total_bytes = 0;
+}
+
+static const struct {
+    const char *name;
+    uint8_t bytes;
+} DTYPES[] = {
+    [EDGE_F32] = {"float32", 4}, [EDGE_U8] = {"uint8", 1},    [EDGE_S8] = {"int8", 1},     [EDGE_U16] = {"uint16", 2},
+    [EDGE_S16] = {"int16", 2},   [EDGE_S32] = {"int32", 4},   [EDGE_S64] = {"int64", 8},   [EDGE_BOOL] = {"bool", 1},
+    [EDGE_F16] = {"float16", 2}, [EDGE_F64] = {"float64", 8}, [EDGE_U32] = {"uint32", 4}, [EDGE_U64] = {"uint64", 8},
+};
+#define DTYPE_COUNT (sizeof DTYPES / sizeof *DTYPES)
+
+size_t ew_dtype_bytes(edge_dtype dtype) { return (size_t)dtype < DTYPE_COUNT ? DTYPES[dtype].bytes : 0; }
+
+const char *ew_dtype_name(edge_dtype dtype) {
+    return (size_t)dtype < DTYPE_COUNT && DTYPES[dtype].name ? DTYPES[dtype].name : "a dtype that is not supported";
+}

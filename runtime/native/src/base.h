@@ -1,0 +1,87 @@
+/* Status, errors, memory and dtypes: what every file of the engine uses. */
+#ifndef EW_BASE_H
+#define EW_BASE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "edgewright.h"
+
+/* Sets this thread's last error and returns status. */
+edge_status ew_fail(edge_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Puts "prefix: " before this thread's last error. */
+void ew_prefix_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#define EW_TRY(expression)                      \
+    do {                                        \
+        edge_status ew_status_ = (expression);  \
+        if (ew_status_ != EDGE_OK) return ew_status_; \
+    } while (0)
+
+/* Memory that is given back all at once.  Every block is aligned to 64 bytes and zeroed. */
+typedef struct ew_chunk ew_chunk;
+
+typedef struct ew_arena {
+    edge_allocator allocator;
+    ew_chunk *chunks;
+    size_t total_bytes; /* taken from the allocator */
+} ew_arena;
+
+void ew_arena_init(ew_arena *arena, const edge_allocator *allocator);
+/* NULL when there is no memory; the error is set. */
+void *ew_arena_get(ew_arena *arena, size_t bytes);
+void ew_arena_free(ew_arena *arena);
+
+/* a * b and a + b, false on overflow. */
+static inline bool ew_mul(size_t a, size_t b, size_t *result) { return !__builtin_mul_overflow(a, b, result); }
+static inline bool ew_add(size_t a, size_t b, size_t *result) { return !__builtin_add_overflow(a, b, result); }
+
+/* Bytes of an element, 0 for a dtype that the engine does not have. */
+size_t ew_dtype_bytes(edge_dtype dtype);
+/* numpy's name of a dtype, "dtype 23" style text for others is made by the caller. */
+const char *ew_dtype_name(edge_dtype dtype);
+
+/* Sets of dtypes. */
+#define EW_T(dtype) (1u << (dtype))
+#define EW_FLOATS (EW_T(EDGE_F16) | EW_T(EDGE_F32) | EW_T(EDGE_F64))
+#define EW_SIGNED (EW_T(EDGE_S8) | EW_T(EDGE_S16) | EW_T(EDGE_S32) | EW_T(EDGE_S64))
+#define EW_UNSIGNED (EW_T(EDGE_U8) | EW_T(EDGE_U16) | EW_T(EDGE_U32) | EW_T(EDGE_U64))
+#define EW_INTEGERS (EW_SIGNED | EW_UNSIGNED)
+#define EW_NUMBERS (EW_FLOATS | EW_INTEGERS)
+#define EW_ALL (EW_NUMBERS | EW_T(EDGE_BOOL))
+
+/* IEEE binary16; rounds to nearest even, keeps NaN and infinity. */
+static inline float ew_f16_to_f32(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = (h >> 10) & 31u, mantissa = h & 0x3ffu, bits;
+    if (exponent == 31) {
+        bits = sign | 0x7f800000u | (mantissa << 13);
+    } else if (exponent) {
+        bits = sign | ((exponent + 112) << 23) | (mantissa << 13);
+    } else if (mantissa) {
+        int shift = __builtin_clz(mantissa) - 21;
+        bits = sign | ((uint32_t)(113 - shift) << 23) | ((mantissa << (13 + shift)) & 0x7fffffu);
+    } else {
+        bits = sign;
+    }
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
+static inline uint16_t ew_f32_to_f16(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    uint32_t sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) return (uint16_t)(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));
+    if (magnitude >= 0x47800000u) return (uint16_t)(sign | 0x7c00u);
+    if (magnitude < 0x33000000u) return (uint16_t)sign;
+    uint32_t mantissa = (magnitude & 0x7fffffu) | 0x800000u;
+    int exponent = (int)(magnitude >> 23) - 112, drop = exponent > 0 ? 13 : 14 - exponent;
+    uint32_t half = 1u << (drop - 1), kept = mantissa >> drop, rest = mantissa & ((1u << drop) - 1);
+    if (rest > half || (rest == half && (kept & 1))) kept++;
+    return (uint16_t)(sign | (exponent > 0 ? ((uint32_t)(exponent - 1) << 10) + kept : kept));
+}
+
+#endif

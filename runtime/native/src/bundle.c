@@ -1,0 +1,128 @@
+#include "bundle.h"
+
+#include "json.h"
+#include "sha256.h"
+
+#define SCHEMA_MAJOR "1."
+#define MOST_MANIFEST_BYTES ((size_t)64 << 20)
+
+static void hash(const ew_blob *bytes, char hex[65]) {
+    uint8_t digest[32];
+    ew_sha256 state;
+    ew_sha256_init(&state);
+    ew_sha256_add(&state, bytes->data, bytes->bytes);
+    ew_sha256_finish(&state, digest);
+    ew_sha256_hex(digest, hex);
+}
+
+/* manifest.sha256 holds 64 digits and a line feed, nothing else. */
+static edge_status check_manifest(ew_store *store, const ew_blob *manifest) {
+    ew_blob seal = {0};
+    char hex[65];
+    EW_TRY(ew_store_get(store, "manifest.sha256", &seal));
+    hash(manifest, hex);
+    bool same = seal.bytes == 65 && memcmp(seal.data, hex, 64) == 0 && seal.data[64] == '\n';
+    ew_blob_release(&seal);
+    return same ? EDGE_OK : ew_fail(EDGE_HASH_MISMATCH, "manifest.json differs from manifest.sha256");
+}
+
+static edge_status string_at(const ew_json *object, const char *name, const char **text) {
+    const ew_json *value = object ? ew_json_get(object, name) : NULL;
+    if (value && ew_json_string(value, text)) return EDGE_OK;
+    return ew_fail(EDGE_INVALID_MODEL, "the manifest has no text '%s'", name);
+}
+
+static edge_status int_at(const ew_json *object, const char *name, int64_t *number) {
+    const ew_json *value = object ? ew_json_get(object, name) : NULL;
+    if (value && ew_json_int(value, number)) return EDGE_OK;
+    return ew_fail(EDGE_INVALID_MODEL, "the manifest has no whole number '%s'", name);
+}
+
+static edge_status check_file(ew_store *store, const char *name, const ew_json *about, bool check_hashes) {
+    int64_t bytes;
+    const char *wanted;
+    char hex[65];
+    EW_TRY(int_at(about, "bytes", &bytes));
+    EW_TRY(string_at(about, "sha256", &wanted));
+    ew_blob file = {0};
+    EW_TRY(ew_store_get(store, name, &file));
+    bool length = bytes >= 0 && (uint64_t)bytes == file.bytes, same = true;
+    if (length && check_hashes) {
+        hash(&file, hex);
+        same = strcmp(hex, wanted) == 0;
+    }
+    size_t found = file.bytes;
+    ew_blob_release(&file);
+    if (!length) return ew_fail(EDGE_HASH_MISMATCH, "'%s' has %zu bytes, the manifest says %lld", name, found, (long long)bytes);
+    return same ? EDGE_OK : ew_fail(EDGE_HASH_MISMATCH, "'%s' differs from its hash in the manifest", name);
+}
+
+static edge_status check_files(ew_store *store, const ew_json *manifest, bool check_hashes) {
+    const ew_json *files = ew_json_get(manifest, "files");
+    if (!files) return ew_fail(EDGE_INVALID_MODEL, "the manifest lists no files");
+    for (size_t i = 0; i < ew_json_count(files); i++) {
+        const ew_json *file = ew_json_at(files, i);
+        const char *name = ew_json_name(file);
+        if (!name) return ew_fail(EDGE_INVALID_MODEL, "the manifest's 'files' is no object");
+        EW_TRY(check_file(store, name, file, check_hashes));
+    }
+    return EDGE_OK;
+}
+
+static edge_status check_kind(const ew_json *manifest) {
+    const char *schema, *format;
+    EW_TRY(string_at(manifest, "schema", &schema));
+    if (strncmp(schema, SCHEMA_MAJOR, strlen(SCHEMA_MAJOR)) != 0)
+        return ew_fail(EDGE_UNSUPPORTED, "the bundle has schema %s, this engine reads %sx", schema, SCHEMA_MAJOR);
+    EW_TRY(string_at(manifest, "format", &format));
+    if (strcmp(format, "onnx") != 0)
+        return ew_fail(EDGE_UNSUPPORTED, "the bundle holds a model in format '%s'; this engine runs 'onnx'", format);
+    return EDGE_OK;
+}
+
+static edge_status add_bounds(const ew_json *input, ew_bundle *bundle) {
+    const char *binding, *dimension;
+    EW_TRY(string_at(input, "binding", &binding));
+    const ew_json *shape = ew_json_get(input, "shape"), *bounds = ew_json_get(input, "bounds");
+    for (size_t axis = 0; shape && axis < ew_json_count(shape) && axis < EDGE_MAX_RANK; axis++) {
+        if (!ew_json_string(ew_json_at(shape, axis), &dimension)) continue;
+        const ew_json *limits = bounds ? ew_json_get(bounds, dimension) : NULL;
+        ew_axis_bound *bound = &bundle->bounds[bundle->bound_count++];
+        *bound = (ew_axis_bound){.input = binding, .axis = (int)axis};
+        EW_TRY(int_at(limits, "min", &bound->min));
+        EW_TRY(int_at(limits, "max", &bound->max));
+    }
+    return EDGE_OK;
+}
+
+static edge_status read_entry(ew_store *store, const ew_json *manifest, ew_arena *arena, ew_bundle *bundle) {
+    const ew_json *entries = ew_json_get(manifest, "entries"), *entry = entries ? ew_json_get(entries, "main") : NULL;
+    const char *file;
+    EW_TRY(string_at(entry, "file", &file));
+    const ew_json *inputs = ew_json_get(entry, "inputs"), *files = ew_json_get(manifest, "files");
+    if (!ew_json_get(files, file)) return ew_fail(EDGE_INVALID_MODEL, "entry 'main' is in '%s', which the manifest does not list", file);
+    size_t count = inputs ? ew_json_count(inputs) : 0;
+    bundle->bounds = ew_arena_get(arena, count * EDGE_MAX_RANK * sizeof *bundle->bounds);
+    if (!bundle->bounds) return EDGE_NO_MEMORY;
+    for (size_t i = 0; i < count; i++) EW_TRY(add_bounds(ew_json_at(inputs, i), bundle));
+    return ew_store_get(store, file, &bundle->model);
+}
+
+static edge_status read_manifest(ew_store *store, const ew_blob *bytes, bool check_hashes, ew_arena *arena, ew_bundle *bundle) {
+    const ew_json *manifest;
+    if (bytes->bytes > MOST_MANIFEST_BYTES) return ew_fail(EDGE_INVALID_MODEL, "manifest.json has %zu bytes", bytes->bytes);
+    EW_TRY(check_manifest(store, bytes));
+    EW_TRY(ew_json_parse((const char *)bytes->data, bytes->bytes, arena, &manifest));
+    EW_TRY(check_kind(manifest));
+    EW_TRY(check_files(store, manifest, check_hashes));
+    return read_entry(store, manifest, arena, bundle);
+}
+
+edge_status ew_bundle_read(ew_store *store, bool check_hashes, ew_arena *arena, ew_bundle *bundle) {
+    ew_blob manifest = {0};
+    *bundle = (ew_bundle){0};
+    EW_TRY(ew_store_get(store, "manifest.json", &manifest));
+    edge_status status = read_manifest(store, &manifest, check_hashes, arena, bundle);
+    ew_blob_release(&manifest);
+    return status;
+}

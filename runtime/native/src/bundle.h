@@ -1,0 +1,29 @@
+/* A bundle: what runtime/BUNDLE.md says, as far as a board needs it. */
+#ifndef EW_BUNDLE_H
+#define EW_BUNDLE_H
+
+#include "blob.h"
+
+/* The files of a bundle, by name: of a folder or of an archive. */
+typedef struct ew_store ew_store;
+edge_status ew_store_of_folder(const char *path, ew_arena *arena, ew_store **store);
+edge_status ew_store_of_archive(const edge_source *source, ew_arena *arena, ew_store **store);
+edge_status ew_store_get(ew_store *store, const char *name, ew_blob *bytes);
+
+/* The bounds that a manifest gives to axis `axis` of an input, by the name that the engine knows the input by. */
+typedef struct ew_axis_bound {
+    const char *input;
+    int axis;
+    int64_t min, max;
+} ew_axis_bound;
+
+typedef struct ew_bundle {
+    ew_blob model; /* the file of entry "main" */
+    ew_axis_bound *bounds;
+    int bound_count;
+} ew_bundle;
+
+/* Reads and checks a bundle; on success bundle->model is the caller's to release. */
+edge_status ew_bundle_read(ew_store *store, bool check_hashes, ew_arena *arena, ew_bundle *bundle);
+
+#endif

@@ -1,0 +1,61 @@
+/* The graph as it was read: immutable, shared by sessions. */
+#ifndef EW_GRAPH_H
+#define EW_GRAPH_H
+
+#include "bundle.h"
+
+typedef struct ew_op ew_op;
+
+typedef struct ew_attribute {
+    const char *name;
+    enum { EW_ATTR_FLOAT = 1, EW_ATTR_INT = 2, EW_ATTR_STRING = 3, EW_ATTR_TENSOR = 4, EW_ATTR_FLOATS = 6, EW_ATTR_INTS = 7, EW_ATTR_STRINGS = 8, EW_ATTR_OTHER = 0 } type;
+    float f;
+    int64_t i;
+    const char *s; /* zero-terminated */
+    size_t count;  /* of floats, ints or strings */
+    const float *floats;
+    const int64_t *ints;
+    const char *const *strings;
+    edge_tensor tensor;
+} ew_attribute;
+
+typedef struct ew_node {
+    const ew_op *op;
+    const char *name, *op_type, *domain;
+    int opset; /* version of the domain that the model imports */
+    int input_count, output_count;
+    const int *inputs, *outputs; /* indices of values; -1: absent */
+    int attribute_count;
+    const ew_attribute *attributes;
+} ew_node;
+
+typedef struct ew_value {
+    const char *name;
+    bool is_input, is_output, has_data;
+    edge_tensor tensor; /* of an initializer: data; of an input: dtype and shape, -1 where a dimension is open */
+    const char *dimension[EDGE_MAX_RANK]; /* names of open dimensions, NULL: none */
+} ew_value;
+
+struct edge_model {
+    ew_arena arena;
+    ew_blob archive, file; /* what this model holds open; constants point into file */
+    const ew_axis_bound *bounds; /* of the manifest */
+    int bound_count;
+    int value_count, node_count, input_count, output_count;
+    ew_value *values;
+    ew_node *nodes;
+    int *inputs, *outputs; /* indices of values, graph order; initializers are no inputs */
+};
+
+/* NULL when the node has no such attribute. */
+const ew_attribute *ew_attr(const ew_node *node, const char *name);
+int64_t ew_attr_int(const ew_node *node, const char *name, int64_t otherwise);
+float ew_attr_float(const ew_node *node, const char *name, float otherwise);
+const char *ew_attr_string(const ew_node *node, const char *name, const char *otherwise);
+/* *count is -1 when the node has no such attribute. */
+const int64_t *ew_attr_ints(const ew_node *node, const char *name, int *count);
+
+/* Reads ModelProto into the model; onnx.c. */
+edge_status ew_read_onnx(edge_model *model, const uint8_t *data, size_t bytes);
+
+#endif

@@ -1,0 +1,13 @@
+/* Readers of ONNX's messages. */
+#ifndef EW_ONNX_H
+#define EW_ONNX_H
+
+#include "graph.h"
+#include "protobuf.h"
+
+/* A TensorProto.  data points into the file where it is aligned, else into the arena; name may be NULL. */
+edge_status ew_read_tensor(ew_proto proto, ew_arena *arena, edge_tensor *tensor, const char **name);
+/* An AttributeProto. */
+edge_status ew_read_attribute(ew_proto proto, ew_arena *arena, ew_attribute *attribute);
+
+#endif

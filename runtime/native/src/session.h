@@ -1,0 +1,39 @@
+/* A session: tensors of one graph at its largest shapes, steps in order, memory taken once. */
+#ifndef EW_SESSION_H
+#define EW_SESSION_H
+
+#include <stdatomic.h>
+
+#include "op.h"
+#include "pool.h"
+
+typedef struct ew_step {
+    ew_call call;
+    bool folded;  /* ran when the session was made */
+    bool dynamic; /* shapes are inferred again before every run */
+    size_t workspace_bytes;
+} ew_step;
+
+struct edge_session {
+    edge_model *model;
+    ew_arena arena;
+    ew_tensor *values; /* as many as the model has */
+    ew_step *steps;
+    edge_tensor_info *inputs, *outputs; /* what the caller sees */
+    int *input_values;                  /* of those inputs, indices of values */
+    int input_count;
+    ew_pool *pool;
+    atomic_bool cancelled;
+};
+
+/* Infers shapes of every step and runs those whose result is known; infer.c. */
+edge_status ew_infer_all(edge_session *session);
+/* Gives memory to every value that has none; memory.c. */
+edge_status ew_place_all(edge_session *session, size_t budget_bytes);
+/* Shape inference of one step, with the node's name in the error. */
+edge_status ew_infer_step(edge_session *session, ew_step *step);
+edge_status ew_run_step(edge_session *session, ew_step *step);
+/* "node 'x' (Conv)" in front of the last error. */
+edge_status ew_blame(const ew_node *node, edge_status status);
+
+#endif

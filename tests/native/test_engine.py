@@ -1,0 +1,364 @@
+"""The native engine through its binding: sessions, bounds, errors, memory, corrupt files."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import threading
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from edgewright_runtime import native_library
+from edgewright_runtime.native_library import Model, ModelOptions, NativeError
+from sdk import Bundle
+from tests.native.small_models import batched_linear, batched_linear_result, model
+from tests.tiny_bundle import make_tiny_bundle
+
+INVALID_ARGUMENT, INVALID_MODEL, UNSUPPORTED, SHAPE_MISMATCH, NO_MEMORY, IO, HASH_MISMATCH, CANCELLED = range(1, 9)
+
+
+def refused(status: int, *words: str):
+    """The error of a status whose sentence has all the words."""
+    return pytest.raises(NativeError, match="(?s)" + ".*".join(words), check=lambda error: error.status == status)
+
+
+# Sessions
+
+
+def test_an_open_batch_runs_at_every_size_within_its_bounds():
+    session = Model(batched_linear()).session(bounds={"batch": (1, 5)})
+    assert session.inputs == [("x", np.dtype("float32"), ((1, 5), (4, 4)))]
+    for batch in (5, 1, 3, 2, 5):
+        x = np.random.default_rng(batch).standard_normal((batch, 4)).astype(np.float32)
+        np.testing.assert_allclose(session.run([x])[0], batched_linear_result(x), rtol=1e-5, atol=1e-6)
+
+
+def test_beyond_its_bounds_is_refused():
+    session = Model(batched_linear()).session(bounds={"batch": (2, 5)})
+    for batch in (0, 1, 6):
+        with refused(SHAPE_MISMATCH, "axis 0 of input 'x'", "2 to 5", str(batch)):
+            session.run([np.zeros((batch, 4), np.float32)])
+    assert session.run([np.zeros((2, 4), np.float32)])[0].shape == (2, 6)
+
+
+def test_an_open_dimension_without_bounds_is_refused():
+    with refused(INVALID_ARGUMENT, "axis 0 of input 'x'", "bounds", "'batch'"):
+        Model(batched_linear()).session()
+
+
+def test_a_wrong_input_is_refused_with_what_was_expected():
+    session = Model(batched_linear()).session(bounds={"batch": (1, 5)})
+    with refused(SHAPE_MISMATCH, "float32", "float64"):
+        session.run([np.zeros((1, 4))])
+    with refused(SHAPE_MISMATCH, "2 axes", "given were 1"):
+        session.run([np.zeros(4, np.float32)])
+    with refused(INVALID_ARGUMENT, "1 inputs", "given were 2"):
+        session.run([np.zeros((1, 4), np.float32)] * 2)
+
+
+def test_a_shape_that_comes_in_must_be_fixed():
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"], name="r")
+    content = model([node], {"x": (6,), "shape": (2,)}, ["y"], dtype=TensorProto.INT64)
+    with refused(UNSUPPORTED, "node 'r'", "fix that input"):
+        Model(content).session()
+    session = Model(content).session(fixed={"shape": np.array([3, -1])})
+    assert [name for name, _, _ in session.inputs] == ["x"]
+    np.testing.assert_array_equal(session.run([np.arange(6)])[0], np.arange(6).reshape(3, 2))
+    with refused(INVALID_ARGUMENT, "no input 'other'"):
+        Model(content).session(fixed={"other": np.array([1])})
+
+
+def test_what_depends_on_data_is_planned_at_its_bound():
+    content = model([helper.make_node("NonZero", ["x"], ["y"])], {"x": (2, 3)}, ["y"])
+    session = Model(content).session()
+    assert session.outputs[0][2] == ((0, 2), (0, 6))
+    for x in (np.zeros((2, 3)), np.eye(2, 3), np.ones((2, 3))):
+        np.testing.assert_array_equal(session.run([x.astype(np.float32)])[0], np.array(np.nonzero(x)))
+
+
+def test_an_output_that_is_an_input_or_a_constant():
+    content = model(
+        [helper.make_node("Identity", ["c"], ["z"])], {"x": (2,)}, ["x", "z"], {"c": np.ones(2, np.float32)}
+    )
+    results = Model(content).session().run([np.array([3, 4], np.float32)])
+    np.testing.assert_array_equal(results, [[3, 4], [1, 1]])
+
+
+def test_memory_is_reused_along_a_chain():
+    def bytes_of(length: int) -> int:
+        names = [f"v{i}" for i in range(length + 1)]
+        nodes = [helper.make_node("Transpose", [a], [b], perm=[1, 0]) for a, b in zip(names, names[1:], strict=False)]
+        return Model(model(nodes, {"v0": (512, 512)}, [names[-1]])).session().memory_bytes
+
+    assert bytes_of(20) - bytes_of(4) < 2**20
+
+
+def test_a_memory_budget_is_kept():
+    with refused(NO_MEMORY, "budget is 1000"):
+        Model(batched_linear()).session(bounds={"batch": (1, 5)}, memory_budget_bytes=1000)
+
+
+def test_sessions_of_one_model_run_at_once():
+    opened = Model(batched_linear())
+    wrong = []
+
+    def work(seed: int) -> None:
+        session = opened.session(bounds={"batch": (1, 5)})
+        draw = np.random.default_rng(seed)
+        for _ in range(50):
+            x = draw.standard_normal((1 + seed % 5, 4)).astype(np.float32)
+            if not np.allclose(session.run([x])[0], batched_linear_result(x), rtol=1e-4, atol=1e-5):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_any_number_of_threads_gives_the_same_bits(threads):
+    draw = np.random.default_rng(0)
+    constants = {"w": draw.standard_normal((64, 96)).astype(np.float32)}
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["p"]), helper.make_node("Softmax", ["p"], ["y"])]
+    opened = Model(model(nodes, {"x": (128, 64)}, ["y"], constants))
+    x = draw.standard_normal((128, 64)).astype(np.float32)
+    session, expected = opened.session(threads=threads), opened.session().run([x])[0]
+    for _ in range(200):
+        np.testing.assert_array_equal(session.run([x])[0], expected)
+
+
+def test_more_threads_than_possible_are_refused():
+    with refused(INVALID_ARGUMENT, "65 threads", "64"):
+        Model(batched_linear()).session(bounds={"batch": (1, 2)}, threads=65)
+
+
+# Models
+
+
+def test_every_missing_operator_is_told_at_once():
+    nodes = [
+        helper.make_node("Foo", ["x"], ["a"], name="first"),
+        helper.make_node("Relu", ["a"], ["b"], name="fine"),
+        helper.make_node("Bar", ["b"], ["y"], name="second", domain="com.example"),
+    ]
+    with refused(UNSUPPORTED, "2 nodes", "Foo", "'first'", "com.example.Bar", "'second'"):
+        Model(model(nodes, {"x": (2,)}, ["y"]))
+
+
+def test_a_dtype_that_an_operator_does_not_run_is_told():
+    content = model([helper.make_node("Sqrt", ["x"], ["y"], name="root")], {"x": (2,)}, ["y"], dtype=TensorProto.INT32)
+    with refused(UNSUPPORTED, "'root'", "int32"):
+        Model(content).session()
+
+
+def test_more_outputs_than_the_operator_has_are_refused():
+    with refused(INVALID_MODEL, "'n'", "no output 1"):
+        Model(model([helper.make_node("Transpose", ["x"], ["y", "z"], name="n")], {"x": (2,)}, ["y", "z"])).session()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "words"),
+    [
+        ([helper.make_node("Relu", ["later"], ["y"], name="n"), helper.make_node("Relu", ["x"], ["later"])], "before"),
+        ([helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Relu", ["x"], ["y"])], "made twice"),
+        ([helper.make_node("Relu", ["x"], ["z"])], "nothing makes output 'y'"),
+    ],
+)
+def test_a_graph_that_contradicts_itself_is_refused(nodes, words):
+    with refused(INVALID_MODEL, words):
+        Model(model(nodes, {"x": (2,)}, ["y"]))
+
+
+def test_a_file_cut_off_anywhere_is_refused_or_runs():
+    content = batched_linear()
+    for length in range(len(content)):
+        try:
+            Model(content[:length]).session(bounds={"batch": (1, 2)})
+        except NativeError as error:
+            assert str(error)
+
+
+def test_a_file_with_a_wrong_byte_is_refused_or_runs():
+    content = bytearray(batched_linear())
+    draw = np.random.default_rng(0)
+    for _ in range(3000):
+        place, value = int(draw.integers(len(content))), int(draw.integers(256))
+        before, content[place] = content[place], value
+        try:
+            session = Model(bytes(content)).session(bounds={"batch": (1, 2)}, memory_budget_bytes=1 << 26)
+            session.run([np.ones([high for _, high in shape], dtype) for _, dtype, shape in session.inputs])
+        except NativeError as error:
+            assert str(error)
+        content[place] = before
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\0" * 100, b"not a model"])
+def test_what_is_no_model_is_refused(content):
+    with pytest.raises(NativeError):
+        Model(content or b"\0")
+
+
+def test_a_path_that_is_not_there_is_named(tmp_path):
+    with refused(IO, "nothing.onnx"):
+        Model(tmp_path / "nothing.onnx")
+
+
+# Bundles
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return make_tiny_bundle(tmp_path)
+
+
+def image() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
+
+
+def test_a_bundle_opens_as_folder_archive_and_memory(tiny):
+    archive = Bundle.open(tiny).pack(tiny.with_suffix(".edgez"))
+    results = [Model(source).session().run([image()])[0] for source in (tiny, archive, archive.read_bytes())]
+    assert results[0].shape == (1, 4)
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+def test_a_changed_file_is_refused_unless_hashes_are_skipped(tiny):
+    labels = tiny / "labels.txt"
+    labels.write_bytes(labels.read_bytes().swapcase())
+    with refused(HASH_MISMATCH, "'labels.txt'"):
+        Model(tiny)
+    assert Model(tiny, check=False).session().run([image()])[0].shape == (1, 4)
+
+
+@pytest.mark.parametrize("change", ["longer", "shorter", "missing"])
+def test_a_file_of_another_length_is_refused_always(tiny, change):
+    labels = tiny / "labels.txt"
+    content = labels.read_bytes()
+    labels.unlink() if change == "missing" else labels.write_bytes(
+        content + b"\n" if change == "longer" else content[:-1]
+    )
+    with pytest.raises(NativeError, match=r"labels\.txt"):
+        Model(tiny, check=False)
+
+
+def test_a_changed_manifest_is_refused_always(tiny):
+    manifest = tiny / "manifest.json"
+    manifest.write_text(manifest.read_text() + " ")
+    with refused(HASH_MISMATCH, "manifest.json"):
+        Model(tiny, check=False)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("schema", "2.0", "schema 2.0"),
+        ("format", "tflite", "format 'tflite'"),
+        ("files", {"../labels.txt": {"bytes": 0, "sha256": ""}}, r"\.\./labels\.txt"),
+        ("entries", {}, "'file'"),
+    ],
+)
+def test_a_manifest_of_another_kind_is_refused(tiny, field, value, words):
+    import hashlib
+
+    manifest = json.loads((tiny / "manifest.json").read_text())
+    content = json.dumps({**manifest, field: value}).encode()
+    (tiny / "manifest.json").write_bytes(content)
+    (tiny / "manifest.sha256").write_text(hashlib.sha256(content).hexdigest() + "\n")
+    with pytest.raises(NativeError, match=words):
+        Model(tiny)
+
+
+def test_an_archive_with_a_wrong_byte_is_refused_or_unchanged(tiny):
+    content = bytearray(Bundle.open(tiny).pack(tiny.with_suffix(".edgez")).read_bytes())
+    draw = np.random.default_rng(1)
+    for _ in range(400):
+        place = int(draw.integers(len(content)))
+        content[place] ^= 0x40
+        try:
+            Model(bytes(content)).session()
+        except NativeError as error:
+            assert str(error)
+        content[place] ^= 0x40
+
+
+# Memory
+
+
+class Allocator(ctypes.Structure):
+    """``edge_allocator``"""
+
+    _fields_ = [
+        ("struct_size", ctypes.c_uint32),
+        ("allocate", ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)),
+        ("release", ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)),
+        ("user", ctypes.c_void_p),
+    ]
+
+
+class Memory:
+    """An allocator that counts, and fails at one call."""
+
+    def __init__(self, fails_at: int = -1) -> None:
+        self.calls, self.fails_at, self.live = 0, fails_at, {}
+        fields = dict(Allocator._fields_)
+        self.allocator = Allocator(
+            ctypes.sizeof(Allocator), fields["allocate"](self._allocate), fields["release"](self._release), None
+        )
+
+    def _allocate(self, user, size, alignment):
+        self.calls += 1
+        if self.calls - 1 == self.fails_at:
+            return None
+        block = ctypes.create_string_buffer(size + alignment)
+        place = -(-ctypes.addressof(block) // alignment) * alignment
+        self.live[place] = (block, size)
+        return place
+
+    def _release(self, user, pointer, size):
+        assert self.live.pop(pointer)[1] == size
+
+
+def open_and_run(memory: Memory) -> int:
+    """The first status that is not OK, of opening, planning and two runs; everything is freed."""
+    lib, content = native_library.library(), batched_linear()
+    handle, session = ctypes.c_void_p(), ctypes.c_void_p()
+    options = ModelOptions(ctypes.sizeof(ModelOptions), ctypes.addressof(memory.allocator), 0)
+    status = lib.edge_model_open_memory(content, len(content), ctypes.byref(options), ctypes.byref(handle))
+    if status:
+        return status
+    bound = native_library.Bound(b"batch", 1, 5)
+    wanted = native_library.SessionOptions(
+        ctypes.sizeof(native_library.SessionOptions), 1, None, None, 0, ctypes.pointer(bound), 1, 0
+    )
+    status = lib.edge_session_create(handle, ctypes.byref(wanted), ctypes.byref(session))
+    if not status:
+        before = memory.calls
+        x = np.ones((3, 4), np.float32)
+        output = native_library.Tensor()
+        for _ in range(2):
+            given = native_library._tensor(x)
+            assert not lib.edge_session_run(session, ctypes.byref(given), 1, ctypes.byref(output), 1)
+        assert memory.calls == before, "a run allocated memory"
+        lib.edge_session_free(session)
+    lib.edge_model_free(handle)
+    return status
+
+
+def test_runs_allocate_nothing_and_all_memory_comes_back():
+    memory = Memory()
+    assert open_and_run(memory) == 0
+    assert memory.calls > 1 and not memory.live
+
+
+def test_an_allocator_that_fails_at_any_call_gives_a_status():
+    whole = Memory()
+    open_and_run(whole)
+    for call in range(whole.calls):
+        memory = Memory(call)
+        assert open_and_run(memory) == NO_MEMORY and not memory.live
