@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test native op-sweep reference-models clean
+.PHONY: demo test native sanitize op-sweep reference-models clean
 
 demo: $(READY)
 	$(BIN)/python -m apps.demo
@@ -24,6 +24,14 @@ native:
 	cmake --build build/native --parallel 2
 	cp build/native/libedgewright.so runtime/edgewright_runtime/libedgewright.so.partial
 	mv runtime/edgewright_runtime/libedgewright.so.partial runtime/edgewright_runtime/libedgewright.so
+
+# The tests of the native engine once more, on a library that address and undefined-behaviour sanitizers watch.
+sanitize: $(READY)
+	cmake -S runtime/native -B build/sanitize -DEDGEWRIGHT_STRICT=ON -DEDGEWRIGHT_SANITIZE=ON > /dev/null
+	cmake --build build/sanitize --parallel 2
+	EDGEWRIGHT_LIBRARY=$(CURDIR)/build/sanitize/libedgewright.so ASAN_OPTIONS=detect_leaks=0 \
+		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+		$(BIN)/python -m pytest -q tests/native
 
 # Every reference model again, on all cores; about two hours on two.
 reference-models: $(READY)

@@ -1,7 +1,7 @@
 /* AttributeProto: field numbers are those of onnx.proto, IR version 14. */
 #include "onnx.h"
 
-enum { NAME = 1, F = 2, I = 3, S = 4, T = 5, G = 6, FLOATS = 7, INTS = 8, STRINGS = 9, TYPE = 20 };
+enum { NAME = 1, F = 2, I = 3, S = 4, T = 5, FLOATS = 7, INTS = 8, STRINGS = 9, TYPE = 20 };
 
 static float as_float(uint64_t bits) {
     uint32_t low = (uint32_t)bits;
@@ -91,7 +91,7 @@ edge_status ew_read_attribute(ew_proto whole, ew_arena *arena, ew_attribute *att
     *attribute = (ew_attribute){.name = "", .s = ""};
     ew_proto proto = whole;
     ew_field field;
-    bool more, graph = false;
+    bool more;
     uint64_t type = 0;
     for (;;) {
         EW_TRY(ew_proto_next(&proto, &field, &more));
@@ -103,7 +103,6 @@ edge_status ew_read_attribute(ew_proto whole, ew_arena *arena, ew_attribute *att
         if (field.number == F) attribute->f = as_float(field.value);
         if (field.number == I) attribute->i = (int64_t)field.value;
         if (field.number == TYPE) type = field.value;
-        graph |= field.number == G;
     }
     switch (type) {
     case EW_ATTR_FLOAT:

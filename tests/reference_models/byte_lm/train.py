@@ -12,7 +12,7 @@ from tests.reference_models.byte_lm.text import bits_per_byte, windows
 from tests.reference_models.data import sotu
 from tests.reference_models.trained import Trained
 
-BATCH, STEPS, LR = 16, 1200, 3e-3
+BATCH, STEPS, LR = 16, 1000, 3e-3
 ACTIVATION_OF = {"byte_lm": "silu", "byte_lm_relu": "relu"}
 TASK, SOURCE = "next byte of English text", "State of the Union addresses, every twelfth file held out"
 

@@ -6,8 +6,8 @@
 #include "real.h"
 #include "vector_math.h"
 
-/* A tile is ROWS query rows that share a head of keys, times KEYS keys.  Tiles are dealt out to SLOTS, each with its own
- * scratch. */
+/* A tile is ROWS query rows that share a head of keys, times KEYS keys.  Tiles are dealt out to SLOTS, each with
+ * scratch of its own. */
 enum { ROWS = 8, KEYS = 64, SLOTS = 16 };
 
 typedef struct row {
@@ -95,44 +95,85 @@ static void keep_scores(const row *r, int64_t first, int64_t count, const float 
     memcpy(r->qk + first, scores, (size_t)count * sizeof(float));
 }
 
+/* Loops over a whole tile, whose length is constant, are vectorized at -O2 already; so scores behind count are
+ * computed too and then dropped. */
+static void cap(float scores[KEYS], float softcap) {
+    for (int j = 0; j < KEYS; j++) scores[j] = ew_tanh(scores[j] / softcap) * softcap;
+}
+
 /* Masked keys get -inf, whatever their product is: padding may hold anything. */
-static void score(const ew_attention *a, int64_t batch, const row *r, const float *keys, int64_t stride, int64_t first,
-                  int64_t count, float *scores) {
+static void mask_scores(const ew_attention *a, int64_t batch, const row *r, int64_t first, int64_t count,
+                        float scores[KEYS]) {
     float bias[KEYS];
-    memset(scores, 0, (size_t)count * sizeof(float));
-    ew_dot_rows(r->q, keys, stride, count, a->q.size, scores);
-    for (int64_t j = 0; j < count; j++) scores[j] *= a->scale;
-    if (r->qk && a->qk_mode == 0) keep_scores(r, first, count, scores);
-    if (a->softcap > 0) {
-        for (int64_t j = 0; j < count; j++) scores[j] = ew_tanh(scores[j] / a->softcap) * a->softcap;
-    }
-    if (r->qk && a->qk_mode == 1) keep_scores(r, first, count, scores);
+    if (!a->mask && first >= r->low && first + count <= r->high) return;
     mask_bias(a, batch, r, first, count, bias);
     for (int64_t j = 0; j < count; j++) scores[j] = bias[j] == -INFINITY ? -INFINITY : scores[j] + bias[j];
+}
+
+static void score(const ew_attention *a, int64_t batch, const row *r, const float *keys, int64_t stride, int64_t first,
+                  int64_t count, float scores[KEYS]) {
+    for (int j = 0; j < KEYS; j++) scores[j] = 0;
+    ew_dot_rows(r->q, keys, stride, count, a->q.size, scores);
+    for (int j = 0; j < KEYS; j++) scores[j] *= a->scale;
+    if (r->qk && a->qk_mode == 0) keep_scores(r, first, count, scores);
+    if (a->softcap > 0) cap(scores, a->softcap);
+    if (r->qk && a->qk_mode == 1) keep_scores(r, first, count, scores);
+    mask_scores(a, batch, r, first, count, scores);
     if (r->qk && a->qk_mode >= 2) keep_scores(r, first, count, scores);
 }
 
-/* Adds the values of a tile to a row, and scales what was there to the new maximum. */
-static void absorb(const ew_attention *a, row *r, const float *values, int64_t stride, int64_t count, float *scores) {
-    int32_t picks[KEYS];
-    float before = r->most;
+/* Moves the scores of keys that are not masked to the front. */
+static int pick(const float *scores, int64_t count, int32_t *picks, float weights[KEYS]) {
     int picked = 0;
     for (int64_t j = 0; j < count; j++) {
-        if (scores[j] > r->most) r->most = scores[j];
+        picks[picked] = (int32_t)j;
+        weights[picked] = scores[j];
+        picked += scores[j] != -INFINITY;
     }
-    if (before != r->most && r->total != 0) {
-        float shrink = ew_exp(before - r->most);
+    for (int j = picked; j < KEYS; j++) weights[j] = -INFINITY;
+    return picked;
+}
+
+/* Several running values instead of one, so that no operation waits for the one before. */
+enum { LANES = 8 };
+
+static float largest(const float weights[KEYS]) {
+    float lanes[LANES], result = -INFINITY;
+    for (int l = 0; l < LANES; l++) lanes[l] = -INFINITY;
+    for (int j = 0; j < KEYS; j += LANES) {
+        for (int l = 0; l < LANES; l++) lanes[l] = weights[j + l] > lanes[l] ? weights[j + l] : lanes[l];
+    }
+    for (int l = 0; l < LANES; l++) result = lanes[l] > result ? lanes[l] : result;
+    return result;
+}
+
+/* Weights become exponentials, those of -inf 0; gives their sum. */
+static float exponentials(float weights[KEYS], float most) {
+    float lanes[LANES] = {0}, result = 0;
+    for (int j = 0; j < KEYS; j++) weights[j] = ew_exp(weights[j] - most);
+    for (int j = 0; j < KEYS; j += LANES) {
+        for (int l = 0; l < LANES; l++) lanes[l] += weights[j + l];
+    }
+    for (int l = 0; l < LANES; l++) result += lanes[l];
+    return result;
+}
+
+/* Adds the values of a tile to a row, and scales what was there to the new maximum. */
+static void absorb(const ew_attention *a, row *r, const float *values, int64_t stride, int64_t count,
+                   const float *scores) {
+    int32_t picks[KEYS];
+    float weights[KEYS];
+    int picked = pick(scores, count, picks, weights);
+    if (!picked) return;
+    float most = largest(weights);
+    if (most > r->most) {
+        float shrink = r->total != 0 ? ew_exp(r->most - most) : 0;
+        r->most = most;
         r->total *= shrink;
         for (int64_t i = 0; i < a->v.size; i++) r->sum[i] *= shrink;
     }
-    for (int64_t j = 0; j < count; j++) {
-        if (scores[j] == -INFINITY) continue;
-        picks[picked] = (int32_t)j;
-        scores[picked++] = scores[j];
-    }
-    for (int j = 0; j < picked; j++) scores[j] = ew_exp(scores[j] - r->most);
-    for (int j = 0; j < picked; j++) r->total += scores[j];
-    ew_add_rows(values, stride, picks, scores, picked, a->v.size, r->sum);
+    r->total += exponentials(weights, r->most);
+    ew_add_rows(values, stride, picks, weights, picked, a->v.size, r->sum);
 }
 
 static void finish(const ew_attention *a, const row *r) {
@@ -209,8 +250,8 @@ static edge_status check_lengths(const ew_attention *a) {
     for (int64_t i = 0; a->lengths && i < a->batch; i++) {
         int64_t length = ((const int64_t *)a->lengths->data)[i];
         if (length >= 0 && length <= a->keys) continue;
-        return ew_fail(EDGE_INVALID_ARGUMENT, "nonpad_kv_seqlen of batch %lld is %lld, expected 0 to %lld", (long long)i,
-                       (long long)length, (long long)a->keys);
+        return ew_fail(EDGE_INVALID_ARGUMENT, "nonpad_kv_seqlen of batch %lld is %lld, expected 0 to %lld",
+                       (long long)i, (long long)length, (long long)a->keys);
     }
     return EDGE_OK;
 }

@@ -46,8 +46,8 @@ static edge_status read_dft(const ew_call *call, dft *d) {
     int rank = d->x->rank;
     d->in_parts = rank > 0 ? d->x->dims[rank - 1] : 0;
     if (rank < 2 || d->in_parts < 1 || d->in_parts > 2) {
-        return ew_fail(EDGE_INVALID_MODEL, "input has rank %d and last dimension %lld, expected 2 axes or more and 1 or "
-                       "2", rank, (long long)d->in_parts);
+        return ew_fail(EDGE_INVALID_MODEL, "input has rank %d and last dimension %lld, expected 2 axes or more and 1 "
+                       "or 2", rank, (long long)d->in_parts);
     }
     EW_TRY(read_axis(call, d));
     EW_TRY(ew_seq_integer(call, "inverse", 0, 0, 1, &value));

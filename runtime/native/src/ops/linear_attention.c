@@ -52,8 +52,8 @@ static edge_status read_rule(const ew_call *call, linear *l) {
     l->decay = ew_in(call, 4);
     l->beta = ew_in(call, 5);
     if (l->gated != (l->decay != NULL) || l->delta != (l->beta != NULL)) {
-        return ew_fail(EDGE_INVALID_MODEL, "update_rule %s with%s decay and with%s beta, expected decay for gated rules "
-                       "only and beta for delta rules only", rules[rule], l->decay ? "" : "out", l->beta ? "" : "out");
+        return ew_fail(EDGE_INVALID_MODEL, "update_rule %s with%s decay and with%s beta, expected decay for gated "
+                       "rules only and beta for delta rules only", rules[rule], l->decay ? "" : "out", l->beta ? "" : "out");
     }
     edge_dtype dtype = l->q->dtype;
     if (l->decay) {

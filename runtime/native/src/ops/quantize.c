@@ -39,7 +39,7 @@ static edge_status granularity_of(const ew_call *call, granularity *g) {
     EW_TRY(ew_axis(ew_attr_int(call->node, "axis", 1), x->rank, &g->axis));
     if (block) return by_blocks(x, scale, block, g);
     if (scale->rank != 1 || scale->dims[0] != x->dims[g->axis])
-        return ew_fail(EDGE_SHAPE_MISMATCH, "scales of axis %d must be a list of %lld; they have %d axes, %lld elements",
+        return ew_fail(EDGE_SHAPE_MISMATCH, "scales of axis %d need rank 1 and length %lld, not rank %d, %lld elements",
                        g->axis, (long long)x->dims[g->axis], scale->rank, (long long)ew_count(scale));
     g->kind = PER_AXIS;
     return EDGE_OK;

@@ -45,7 +45,7 @@ typedef struct ew_cell {
     int gates, activations;
     const char *defaults[3];
     bool has_c, has_spare, has_peephole;
-    /* Gates hold the products with the input and the biases of one step; updates h and c of sequences that are active. */
+    /* Gates hold the products with the input and the biases of one step; updates h and c of active sequences. */
     void (*step)(const ew_direction *d, float *gates, const bool *active);
 } ew_cell;
 

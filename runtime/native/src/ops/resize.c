@@ -43,13 +43,22 @@ size_t ew_workspace_resize(const ew_call *call) {
 
 /* ---- nearest: blocks of bytes are moved ---- */
 
-static void copy_block(uint8_t *to, const uint8_t *from, size_t bytes) {
+static void move_blocks(uint8_t *to, const uint8_t *from, const int64_t *index, int64_t count, size_t bytes) {
     switch (bytes) {
-    case 1: *to = *from; return;
-    case 2: memcpy(to, from, 2); return;
-    case 4: memcpy(to, from, 4); return;
-    case 8: memcpy(to, from, 8); return;
-    default: memcpy(to, from, bytes);
+    case 1:
+        for (int64_t i = 0; i < count; i++) to[i] = from[index[i]];
+        return;
+    case 2:
+        for (int64_t i = 0; i < count; i++) memcpy(to + 2 * i, from + 2 * index[i], 2);
+        return;
+    case 4:
+        for (int64_t i = 0; i < count; i++) memcpy(to + 4 * i, from + 4 * index[i], 4);
+        return;
+    case 8:
+        for (int64_t i = 0; i < count; i++) memcpy(to + 8 * i, from + 8 * index[i], 8);
+        return;
+    default:
+        for (int64_t i = 0; i < count; i++) memcpy(to + (size_t)i * bytes, from + (size_t)index[i] * bytes, bytes);
     }
 }
 
@@ -72,18 +81,26 @@ static int64_t source_row(const job *j, int64_t row) {
     return inside ? from * j->r.axes[j->last].in : -1;
 }
 
+static void move_or_fill(const job *j, uint8_t *to, int64_t first, const int64_t *index, int64_t count) {
+    const uint8_t *from = (const uint8_t *)j->x + (size_t)(first < 0 ? 0 : first) * j->block;
+    for (int64_t i = 0; i < count; i++, to += j->block) {
+        if (first < 0 || index[i] < 0) fill_block(j, to);
+        else memcpy(to, from + (size_t)index[i] * j->block, j->block);
+    }
+}
+
 static void move_rows(void *context, int64_t begin, int64_t end) {
     const job *j = context;
-    int64_t length = j->r.axes[j->last].out;
+    int64_t length = j->r.axes[j->last].out, before = -1;
+    size_t bytes = (size_t)length * j->block;
     const int64_t *index = j->tables[j->last].index;
     for (int64_t row = begin; row < end; row++) {
-        uint8_t *to = (uint8_t *)j->y + (size_t)(row * length) * j->block;
+        uint8_t *to = (uint8_t *)j->y + (size_t)row * bytes;
         int64_t first = source_row(j, row);
-        const uint8_t *from = (const uint8_t *)j->x + (size_t)(first < 0 ? 0 : first) * j->block;
-        for (int64_t i = 0; i < length; i++, to += j->block) {
-            if (first < 0 || index[i] < 0) fill_block(j, to);
-            else copy_block(to, from + (size_t)index[i] * j->block, j->block);
-        }
+        if (j->r.coordinate == EW_RESIZE_CROP) move_or_fill(j, to, first, index, length);
+        else if (first == before) memcpy(to, to - bytes, bytes);
+        else move_blocks(to, (const uint8_t *)j->x + (size_t)first * j->block, index, length, j->block);
+        before = first;
     }
 }
 

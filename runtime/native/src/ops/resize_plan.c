@@ -45,7 +45,8 @@ static edge_status apply_scale(ew_resize_axis *axis, float scale) {
     return EDGE_OK;
 }
 
-static edge_status apply_scales(const ew_call *call, ew_resize *r, const ew_tensor *scales, const int *axes, int count) {
+static edge_status apply_scales(const ew_call *call, ew_resize *r, const ew_tensor *scales, const int *axes,
+                                int count) {
     EW_TRY(check_list(call, scales, "scales", count));
     if (scales->dtype != EDGE_F32) {
         return ew_fail(EDGE_INVALID_MODEL, "scales is %s, expected float32", ew_dtype_name(scales->dtype));

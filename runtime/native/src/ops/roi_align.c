@@ -112,59 +112,73 @@ static bool make_between(const line *l, double at, between *b) {
     return true;
 }
 
-/* ONNX takes the largest of the four weighted pixels, not of their sums. */
-static double sample(const job *j, int64_t plane, const between *y, const between *x) {
-    int64_t low = plane + y->low * j->width, high = plane + y->high * j->width;
-    double p1, p2, p3, p4;
-    if (j->x->dtype == EDGE_F32) {
-        const float *data = j->x->data;
-        p1 = data[low + x->low], p2 = data[low + x->high], p3 = data[high + x->low], p4 = data[high + x->high];
-    } else {
-        p1 = ew_real_get(j->x->data, j->x->dtype, low + x->low);
-        p2 = ew_real_get(j->x->data, j->x->dtype, low + x->high);
-        p3 = ew_real_get(j->x->data, j->x->dtype, high + x->low);
-        p4 = ew_real_get(j->x->data, j->x->dtype, high + x->high);
-    }
-    p1 *= y->low_weight * x->low_weight;
-    p2 *= y->low_weight * x->high_weight;
-    p3 *= y->high_weight * x->low_weight;
-    p4 *= y->high_weight * x->high_weight;
-    return j->max ? fmax(fmax(p1, p2), fmax(p3, p4)) : p1 + p2 + p3 + p4;
+/* Channels that one walk over the points of a bin serves. */
+enum { CHANNELS = 16 };
+
+/* What the points of a bin have come to, for each channel: sums, or the largest. */
+typedef struct pooled {
+    int64_t planes[CHANNELS];
+    double values[CHANNELS], seen;
+    int count;
+} pooled;
+
+static inline double pixel(const job *j, int64_t at) {
+    return j->x->dtype == EDGE_F32 ? (double)((const float *)j->x->data)[at] : ew_real_get(j->x->data, j->x->dtype, at);
 }
 
-static double pool(const job *j, int64_t plane, const line *down, const line *across, int64_t row, int64_t column) {
-    double sum = 0, most = -INFINITY, seen = 0, count = down->points * across->points, y, y_end, x_first, x_end;
+static double larger(double a, double b) { return a > b ? a : b; }
+
+/* ONNX takes the largest of the four weighted pixels, not of their sums. */
+static void add_point(const job *j, const between *y, const between *x, pooled *p) {
+    int64_t at[4] = {y->low * j->width + x->low, y->low * j->width + x->high, y->high * j->width + x->low,
+                     y->high * j->width + x->high};
+    double weights[4] = {y->low_weight * x->low_weight, y->low_weight * x->high_weight,
+                         y->high_weight * x->low_weight, y->high_weight * x->high_weight};
+    for (int c = 0; c < p->count; c++) {
+        double w[4];
+        for (int i = 0; i < 4; i++) w[i] = weights[i] * pixel(j, p->planes[c] + at[i]);
+        if (j->max) p->values[c] = larger(larger(larger(w[0], w[1]), larger(w[2], w[3])), p->values[c]);
+        else p->values[c] += (w[0] + w[1]) + (w[2] + w[3]);
+    }
+    p->seen++;
+}
+
+static void pool(const job *j, const line *down, const line *across, int64_t row, int64_t column, pooled *p) {
+    double count = down->points * across->points, y, y_end, x_first, x_end;
     between v, h;
+    p->seen = 0;
+    for (int c = 0; c < p->count; c++) p->values[c] = j->max ? -INFINITY : 0;
     visible(across, (double)column, &x_first, &x_end);
     for (visible(down, (double)row, &y, &y_end); y < y_end; y++) {
         if (!make_between(down, place(down, (double)row, y), &v)) continue;
         for (double x = x_first; x < x_end; x++) {
-            if (!make_between(across, place(across, (double)column, x), &h)) continue;
-            double value = sample(j, plane, &v, &h);
-            sum += value;
-            most = fmax(most, value);
-            seen++;
+            if (make_between(across, place(across, (double)column, x), &h)) add_point(j, &v, &h, p);
         }
     }
-    if (!j->max) return count >= 1 ? sum / count : sum;
-    return seen < count || count < 1 ? fmax(most, 0) : most;
+    for (int c = 0; c < p->count; c++) {
+        if (j->max) p->values[c] = p->seen < count || count < 1 ? larger(p->values[c], 0) : p->values[c];
+        else if (count >= 1) p->values[c] /= count;
+    }
 }
 
-static void run_planes(void *context, int64_t begin, int64_t end) {
+/* An item is a region and a block of channels. */
+static void run_items(void *context, int64_t begin, int64_t end) {
     const job *j = context;
-    const void *rois = j->rois->data;
-    int64_t bins = j->out_height * j->out_width;
+    int64_t bins = j->out_height * j->out_width, blocks = (j->channels + CHANNELS - 1) / CHANNELS;
     for (int64_t item = begin; item < end; item++) {
-        int64_t roi = item / j->channels, channel = item % j->channels, batch;
-        batch = ((const int64_t *)j->batches->data)[roi];
+        int64_t roi = item / blocks, channel = item % blocks * CHANNELS;
+        int64_t first = ((const int64_t *)j->batches->data)[roi] * j->channels + channel;
         double box[4];
-        for (int i = 0; i < 4; i++) box[i] = ew_real_get(rois, j->rois->dtype, roi * 4 + i);
+        pooled p = {.count = (int)(j->channels - channel < CHANNELS ? j->channels - channel : CHANNELS)};
+        for (int c = 0; c < p.count; c++) p.planes[c] = (first + c) * j->height * j->width;
+        for (int i = 0; i < 4; i++) box[i] = ew_real_get(j->rois->data, j->rois->dtype, roi * 4 + i);
         line across = make_line(j, box[0], box[2], j->out_width, j->width);
         line down = make_line(j, box[1], box[3], j->out_height, j->height);
-        int64_t plane = (batch * j->channels + channel) * j->height * j->width;
         for (int64_t i = 0; i < bins; i++) {
-            double value = pool(j, plane, &down, &across, i / j->out_width, i % j->out_width);
-            ew_real_put(j->y->data, j->y->dtype, item * bins + i, value);
+            pool(j, &down, &across, i / j->out_width, i % j->out_width, &p);
+            for (int c = 0; c < p.count; c++) {
+                ew_real_put(j->y->data, j->y->dtype, (roi * j->channels + channel + c) * bins + i, p.values[c]);
+            }
         }
     }
 }
@@ -184,6 +198,7 @@ edge_status ew_run_roi_align(ew_call *call) {
         memset(j.y->data, 0, ew_bytes(j.y));
         return EDGE_OK;
     }
-    ew_parallel(call, count * j.channels, 1 + 1024 / (j.out_height * j.out_width), run_planes, &j);
+    int64_t blocks = (j.channels + CHANNELS - 1) / CHANNELS;
+    ew_parallel(call, count * blocks, 1 + 64 / (j.out_height * j.out_width), run_items, &j);
     return EDGE_OK;
 }

@@ -67,7 +67,7 @@ static void take_max(float *max, const float *x, int64_t n) {
     for (int64_t i = 0; i < n; i += EW_LANES) {
         ew_take_lanes(lane, x + i, n - i);
         for (int j = 0; j < EW_LANES; j++)
-            max[i + j] = (lane[j] > max[i + j]) | (lane[j] != lane[j]) ? lane[j] : max[i + j];
+            max[i + j] = ((lane[j] > max[i + j]) | (lane[j] != lane[j])) ? lane[j] : max[i + j];
     }
 }
 
