@@ -98,8 +98,8 @@ static const struct {
     const char *name;
     uint8_t bytes;
 } DTYPES[] = {
-    [EDGE_F32] = {"float32", 4}, [EDGE_U8] = {"uint8", 1},    [EDGE_S8] = {"int8", 1},     [EDGE_U16] = {"uint16", 2},
-    [EDGE_S16] = {"int16", 2},   [EDGE_S32] = {"int32", 4},   [EDGE_S64] = {"int64", 8},   [EDGE_BOOL] = {"bool", 1},
+    [EDGE_F32] = {"float32", 4}, [EDGE_U8] = {"uint8", 1},    [EDGE_S8] = {"int8", 1},    [EDGE_U16] = {"uint16", 2},
+    [EDGE_S16] = {"int16", 2},   [EDGE_S32] = {"int32", 4},   [EDGE_S64] = {"int64", 8},  [EDGE_BOOL] = {"bool", 1},
     [EDGE_F16] = {"float16", 2}, [EDGE_F64] = {"float64", 8}, [EDGE_U32] = {"uint32", 4}, [EDGE_U64] = {"uint64", 8},
 };
 #define DTYPE_COUNT (sizeof DTYPES / sizeof *DTYPES)

@@ -14,10 +14,10 @@ edge_status ew_fail(edge_status status, const char *format, ...) __attribute__((
 /* Puts "prefix: " before this thread's last error. */
 void ew_prefix_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-#define EW_TRY(expression)                      \
-    do {                                        \
-        edge_status ew_status_ = (expression);  \
-        if (ew_status_ != EDGE_OK) return ew_status_; \
+#define EW_TRY(expression)                                                                                             \
+    do {                                                                                                               \
+        edge_status ew_status_ = (expression);                                                                         \
+        if (ew_status_ != EDGE_OK) return ew_status_;                                                                  \
     } while (0)
 
 /* Memory that is given back all at once.  Every block is aligned to 64 bytes and zeroed. */

@@ -10,7 +10,8 @@
 
 edge_status ew_blob_get(const edge_source *source, uint64_t offset, uint64_t bytes, ew_arena *arena, ew_blob *result) {
     if (offset > source->bytes || bytes > source->bytes - offset || bytes > SIZE_MAX)
-        return ew_fail(EDGE_INVALID_MODEL, "bytes %llu to %llu are beyond the end of the file", (unsigned long long)offset, (unsigned long long)(offset + bytes));
+        return ew_fail(EDGE_INVALID_MODEL, "bytes %llu to %llu are beyond the end of the file",
+                       (unsigned long long)offset, (unsigned long long)(offset + bytes));
     const void *mapped = source->map ? source->map(source->user, offset, (size_t)bytes) : NULL;
     if (mapped) {
         *result = (ew_blob){mapped, (size_t)bytes, *source};
@@ -19,7 +20,8 @@ edge_status ew_blob_get(const edge_source *source, uint64_t offset, uint64_t byt
     void *copy = ew_arena_get(arena, (size_t)bytes);
     if (!copy) return EDGE_NO_MEMORY;
     if (bytes && source->read_at(source->user, offset, copy, (size_t)bytes) != EDGE_OK)
-        return ew_fail(EDGE_IO, "%llu bytes at %llu cannot be read", (unsigned long long)bytes, (unsigned long long)offset);
+        return ew_fail(EDGE_IO, "%llu bytes at %llu cannot be read", (unsigned long long)bytes,
+                       (unsigned long long)offset);
     *result = (ew_blob){.data = copy, .bytes = (size_t)bytes};
     return EDGE_OK;
 }
@@ -40,7 +42,11 @@ static const void *map_memory(void *user, uint64_t offset, size_t bytes) {
 }
 
 edge_source ew_source_of_memory(const ew_blob *memory) {
-    return (edge_source){.struct_size = sizeof(edge_source), .user = (void *)(uintptr_t)memory->data, .bytes = memory->bytes, .read_at = read_memory, .map = map_memory};
+    return (edge_source){.struct_size = sizeof(edge_source),
+                         .user = (void *)(uintptr_t)memory->data,
+                         .bytes = memory->bytes,
+                         .read_at = read_memory,
+                         .map = map_memory};
 }
 
 #ifdef HAVE_FILES

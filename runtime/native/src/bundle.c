@@ -53,7 +53,8 @@ static edge_status check_file(ew_store *store, const char *name, const ew_json *
     }
     size_t found = file.bytes;
     ew_blob_release(&file);
-    if (!length) return ew_fail(EDGE_HASH_MISMATCH, "'%s' has %zu bytes, the manifest says %lld", name, found, (long long)bytes);
+    if (!length)
+        return ew_fail(EDGE_HASH_MISMATCH, "'%s' has %zu bytes, the manifest says %lld", name, found, (long long)bytes);
     return same ? EDGE_OK : ew_fail(EDGE_HASH_MISMATCH, "'%s' differs from its hash in the manifest", name);
 }
 
@@ -100,7 +101,8 @@ static edge_status read_entry(ew_store *store, const ew_json *manifest, ew_arena
     const char *file;
     EW_TRY(string_at(entry, "file", &file));
     const ew_json *inputs = ew_json_get(entry, "inputs"), *files = ew_json_get(manifest, "files");
-    if (!ew_json_get(files, file)) return ew_fail(EDGE_INVALID_MODEL, "entry 'main' is in '%s', which the manifest does not list", file);
+    if (!ew_json_get(files, file))
+        return ew_fail(EDGE_INVALID_MODEL, "entry 'main' is in '%s', which the manifest does not list", file);
     size_t count = inputs ? ew_json_count(inputs) : 0;
     bundle->bounds = ew_arena_get(arena, count * EDGE_MAX_RANK * sizeof *bundle->bounds);
     if (!bundle->bounds) return EDGE_NO_MEMORY;
@@ -108,9 +110,11 @@ static edge_status read_entry(ew_store *store, const ew_json *manifest, ew_arena
     return ew_store_get(store, file, &bundle->model);
 }
 
-static edge_status read_manifest(ew_store *store, const ew_blob *bytes, bool check_hashes, ew_arena *arena, ew_bundle *bundle) {
+static edge_status read_manifest(ew_store *store, const ew_blob *bytes, bool check_hashes, ew_arena *arena,
+                                 ew_bundle *bundle) {
     const ew_json *manifest;
-    if (bytes->bytes > MOST_MANIFEST_BYTES) return ew_fail(EDGE_INVALID_MODEL, "manifest.json has %zu bytes", bytes->bytes);
+    if (bytes->bytes > MOST_MANIFEST_BYTES)
+        return ew_fail(EDGE_INVALID_MODEL, "manifest.json has %zu bytes", bytes->bytes);
     EW_TRY(check_manifest(store, bytes));
     EW_TRY(ew_json_parse((const char *)bytes->data, bytes->bytes, arena, &manifest));
     EW_TRY(check_kind(manifest));

@@ -8,7 +8,16 @@ typedef struct ew_op ew_op;
 
 typedef struct ew_attribute {
     const char *name;
-    enum { EW_ATTR_FLOAT = 1, EW_ATTR_INT = 2, EW_ATTR_STRING = 3, EW_ATTR_TENSOR = 4, EW_ATTR_FLOATS = 6, EW_ATTR_INTS = 7, EW_ATTR_STRINGS = 8, EW_ATTR_OTHER = 0 } type;
+    enum {
+        EW_ATTR_FLOAT = 1,
+        EW_ATTR_INT = 2,
+        EW_ATTR_STRING = 3,
+        EW_ATTR_TENSOR = 4,
+        EW_ATTR_FLOATS = 6,
+        EW_ATTR_INTS = 7,
+        EW_ATTR_STRINGS = 8,
+        EW_ATTR_OTHER = 0
+    } type;
     float f;
     int64_t i;
     const char *s; /* zero-terminated */
@@ -38,7 +47,7 @@ typedef struct ew_value {
 
 struct edge_model {
     ew_arena arena;
-    ew_blob archive, file; /* what this model holds open; constants point into file */
+    ew_blob archive, file;       /* what this model holds open; constants point into file */
     const ew_axis_bound *bounds; /* of the manifest */
     int bound_count;
     int value_count, node_count, input_count, output_count;

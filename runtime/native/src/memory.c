@@ -10,7 +10,8 @@ typedef struct planner {
 } planner;
 
 static edge_status allocate(planner *p, edge_session *session) {
-    *p = (planner){.session = session, .value_count = session->model->value_count, .step_count = session->model->node_count};
+    *p = (planner){
+        .session = session, .value_count = session->model->value_count, .step_count = session->model->node_count};
     size_t count = (size_t)p->value_count + (size_t)p->step_count;
     p->root = ew_arena_get(&session->arena, (size_t)p->value_count * sizeof *p->root);
     p->intervals = ew_arena_get(&session->arena, count * sizeof *p->intervals);
@@ -45,7 +46,8 @@ static void trace(planner *p) {
 /* Whether a value needs memory of its own: no constant, no input, no view of another one. */
 static bool needs_memory(const planner *p, int value) {
     const ew_value *given = &p->session->model->values[value];
-    return p->root[value] == value && !given->is_input && !given->has_data && p->session->values[value].known != EW_CONSTANT;
+    return p->root[value] == value && !given->is_input && !given->has_data &&
+           p->session->values[value].known != EW_CONSTANT;
 }
 
 /* A result may take the memory of an input that nobody reads afterwards, when neither can change its size. */
@@ -81,7 +83,8 @@ static void assign(planner *p, uint8_t *block) {
         session->values[v].capacity = session->values[owner].capacity;
     }
     for (int s = 0; s < p->step_count; s++)
-        if (session->steps[s].workspace_bytes) session->steps[s].call.workspace = block + p->intervals[p->value_count + s].offset;
+        if (session->steps[s].workspace_bytes)
+            session->steps[s].call.workspace = block + p->intervals[p->value_count + s].offset;
 }
 
 edge_status ew_place_all(edge_session *session, size_t budget_bytes) {
@@ -94,11 +97,13 @@ edge_status ew_place_all(edge_session *session, size_t budget_bytes) {
     trace(&p);
     reuse(&p);
     for (int v = 0; v < p.value_count; v++)
-        if (needs_memory(&p, v) && p.intervals[v].first <= p.intervals[v].last) p.intervals[v].bytes = ew_bytes(&session->values[v]);
+        if (needs_memory(&p, v) && p.intervals[v].first <= p.intervals[v].last)
+            p.intervals[v].bytes = ew_bytes(&session->values[v]);
     size_t total;
     EW_TRY(ew_plan(p.intervals, p.value_count + p.step_count, &session->arena, &total));
     if (budget_bytes && (total > budget_bytes || session->arena.total_bytes > budget_bytes - total))
-        return ew_fail(EDGE_NO_MEMORY, "the session needs %zu bytes, the budget is %zu", total + session->arena.total_bytes, budget_bytes);
+        return ew_fail(EDGE_NO_MEMORY, "the session needs %zu bytes, the budget is %zu",
+                       total + session->arena.total_bytes, budget_bytes);
     uint8_t *block = ew_arena_get(&session->arena, total);
     if (!block) return EDGE_NO_MEMORY;
     assign(&p, block);

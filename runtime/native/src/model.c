@@ -41,7 +41,8 @@ static edge_status read_bundle(edge_model *model, ew_store *store, const edge_mo
     return ew_read_onnx(model, model->file.data, model->file.bytes);
 }
 
-/* An archive begins with a local header of zip, "PK\3\4"; no ONNX file does, because field 10 of ModelProto does not exist. */
+/* An archive begins with a local header of zip, "PK\3\4"; no ONNX file does, because field 10 of ModelProto does not
+ * exist. */
 static edge_status read_source(edge_model *model, const edge_source *source, const edge_model_options *options) {
     ew_blob start;
     EW_TRY(ew_blob_get(source, 0, source->bytes < 4 ? source->bytes : 4, &model->arena, &start));
@@ -64,7 +65,9 @@ static edge_status finish(edge_status status, edge_model *model, edge_model **re
 
 edge_status edge_model_open_source(const edge_source *source, const edge_model_options *given, edge_model **result) {
     if (!source || !result || source->struct_size < sizeof *source || !source->read_at)
-        return ew_fail(EDGE_INVALID_ARGUMENT, "edge_model_open_source needs a source with read_at and its struct_size, and a place for the model");
+        return ew_fail(
+            EDGE_INVALID_ARGUMENT,
+            "edge_model_open_source needs a source with read_at and its struct_size, and a place for the model");
     edge_model_options options;
     edge_model *model = NULL;
     EW_TRY(read_options(given, &options));
@@ -72,7 +75,8 @@ edge_status edge_model_open_source(const edge_source *source, const edge_model_o
     return finish(read_source(model, source, &options), model, result);
 }
 
-edge_status edge_model_open_memory(const void *data, size_t bytes, const edge_model_options *options, edge_model **result) {
+edge_status edge_model_open_memory(const void *data, size_t bytes, const edge_model_options *options,
+                                   edge_model **result) {
     if (!data) return ew_fail(EDGE_INVALID_ARGUMENT, "edge_model_open_memory needs data");
     edge_source source = ew_source_of_memory(&(ew_blob){.data = data, .bytes = bytes});
     return edge_model_open_source(&source, options, result);
@@ -90,7 +94,8 @@ static edge_status read_path(edge_model *model, const char *path, const edge_mod
 }
 
 edge_status edge_model_open_path(const char *path, const edge_model_options *given, edge_model **result) {
-    if (!path || !result) return ew_fail(EDGE_INVALID_ARGUMENT, "edge_model_open_path needs a path and a place for the model");
+    if (!path || !result)
+        return ew_fail(EDGE_INVALID_ARGUMENT, "edge_model_open_path needs a path and a place for the model");
     edge_model_options options;
     edge_model *model = NULL;
     EW_TRY(read_options(given, &options));

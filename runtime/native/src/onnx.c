@@ -10,7 +10,16 @@ enum { MODEL_GRAPH = 7, MODEL_OPSET = 8 };
 enum { OPSET_DOMAIN = 1, OPSET_VERSION = 2 };
 enum { GRAPH_NODE = 1, GRAPH_INITIALIZER = 5, GRAPH_INPUT = 11, GRAPH_OUTPUT = 12, GRAPH_SPARSE = 15 };
 enum { NODE_INPUT = 1, NODE_OUTPUT = 2, NODE_NAME = 3, NODE_TYPE = 4, NODE_ATTRIBUTE = 5, NODE_DOMAIN = 7 };
-enum { INFO_NAME = 1, INFO_TYPE = 2, TYPE_TENSOR = 1, TENSOR_DTYPE = 1, TENSOR_SHAPE = 2, SHAPE_DIM = 1, DIM_VALUE = 1, DIM_NAME = 2 };
+enum {
+    INFO_NAME = 1,
+    INFO_TYPE = 2,
+    TYPE_TENSOR = 1,
+    TENSOR_DTYPE = 1,
+    TENSOR_SHAPE = 2,
+    SHAPE_DIM = 1,
+    DIM_VALUE = 1,
+    DIM_NAME = 2
+};
 #define MOST_OPSETS 16
 
 typedef struct reader {
@@ -28,7 +37,8 @@ typedef struct reader {
 } reader;
 
 static edge_status read_opset(reader *r, ew_proto proto) {
-    if (r->opset_count == MOST_OPSETS) return ew_fail(EDGE_UNSUPPORTED, "the model imports more than %d operator sets", MOST_OPSETS);
+    if (r->opset_count == MOST_OPSETS)
+        return ew_fail(EDGE_UNSUPPORTED, "the model imports more than %d operator sets", MOST_OPSETS);
     const char *domain = "";
     uint64_t version = 0;
     ew_field field;
@@ -36,7 +46,8 @@ static edge_status read_opset(reader *r, ew_proto proto) {
     for (;;) {
         EW_TRY(ew_proto_next(&proto, &field, &more));
         if (!more) break;
-        if (field.number == OPSET_DOMAIN && field.wire == EW_BYTES) EW_TRY(ew_proto_string(field.bytes, r->arena, &domain));
+        if (field.number == OPSET_DOMAIN && field.wire == EW_BYTES)
+            EW_TRY(ew_proto_string(field.bytes, r->arena, &domain));
         if (field.number == OPSET_VERSION) version = field.value;
     }
     if (version > 10000) return ew_fail(EDGE_INVALID_MODEL, "operator set '%s' has no sensible version", domain);
@@ -62,7 +73,8 @@ static ew_value *value_named(reader *r, const char *name) {
 
 static edge_status read_dim(reader *r, ew_proto proto, ew_value *value) {
     edge_tensor *tensor = &value->tensor;
-    if (tensor->rank == EDGE_MAX_RANK) return ew_fail(EDGE_UNSUPPORTED, "'%s' has more than %d axes", value->name, EDGE_MAX_RANK);
+    if (tensor->rank == EDGE_MAX_RANK)
+        return ew_fail(EDGE_UNSUPPORTED, "'%s' has more than %d axes", value->name, EDGE_MAX_RANK);
     int axis = tensor->rank++;
     tensor->shape[axis] = -1;
     ew_field field;
@@ -71,7 +83,8 @@ static edge_status read_dim(reader *r, ew_proto proto, ew_value *value) {
         EW_TRY(ew_proto_next(&proto, &field, &more));
         if (!more) return EDGE_OK;
         if (field.number == DIM_VALUE) {
-            if (field.value > INT64_MAX) return ew_fail(EDGE_INVALID_MODEL, "'%s' has a negative dimension", value->name);
+            if (field.value > INT64_MAX)
+                return ew_fail(EDGE_INVALID_MODEL, "'%s' has a negative dimension", value->name);
             tensor->shape[axis] = (int64_t)field.value;
         }
         if (field.number == DIM_NAME && field.wire == EW_BYTES)
@@ -87,7 +100,8 @@ static edge_status read_tensor_type(reader *r, ew_proto proto, ew_value *value) 
         if (!more) return EDGE_OK;
         if (field.number == TENSOR_DTYPE) {
             if (field.value > 64 || !ew_dtype_bytes((edge_dtype)field.value))
-                return ew_fail(EDGE_UNSUPPORTED, "'%s' has ONNX dtype %llu, which the engine does not have", value->name, (unsigned long long)field.value);
+                return ew_fail(EDGE_UNSUPPORTED, "'%s' has ONNX dtype %llu, which the engine does not have",
+                               value->name, (unsigned long long)field.value);
             value->tensor.dtype = (edge_dtype)field.value;
         }
         if (field.number != TENSOR_SHAPE || field.wire != EW_BYTES) continue;
@@ -180,8 +194,9 @@ static edge_status count_graph(ew_proto proto, counts *found) {
 static void refuse(reader *r, const ew_node *node) {
     r->refused++;
     size_t room = sizeof r->report - r->report_length;
-    int length = snprintf(r->report + r->report_length, room, "%s%s%s%s (version %d) at node '%s'", r->refused > 1 ? "; " : "",
-                          node->domain, *node->domain ? "." : "", node->op_type, node->opset, node->name);
+    int length =
+        snprintf(r->report + r->report_length, room, "%s%s%s%s (version %d) at node '%s'", r->refused > 1 ? "; " : "",
+                 node->domain, *node->domain ? "." : "", node->op_type, node->opset, node->name);
     if (length > 0) r->report_length += (size_t)length < room ? (size_t)length : room - 1;
 }
 
@@ -276,8 +291,8 @@ static edge_status check_order(const edge_model *model, ew_arena *arena) {
         const ew_node *node = &model->nodes[n];
         for (int i = 0; i < node->input_count; i++)
             if (node->inputs[i] >= 0 && !made[node->inputs[i]])
-                return ew_fail(EDGE_INVALID_MODEL, "node '%s' (%s) reads '%s' before anything makes it", node->name, node->op_type,
-                               model->values[node->inputs[i]].name);
+                return ew_fail(EDGE_INVALID_MODEL, "node '%s' (%s) reads '%s' before anything makes it", node->name,
+                               node->op_type, model->values[node->inputs[i]].name);
         for (int i = 0; i < node->output_count; i++) {
             if (node->outputs[i] < 0) continue;
             if (made[node->outputs[i]])
@@ -310,7 +325,9 @@ static edge_status read_graph(reader *r, ew_proto graph) {
     EW_TRY(count_graph(graph, &found));
     EW_TRY(allocate_graph(r, &found));
     for (size_t i = 0; i < sizeof ORDER / sizeof *ORDER; i++) EW_TRY(read_kind(r, graph, ORDER[i]));
-    if (r->refused) return ew_fail(EDGE_UNSUPPORTED, "%d node%s need operators that this engine does not have: %s", r->refused, r->refused > 1 ? "s" : "", r->report);
+    if (r->refused)
+        return ew_fail(EDGE_UNSUPPORTED, "%d node%s need operators that this engine does not have: %s", r->refused,
+                       r->refused > 1 ? "s" : "", r->report);
     return check_order(r->model, r->arena);
 }
 

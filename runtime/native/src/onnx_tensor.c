@@ -1,7 +1,18 @@
 /* TensorProto: field numbers are those of onnx.proto, IR version 14. */
 #include "onnx.h"
 
-enum { DIMS = 1, DATA_TYPE = 2, FLOATS = 4, INT32S = 5, INT64S = 7, NAME = 8, RAW = 9, DOUBLES = 10, UINT64S = 11, LOCATION = 14 };
+enum {
+    DIMS = 1,
+    DATA_TYPE = 2,
+    FLOATS = 4,
+    INT32S = 5,
+    INT64S = 7,
+    NAME = 8,
+    RAW = 9,
+    DOUBLES = 10,
+    UINT64S = 11,
+    LOCATION = 14
+};
 
 typedef struct content {
     ew_proto raw;
@@ -29,7 +40,8 @@ static edge_status read_dims(const ew_field *field, edge_tensor *tensor) {
 }
 
 /* Everything but the typed number fields. */
-static edge_status read_fields(ew_proto proto, ew_arena *arena, edge_tensor *tensor, const char **name, content *found) {
+static edge_status read_fields(ew_proto proto, ew_arena *arena, edge_tensor *tensor, const char **name,
+                               content *found) {
     ew_field field;
     bool more;
     for (;;) {
@@ -49,7 +61,8 @@ static edge_status read_fields(ew_proto proto, ew_arena *arena, edge_tensor *ten
 static edge_status size_of(edge_tensor *tensor) {
     size_t bytes = ew_dtype_bytes(tensor->dtype);
     for (int i = 0; i < tensor->rank; i++)
-        if (!ew_mul(bytes, (size_t)tensor->shape[i], &bytes)) return ew_fail(EDGE_INVALID_MODEL, "a constant is too large");
+        if (!ew_mul(bytes, (size_t)tensor->shape[i], &bytes))
+            return ew_fail(EDGE_INVALID_MODEL, "a constant is too large");
     tensor->bytes = bytes;
     return EDGE_OK;
 }
@@ -98,7 +111,8 @@ static edge_status read_numbers(ew_proto proto, edge_tensor *tensor) {
         EW_TRY(ew_proto_next(&proto, &field, &more));
         if (!more || !good) break;
         if (field.number == number)
-            good = field.wire == EW_BYTES ? put_run(tensor, &used, field.bytes, number) : put(tensor, &used, field.value);
+            good =
+                field.wire == EW_BYTES ? put_run(tensor, &used, field.bytes, number) : put(tensor, &used, field.value);
     }
     if (good && used == tensor->bytes) return EDGE_OK;
     return ew_fail(EDGE_INVALID_MODEL, "a constant has another number of elements than its shape says");

@@ -12,15 +12,15 @@ size_t ew_no_workspace(const ew_call *call) {
     return 0;
 }
 
-#define EW_OP(domain, name, first, last, dtypes, flags, infer, run, workspace) \
-    edge_status infer(ew_call *);                                              \
-    edge_status run(ew_call *);                                                \
+#define EW_OP(domain, name, first, last, dtypes, flags, infer, run, workspace)                                         \
+    edge_status infer(ew_call *);                                                                                      \
+    edge_status run(ew_call *);                                                                                        \
     size_t workspace(const ew_call *);
 #include "ops.inc"
 #undef EW_OP
 
 static const ew_op OPS[] = {
-#define EW_OP(domain, name, first, last, dtypes, flags, infer, run, workspace) \
+#define EW_OP(domain, name, first, last, dtypes, flags, infer, run, workspace)                                         \
     {domain, #name, first, last, dtypes, flags, infer, run, workspace},
 #include "ops.inc"
 #undef EW_OP
@@ -30,7 +30,8 @@ static const ew_op OPS[] = {
 const ew_op *ew_find_op(const char *domain, const char *name, int version) {
     for (size_t i = 0; i < OP_COUNT; i++) {
         const ew_op *op = &OPS[i];
-        if (version >= op->first && version <= op->last && strcmp(op->name, name) == 0 && strcmp(op->domain, domain) == 0)
+        if (version >= op->first && version <= op->last && strcmp(op->name, name) == 0 &&
+            strcmp(op->domain, domain) == 0)
             return op;
     }
     return NULL;
@@ -64,9 +65,11 @@ edge_status ew_shape(ew_tensor *t, edge_dtype dtype, int rank, const int64_t *di
     int64_t checked[EDGE_MAX_RANK];
     /* Products of any of the dims must fit, also when another one is zero. */
     size_t bytes = ew_dtype_bytes(dtype);
-    if (!bytes) return ew_fail(EDGE_UNSUPPORTED, "a result has ONNX dtype %d, which the engine does not have", (int)dtype);
+    if (!bytes)
+        return ew_fail(EDGE_UNSUPPORTED, "a result has ONNX dtype %d, which the engine does not have", (int)dtype);
     for (int i = 0; i < rank; i++) {
-        if (dims[i] < 0) return ew_fail(EDGE_SHAPE_MISMATCH, "axis %d of a result would have length %lld", i, (long long)dims[i]);
+        if (dims[i] < 0)
+            return ew_fail(EDGE_SHAPE_MISMATCH, "axis %d of a result would have length %lld", i, (long long)dims[i]);
         if (dims[i] && (!ew_mul(bytes, (size_t)dims[i], &bytes) || bytes > INT64_MAX / 2))
             return ew_fail(EDGE_NO_MEMORY, "a result is larger than memory can be");
         checked[i] = dims[i];
@@ -77,7 +80,9 @@ edge_status ew_shape(ew_tensor *t, edge_dtype dtype, int rank, const int64_t *di
     return EDGE_OK;
 }
 
-edge_status ew_same(ew_tensor *out, const ew_tensor *like) { return ew_shape(out, like->dtype, like->rank, like->dims); }
+edge_status ew_same(ew_tensor *out, const ew_tensor *like) {
+    return ew_shape(out, like->dtype, like->rank, like->dims);
+}
 
 edge_status ew_broadcast(ew_tensor *out, ew_tensor *const *in, int count) {
     int rank = 0;
@@ -89,8 +94,8 @@ edge_status ew_broadcast(ew_tensor *out, ew_tensor *const *in, int count) {
             int own = axis - (rank - in[i]->rank);
             if (own < 0 || in[i]->dims[own] == 1) continue;
             if (dims[axis] != 1 && dims[axis] != in[i]->dims[own])
-                return ew_fail(EDGE_SHAPE_MISMATCH, "shapes do not broadcast: lengths %lld and %lld on axis %d of %d", (long long)dims[axis],
-                               (long long)in[i]->dims[own], axis, rank);
+                return ew_fail(EDGE_SHAPE_MISMATCH, "shapes do not broadcast: lengths %lld and %lld on axis %d of %d",
+                               (long long)dims[axis], (long long)in[i]->dims[own], axis, rank);
             dims[axis] = in[i]->dims[own];
         }
     }
@@ -139,9 +144,12 @@ edge_status ew_ints(const ew_call *call, int i, int64_t *values, int max, int *c
     if (t->dtype != EDGE_S32 && t->dtype != EDGE_S64)
         return ew_fail(EDGE_INVALID_MODEL, "input %d must be int32 or int64, it is %s", i, ew_dtype_name(t->dtype));
     if (!ew_known(call, t))
-        return ew_fail(EDGE_UNSUPPORTED, "the shape of the result depends on the value of input %d; fix that input when the session is made", i);
+        return ew_fail(
+            EDGE_UNSUPPORTED,
+            "the shape of the result depends on the value of input %d; fix that input when the session is made", i);
     int64_t n = ew_count(t);
-    if (t->rank > 1 || n > max) return ew_fail(EDGE_INVALID_MODEL, "input %d must be a list of at most %d numbers", i, max);
+    if (t->rank > 1 || n > max)
+        return ew_fail(EDGE_INVALID_MODEL, "input %d must be a list of at most %d numbers", i, max);
     for (int64_t k = 0; k < n; k++) values[k] = ew_get_int(t, k);
     *count = (int)n;
     return EDGE_OK;

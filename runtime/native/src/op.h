@@ -1,9 +1,9 @@
 /* An operator: one line in ops.inc, and two functions.
  *
- * infer(call) sets dtype, rank and dims of every output that is wanted (call->out[i] != NULL) from the dtypes and dims of
- * the inputs.  It runs when a session is made, with the largest shapes, and before every run whose shapes may differ.
- * Where the shape depends on the value of an input, it asks ew_known(): not known is an error, unless a bound can be
- * given (flag EW_BOUND).  It allocates nothing and does not touch data of outputs.
+ * infer(call) sets dtype, rank and dims of every output that is wanted (call->out[i] != NULL) from the dtypes and dims
+ * of the inputs.  It runs when a session is made, with the largest shapes, and before every run whose shapes may
+ * differ. Where the shape depends on the value of an input, it asks ew_known(): not known is an error, unless a bound
+ * can be given (flag EW_BOUND).  It allocates nothing and does not touch data of outputs.
  *
  * run(call) fills the outputs; dims and memory are there.  With flag EW_BOUND it may shrink the dims of outputs.
  * It allocates nothing: memory beyond outputs is call->workspace, of as many bytes as workspace(call) said for the
@@ -46,7 +46,7 @@ enum {
     EW_INPLACE = 2, /* output 0 may be the memory of any input of equal size; element i is read before i is written */
     EW_BOUND = 4,   /* infer gives an upper bound of the dims, run the dims */
     EW_SHAPE_ONLY = 8, /* run reads dims of its inputs, never data */
-    EW_RANDOM = 16  /* never folded */
+    EW_RANDOM = 16     /* never folded */
 };
 
 struct ew_op {
@@ -69,19 +69,22 @@ const ew_op *ew_find_op(const char *domain, const char *name, int version);
 static inline ew_tensor *ew_in(const ew_call *call, int i) { return i < call->in_count ? call->in[i] : NULL; }
 static inline ew_tensor *ew_out(const ew_call *call, int i) { return i < call->out_count ? call->out[i] : NULL; }
 /* Whether the value of a tensor can be read now: in a run always, in planning when it is known. */
-static inline bool ew_known(const ew_call *call, const ew_tensor *t) { return !call->planning || t->known != EW_UNKNOWN; }
+static inline bool ew_known(const ew_call *call, const ew_tensor *t) {
+    return !call->planning || t->known != EW_UNKNOWN;
+}
 
-int64_t ew_count(const ew_tensor *t);                            /* elements */
-int64_t ew_span(const ew_tensor *t, int begin, int end);         /* product of dims [begin, end) */
+int64_t ew_count(const ew_tensor *t);                    /* elements */
+int64_t ew_span(const ew_tensor *t, int begin, int end); /* product of dims [begin, end) */
 size_t ew_bytes(const ew_tensor *t);
 /* Sets dtype and dims; fails beyond EDGE_MAX_RANK, below zero, and when the bytes overflow. */
 edge_status ew_shape(ew_tensor *t, edge_dtype dtype, int rank, const int64_t *dims);
-edge_status ew_same(ew_tensor *out, const ew_tensor *like);      /* same dtype and dims */
+edge_status ew_same(ew_tensor *out, const ew_tensor *like); /* same dtype and dims */
 /* numpy's broadcasting of two or more shapes into dims of out (its dtype is not touched). */
 edge_status ew_broadcast(ew_tensor *out, ew_tensor *const *in, int count);
 /* axis in [-rank, rank) to [0, rank). */
 edge_status ew_axis(int64_t axis, int rank, int *result);
-/* Integer values (s32 or s64, also from scalars) of input i; fails when not known, of another dtype, or more than max. */
+/* Integer values (s32 or s64, also from scalars) of input i; fails when not known, of another dtype, or more than max.
+ */
 edge_status ew_ints(const ew_call *call, int i, int64_t *values, int max, int *count);
 /* One integer or floating value of a tensor of any numeric dtype, by its flat index. */
 int64_t ew_get_int(const ew_tensor *t, int64_t index);

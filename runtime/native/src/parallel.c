@@ -14,7 +14,8 @@ static void run_part(void *context, size_t index) {
     r->fn(r->context, begin, begin + share + (i < rest));
 }
 
-void ew_parallel(const ew_call *call, int64_t count, int64_t grain, void (*fn)(void *, int64_t, int64_t), void *context) {
+void ew_parallel(const ew_call *call, int64_t count, int64_t grain, void (*fn)(void *, int64_t, int64_t),
+                 void *context) {
     if (count <= 0) return;
     int64_t width = (int64_t)ew_pool_width(call->session->pool), most = grain > 0 ? count / grain : count;
     ranges r = {fn, context, count, most < 1 ? 1 : most < width ? most : width};

@@ -33,7 +33,8 @@ edge_status ew_plan(ew_interval *intervals, int count, ew_arena *scratch, size_t
     int used = 0;
     for (int i = 0; i < count; i++) {
         size_t rounded;
-        if (!ew_add(intervals[i].bytes, 63, &rounded)) return ew_fail(EDGE_NO_MEMORY, "a value is larger than memory can be");
+        if (!ew_add(intervals[i].bytes, 63, &rounded))
+            return ew_fail(EDGE_NO_MEMORY, "a value is larger than memory can be");
         intervals[i].bytes = rounded / 64 * 64;
         intervals[i].offset = 0;
         if (intervals[i].first <= intervals[i].last && intervals[i].bytes) order[used++] = &intervals[i];

@@ -135,7 +135,9 @@ void ew_pool_free(ew_pool *pool) { (void)pool; }
 #endif
 
 edge_status ew_pool_make(uint32_t threads, const edge_parallel_for *parallel_for, ew_arena *arena, ew_pool **result) {
-    if (threads > MOST_THREADS) return ew_fail(EDGE_INVALID_ARGUMENT, "%u threads were asked for, at most %d are possible", threads, MOST_THREADS);
+    if (threads > MOST_THREADS)
+        return ew_fail(EDGE_INVALID_ARGUMENT, "%u threads were asked for, at most %d are possible", threads,
+                       MOST_THREADS);
     if (parallel_for && (parallel_for->struct_size < sizeof *parallel_for || !parallel_for->run))
         return ew_fail(EDGE_INVALID_ARGUMENT, "parallel_for lacks its function or its struct_size");
     ew_pool *pool = ew_arena_get(arena, sizeof *pool);

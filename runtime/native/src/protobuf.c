@@ -50,7 +50,8 @@ edge_status ew_proto_next(ew_proto *proto, ew_field *field, bool *more) {
 
 edge_status ew_proto_string(ew_proto bytes, ew_arena *arena, const char **text) {
     size_t length = ew_proto_size(bytes);
-    if (length && memchr(bytes.at, 0, length)) return ew_fail(EDGE_INVALID_MODEL, "a text in the model has a zero byte");
+    if (length && memchr(bytes.at, 0, length))
+        return ew_fail(EDGE_INVALID_MODEL, "a text in the model has a zero byte");
     char *copy = ew_arena_get(arena, length + 1);
     if (!copy) return EDGE_NO_MEMORY;
     if (length) memcpy(copy, bytes.at, length);

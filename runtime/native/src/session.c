@@ -9,12 +9,15 @@ static const edge_fixed_input *fixed_for(const edge_session_options *options, co
     return NULL;
 }
 
-static edge_status copy_fixed(edge_session *session, const ew_value *value, const edge_tensor *given, ew_tensor *tensor) {
+static edge_status copy_fixed(edge_session *session, const ew_value *value, const edge_tensor *given,
+                              ew_tensor *tensor) {
     if (given->dtype != value->tensor.dtype)
-        return ew_fail(EDGE_SHAPE_MISMATCH, "input '%s' is %s, the fixed value is %s", value->name, ew_dtype_name(value->tensor.dtype), ew_dtype_name(given->dtype));
+        return ew_fail(EDGE_SHAPE_MISMATCH, "input '%s' is %s, the fixed value is %s", value->name,
+                       ew_dtype_name(value->tensor.dtype), ew_dtype_name(given->dtype));
     EW_TRY(ew_shape(tensor, given->dtype, given->rank, given->shape));
     if (given->bytes != ew_bytes(tensor) || (!given->data && given->bytes))
-        return ew_fail(EDGE_INVALID_ARGUMENT, "the fixed value of input '%s' has %zu bytes, its shape needs %zu", value->name, given->bytes, ew_bytes(tensor));
+        return ew_fail(EDGE_INVALID_ARGUMENT, "the fixed value of input '%s' has %zu bytes, its shape needs %zu",
+                       value->name, given->bytes, ew_bytes(tensor));
     tensor->capacity = given->bytes;
     tensor->data = ew_arena_get(&session->arena, given->bytes);
     if (!tensor->data) return EDGE_NO_MEMORY;
@@ -24,14 +27,17 @@ static edge_status copy_fixed(edge_session *session, const ew_value *value, cons
 }
 
 static edge_status set_bounds(const char *name, int64_t low, int64_t high, int64_t *min, int64_t *max) {
-    if (low < 0 || high < low) return ew_fail(EDGE_INVALID_ARGUMENT, "dimension '%s' is bounded by %lld and %lld", name, (long long)low, (long long)high);
+    if (low < 0 || high < low)
+        return ew_fail(EDGE_INVALID_ARGUMENT, "dimension '%s' is bounded by %lld and %lld", name, (long long)low,
+                       (long long)high);
     *min = low;
     *max = high;
     return EDGE_OK;
 }
 
 /* The caller's bounds come before the manifest's. */
-static edge_status bound_of(const edge_model *model, const edge_session_options *options, const ew_value *value, int axis, int64_t *min, int64_t *max) {
+static edge_status bound_of(const edge_model *model, const edge_session_options *options, const ew_value *value,
+                            int axis, int64_t *min, int64_t *max) {
     char own[256];
     const char *name = value->dimension[axis];
     if (!name || !*name) {
@@ -44,9 +50,11 @@ static edge_status bound_of(const edge_model *model, const edge_session_options 
     }
     for (int i = 0; i < model->bound_count; i++) {
         const ew_axis_bound *bound = &model->bounds[i];
-        if (bound->axis == axis && strcmp(bound->input, value->name) == 0) return set_bounds(name, bound->min, bound->max, min, max);
+        if (bound->axis == axis && strcmp(bound->input, value->name) == 0)
+            return set_bounds(name, bound->min, bound->max, min, max);
     }
-    return ew_fail(EDGE_INVALID_ARGUMENT, "axis %d of input '%s' has no fixed length; give bounds for dimension '%s'", axis, value->name, name);
+    return ew_fail(EDGE_INVALID_ARGUMENT, "axis %d of input '%s' has no fixed length; give bounds for dimension '%s'",
+                   axis, value->name, name);
 }
 
 /* An input that stays open: its largest shape, and what the caller sees of it. */
@@ -69,7 +77,8 @@ static edge_status set_inputs(edge_session *session, const edge_session_options 
     const edge_model *model = session->model;
     for (size_t i = 0; i < options->fixed_input_count; i++) {
         bool there = false;
-        for (int k = 0; k < model->input_count; k++) there |= strcmp(model->values[model->inputs[k]].name, options->fixed_inputs[i].name) == 0;
+        for (int k = 0; k < model->input_count; k++)
+            there |= strcmp(model->values[model->inputs[k]].name, options->fixed_inputs[i].name) == 0;
         if (!there) return ew_fail(EDGE_INVALID_ARGUMENT, "the model has no input '%s'", options->fixed_inputs[i].name);
     }
     for (int i = 0; i < model->input_count; i++) {
@@ -86,7 +95,8 @@ static void set_constants(edge_session *session) {
         const ew_value *value = &session->model->values[v];
         if (!value->has_data) continue;
         ew_tensor *tensor = &session->values[v];
-        *tensor = (ew_tensor){value->tensor.dtype, value->tensor.rank, {0}, value->tensor.data, value->tensor.bytes, EW_CONSTANT, false};
+        *tensor = (ew_tensor){value->tensor.dtype, value->tensor.rank, {0},  value->tensor.data,
+                              value->tensor.bytes, EW_CONSTANT,        false};
         memcpy(tensor->dims, value->tensor.shape, sizeof tensor->dims);
     }
 }
@@ -103,7 +113,8 @@ static edge_status make_steps(edge_session *session) {
     for (int i = 0; i < model->node_count; i++) {
         const ew_node *node = &model->nodes[i];
         ew_call *call = &session->steps[i].call;
-        *call = (ew_call){.node = node, .in_count = node->input_count, .out_count = node->output_count, .session = session};
+        *call =
+            (ew_call){.node = node, .in_count = node->input_count, .out_count = node->output_count, .session = session};
         EW_TRY(link_tensors(session, node->inputs, node->input_count, &call->in));
         EW_TRY(link_tensors(session, node->outputs, node->output_count, &call->out));
     }
@@ -115,7 +126,8 @@ static void describe_outputs(edge_session *session) {
         int index = session->model->outputs[i];
         const ew_tensor *tensor = &session->values[index];
         edge_tensor_info *info = &session->outputs[i];
-        *info = (edge_tensor_info){.name = session->model->values[index].name, .dtype = tensor->dtype, .rank = tensor->rank};
+        *info = (edge_tensor_info){
+            .name = session->model->values[index].name, .dtype = tensor->dtype, .rank = tensor->rank};
         for (int axis = 0; axis < tensor->rank; axis++) {
             info->max_shape[axis] = tensor->dims[axis];
             info->min_shape[axis] = tensor->dynamic ? 0 : tensor->dims[axis];
@@ -150,7 +162,8 @@ static edge_status build(edge_session *session, const edge_session_options *opti
 static edge_status read_options(const edge_session_options *given, edge_session_options *options) {
     *options = (edge_session_options){0};
     if (!given) return EDGE_OK;
-    if (given->struct_size < sizeof given->struct_size) return ew_fail(EDGE_INVALID_ARGUMENT, "struct_size of the session's options is %u", given->struct_size);
+    if (given->struct_size < sizeof given->struct_size)
+        return ew_fail(EDGE_INVALID_ARGUMENT, "struct_size of the session's options is %u", given->struct_size);
     memcpy(options, given, given->struct_size < sizeof *options ? given->struct_size : sizeof *options);
     if ((options->fixed_input_count && !options->fixed_inputs) || (options->bound_count && !options->bounds))
         return ew_fail(EDGE_INVALID_ARGUMENT, "the session's options count fixed inputs or bounds but point to none");
@@ -158,7 +171,8 @@ static edge_status read_options(const edge_session_options *given, edge_session_
 }
 
 edge_status edge_session_create(edge_model *model, const edge_session_options *given, edge_session **result) {
-    if (!model || !result) return ew_fail(EDGE_INVALID_ARGUMENT, "edge_session_create needs a model and a place for the session");
+    if (!model || !result)
+        return ew_fail(EDGE_INVALID_ARGUMENT, "edge_session_create needs a model and a place for the session");
     edge_session_options options;
     EW_TRY(read_options(given, &options));
     ew_arena arena;
@@ -182,7 +196,9 @@ void edge_session_free(edge_session *session) {
 
 size_t edge_session_input_count(const edge_session *session) { return session ? (size_t)session->input_count : 0; }
 
-size_t edge_session_output_count(const edge_session *session) { return session ? (size_t)session->model->output_count : 0; }
+size_t edge_session_output_count(const edge_session *session) {
+    return session ? (size_t)session->model->output_count : 0;
+}
 
 edge_status edge_session_input(const edge_session *session, size_t index, edge_tensor_info *info) {
     if (!session || !info || index >= (size_t)session->input_count)

@@ -34,7 +34,8 @@ static bool is_safe(const char *name) {
     for (const char *part = name; part; part = strchr(part, '/')) {
         part += part != name;
         size_t length = strcspn(part, "/");
-        if (!length || (length == 1 && part[0] == '.') || (length == 2 && part[0] == '.' && part[1] == '.')) return false;
+        if (!length || (length == 1 && part[0] == '.') || (length == 2 && part[0] == '.' && part[1] == '.'))
+            return false;
     }
     return true;
 }
@@ -48,7 +49,9 @@ static edge_status get_plain(ew_store *store, const char *name, ew_blob *bytes) 
 }
 
 edge_status ew_store_get(ew_store *store, const char *name, ew_blob *bytes) {
-    if (!is_safe(name)) return ew_fail(EDGE_INVALID_MODEL, "the bundle names a file '%s', which is no relative path in normal form", name);
+    if (!is_safe(name))
+        return ew_fail(EDGE_INVALID_MODEL, "the bundle names a file '%s', which is no relative path in normal form",
+                       name);
     if (store->folder) return get_plain(store, name, bytes);
     const ew_zip_entry *entry = ew_zip_find(&store->zip, name);
     if (entry) return ew_blob_get(&store->source, entry->offset, entry->bytes, store->arena, bytes);

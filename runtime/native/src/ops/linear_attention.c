@@ -32,9 +32,11 @@ static edge_status read_sizes(const ew_call *call, linear *l) {
     l->kv_heads = ew_attr_int(call->node, "kv_num_heads", 0);
     if (l->kv_heads < 1 || l->q_heads < 1 || l->q_heads % l->kv_heads || l->q->dims[2] % l->q_heads ||
         l->v->dims[2] % l->kv_heads) {
-        return ew_fail(EDGE_INVALID_MODEL, "q_num_heads %lld and kv_num_heads %lld do not divide query of %lld and "
-                       "value of %lld, or each other", (long long)l->q_heads, (long long)l->kv_heads,
-                       (long long)l->q->dims[2], (long long)l->v->dims[2]);
+        return ew_fail(EDGE_INVALID_MODEL,
+                       "q_num_heads %lld and kv_num_heads %lld do not divide query of %lld and "
+                       "value of %lld, or each other",
+                       (long long)l->q_heads, (long long)l->kv_heads, (long long)l->q->dims[2],
+                       (long long)l->v->dims[2]);
     }
     l->key_size = l->q->dims[2] / l->q_heads;
     l->value_size = l->v->dims[2] / l->kv_heads;
@@ -52,8 +54,10 @@ static edge_status read_rule(const ew_call *call, linear *l) {
     l->decay = ew_in(call, 4);
     l->beta = ew_in(call, 5);
     if (l->gated != (l->decay != NULL) || l->delta != (l->beta != NULL)) {
-        return ew_fail(EDGE_INVALID_MODEL, "update_rule %s with%s decay and with%s beta, expected decay for gated "
-                       "rules only and beta for delta rules only", rules[rule], l->decay ? "" : "out", l->beta ? "" : "out");
+        return ew_fail(EDGE_INVALID_MODEL,
+                       "update_rule %s with%s decay and with%s beta, expected decay for gated "
+                       "rules only and beta for delta rules only",
+                       rules[rule], l->decay ? "" : "out", l->beta ? "" : "out");
     }
     edge_dtype dtype = l->q->dtype;
     if (l->decay) {

@@ -53,7 +53,8 @@ static edge_status fill_open_dim(const ew_tensor *in, int rank, int64_t *dims, c
         if (dims[i] >= 0) {
             if (!copied[i] && __builtin_mul_overflow(given, dims[i], &given)) return bad_reshape(ew_count(in), rank);
         } else if (dims[i] != -1 || open >= 0) {
-            return ew_fail(EDGE_INVALID_MODEL, "the new shape has %lld at %d, expected one -1 at most and else 0 or more",
+            return ew_fail(EDGE_INVALID_MODEL,
+                           "the new shape has %lld at %d, expected one -1 at most and else 0 or more",
                            (long long)dims[i], i);
         } else {
             open = i;
