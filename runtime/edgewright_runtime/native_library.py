@@ -215,7 +215,8 @@ class Model:
         """A session of this model.
 
         Args:
-            bounds: ``{dimension: (min, max)}`` for dimensions that the model leaves open.
+            bounds: ``{dimension: (min, max)}`` for dimensions that the model leaves open, each by its name or as
+                ``"<input>:<axis>"``.
             fixed: ``{input: array}`` for inputs whose values are known now.
             memory_budget_bytes: 0 for no limit.
             threads: The calling one included.

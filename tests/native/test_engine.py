@@ -48,6 +48,11 @@ def test_an_open_dimension_without_bounds_is_refused():
         Model(batched_linear()).session()
 
 
+def test_bounds_may_name_an_axis_instead_of_a_dimension():
+    session = Model(batched_linear()).session(bounds={"x:0": (2, 3)})
+    assert session.inputs[0][2] == ((2, 3), (4, 4))
+
+
 def test_a_wrong_input_is_refused_with_what_was_expected():
     session = Model(batched_linear()).session(bounds={"batch": (1, 5)})
     with refused(SHAPE_MISMATCH, "float32", "float64"):

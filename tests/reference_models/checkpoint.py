@@ -30,3 +30,11 @@ def restore(model: nn.Module, path: Path) -> nn.Module:
     with torch.no_grad():
         model.load_state_dict(tensors)
     return model.eval()
+
+
+def round_to_float16(model: nn.Module) -> None:
+    """What :func:`store` and :func:`restore` do to a module, in place."""
+    with torch.no_grad():
+        model.load_state_dict(
+            {k: v.half().to(v.dtype) if v.is_floating_point() else v for k, v in model.state_dict().items()}
+        )

@@ -34,7 +34,12 @@ class Native:
 
     def open(self, lowered: Lowered, *, threads: int) -> Session:
         """See :class:`edgewright_runtime.engines.Engine`."""
-        bounds = {name: (limit.min, limit.max) for spec in lowered.inputs for name, limit in spec.bounds.items()}
+        bounds = {
+            f"{spec.binding}:{axis}": (spec.bounds[name].min, spec.bounds[name].max)
+            for spec in lowered.inputs
+            for axis, name in enumerate(spec.shape)
+            if isinstance(name, str)
+        }
         try:
             opened = native_library.Model(str(lowered.path())).session(bounds=bounds, threads=threads)
         except (native_library.NativeError, OSError) as error:

@@ -102,7 +102,7 @@ typedef struct edge_fixed_input {
     edge_tensor value; /* copied */
 } edge_fixed_input;
 
-/* The inclusive bounds of a dimension that the model leaves open, by its name; "<input>:<axis>" where it has none. */
+/* The inclusive bounds of a dimension that the model leaves open, by its name or as "<input>:<axis>". */
 typedef struct edge_bound {
     const char *dimension;
     int64_t min, max;

@@ -38,15 +38,13 @@ static edge_status set_bounds(const char *name, int64_t low, int64_t high, int64
 /* The caller's bounds come before the manifest's. */
 static edge_status bound_of(const edge_model *model, const edge_session_options *options, const ew_value *value,
                             int axis, int64_t *min, int64_t *max) {
-    char own[256];
-    const char *name = value->dimension[axis];
-    if (!name || !*name) {
-        snprintf(own, sizeof own, "%s:%d", value->name, axis);
-        name = own;
-    }
+    char place[256];
+    snprintf(place, sizeof place, "%s:%d", value->name, axis);
+    const char *name = value->dimension[axis] && *value->dimension[axis] ? value->dimension[axis] : place;
     for (size_t i = 0; i < options->bound_count; i++) {
         const edge_bound *bound = &options->bounds[i];
-        if (strcmp(bound->dimension, name) == 0) return set_bounds(name, bound->min, bound->max, min, max);
+        if (strcmp(bound->dimension, name) == 0 || strcmp(bound->dimension, place) == 0)
+            return set_bounds(name, bound->min, bound->max, min, max);
     }
     for (int i = 0; i < model->bound_count; i++) {
         const ew_axis_bound *bound = &model->bounds[i];

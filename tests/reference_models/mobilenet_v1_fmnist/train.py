@@ -1,4 +1,4 @@
-"""Twelve epochs of cross entropy with mirrored and shifted images."""
+"""Twelve epochs of cross entropy with mirrored and shifted images, then three of mirrored ones at a lower rate."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.reference_models import training
+from tests.reference_models.checkpoint import round_to_float16
 from tests.reference_models.data import fashion_mnist
 from tests.reference_models.images import augment
 from tests.reference_models.mobilenet_v1_fmnist.model import MobileNetV1
 from tests.reference_models.trained import Trained
 
-BATCH, EPOCHS, LR, SHIFT = 128, 12, 4e-3, 2
+BATCH = 128
+PHASES = ((12, 4e-3, 2), (3, 6e-4, 0))
+"""Epochs, peak learning rate, pixels by which images are shifted."""
 
 
 def train(name: str, seed: int) -> Trained:
@@ -24,13 +27,18 @@ def train(name: str, seed: int) -> Trained:
     # The padding is zero after normalization too: the background is moved to zero and back.
     black = fashion_mnist.pixels(torch.zeros(1, 28, 28, dtype=torch.uint8))
 
-    def loss(images: Tensor, labels: Tensor, done: float) -> Tensor:
-        moved = augment(fashion_mnist.pixels(images) - black, SHIFT, generator) + black
-        return functional.cross_entropy(model(moved), labels)
+    steps, minutes = 0, 0.0
+    for number, (epochs, lr, shift) in enumerate(PHASES):
 
-    steps = EPOCHS * (len(data.train_x) // BATCH)
-    batches = training.epochs(data.train_x, data.train_y, BATCH, seed)
-    minutes = training.fit(model, batches, loss, steps=steps, lr=LR)
+        def loss(images: Tensor, labels: Tensor, done: float, shift: int = shift) -> Tensor:
+            moved = augment(fashion_mnist.pixels(images) - black, shift, generator) + black
+            return functional.cross_entropy(model(moved), labels)
+
+        count = epochs * (len(data.train_x) // BATCH)
+        batches = training.epochs(data.train_x, data.train_y, BATCH, seed + number)
+        minutes += training.fit(model, batches, loss, steps=count, lr=lr)
+        steps += count
+        round_to_float16(model)
 
     def evaluate(trained: nn.Module) -> dict[str, float]:
         return {"test_accuracy_percent": training.accuracy(trained, fashion_mnist.pixels(data.test_x), data.test_y)}
