@@ -9,7 +9,7 @@ READY := $(VENV)/ready
 demo: $(READY)
 	$(BIN)/python -m apps.demo
 
-test: $(READY)
+test: $(READY) native
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
@@ -19,16 +19,16 @@ op-sweep: $(READY)
 	$(BIN)/python -m tests.op_sweep
 
 # The native library into the source folder again, after a change in C.
-native:
-	cmake -S runtime/native -B build/native -DEDGEWRIGHT_STRICT=ON > /dev/null
-	cmake --build build/native --parallel 2
+native: $(READY)
+	$(BIN)/cmake -S runtime/native -B build/native -DEDGEWRIGHT_STRICT=ON > /dev/null
+	$(BIN)/cmake --build build/native --parallel 2
 	cp build/native/libedgewright.so runtime/edgewright_runtime/libedgewright.so.partial
 	mv runtime/edgewright_runtime/libedgewright.so.partial runtime/edgewright_runtime/libedgewright.so
 
 # The tests of the native engine once more, on a library that address and undefined-behaviour sanitizers watch.
 sanitize: $(READY)
-	cmake -S runtime/native -B build/sanitize -DEDGEWRIGHT_STRICT=ON -DEDGEWRIGHT_SANITIZE=ON > /dev/null
-	cmake --build build/sanitize --parallel 2
+	$(BIN)/cmake -S runtime/native -B build/sanitize -DEDGEWRIGHT_STRICT=ON -DEDGEWRIGHT_SANITIZE=ON > /dev/null
+	$(BIN)/cmake --build build/sanitize --parallel 2
 	EDGEWRIGHT_LIBRARY=$(CURDIR)/build/sanitize/libedgewright.so ASAN_OPTIONS=detect_leaks=0 \
 		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 		$(BIN)/python -m pytest -q tests/native
