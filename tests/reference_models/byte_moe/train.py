@@ -11,7 +11,7 @@ from tests.reference_models.byte_moe.model import MixtureOfExperts, byte_moe, de
 from tests.reference_models.data import sotu
 from tests.reference_models.trained import Trained
 
-BALANCE, STEPS = 0.01, 600
+BALANCE, STEPS = 0.01, 700
 STATISTICS_WINDOWS = 64
 
 

@@ -1,4 +1,8 @@
-"""Vision transformer (Dosovitskiy et al. 2021, section 3.1) for 28 x 28 grey images: 196 patches and a class token."""
+"""Vision transformer (Dosovitskiy et al. 2021, section 3.1) for 28 x 28 grey images: 196 patches and a class token.
+
+Two convolutions stand before the patches, because so small a training set does not teach locality to a plain
+transformer (Xiao et al. 2021, "Early convolutions help transformers see better", section 4).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,8 @@ class ViT(nn.Module):
 
     def __init__(self, dim: int = 128, depth: int = 6, heads: int = 4, mlp_ratio: int = 2, classes: int = 10) -> None:
         super().__init__()
-        self.patch = nn.Conv2d(1, dim, 2, 2)
+        self.stem = nn.Sequential(*_conv(1, 32), *_conv(32, 32))
+        self.patch = nn.Conv2d(32, dim, 2, 2)
         self.cls = nn.Parameter(torch.zeros(1, 1, dim))
         self.positions = nn.Parameter(torch.randn(1, 197, dim) * 0.02)
         self.blocks = nn.ModuleList(Block(dim, heads, mlp_ratio) for _ in range(depth))
@@ -25,7 +30,7 @@ class ViT(nn.Module):
 
     def tokens(self, image: Tensor) -> Tensor:
         """Class token and patches with their positions, [N, 197, dim]."""
-        patches = self.patch(image).flatten(2).transpose(1, 2)
+        patches = self.patch(self.stem(image)).flatten(2).transpose(1, 2)
         return torch.cat([self.cls.expand(image.shape[0], -1, -1), patches], 1) + self.positions
 
     def classify(self, tokens: Tensor) -> Tensor:
@@ -61,3 +66,7 @@ class Attention(nn.Module):
         batch, tokens, dim = x.shape
         q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
         return self.out(scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, dim))
+
+
+def _conv(inputs: int, outputs: int) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]

@@ -1,0 +1,62 @@
+/* Which kernels there are, and which instruction set is used. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "edge_kernels.h"
+
+#define EDGE_KERNEL(op, dtype, format, isa, mr, nr, symbol) extern void symbol(void);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wstrict-prototypes"
+#include "kernels.inc"
+#pragma GCC diagnostic pop
+#undef EDGE_KERNEL
+
+static const edge_kernel KERNELS[] = {
+#define EDGE_KERNEL(op, dtype, format, isa, mr, nr, symbol)                                                            \
+    {EDGE_##op, EDGE_KERNEL_##dtype, EDGE_##format, EDGE_ISA_##isa, mr, nr, #symbol, symbol},
+#include "kernels.inc"
+#undef EDGE_KERNEL
+};
+#define KERNEL_COUNT (sizeof KERNELS / sizeof *KERNELS)
+
+static const char *const NAMES[EDGE_ISA_COUNT] = {"scalar", "avx2", "avx512vnni"};
+
+const edge_kernel *edge_kernel_row(size_t row) { return row < KERNEL_COUNT ? &KERNELS[row] : NULL; }
+
+const edge_kernel *edge_kernel_find(edge_kernel_op op, edge_kernel_dtype dtype, edge_kernel_format format,
+                                    edge_isa isa) {
+    const edge_kernel *best = NULL;
+    for (size_t i = 0; i < KERNEL_COUNT; i++) {
+        const edge_kernel *k = &KERNELS[i];
+        if (k->op != op || k->dtype != dtype || k->format != format || k->isa > isa || !edge_isa_usable(k->isa))
+            continue;
+        if (!best || k->isa > best->isa) best = k;
+    }
+    return best;
+}
+
+int edge_isa_usable(edge_isa isa) {
+    switch (isa) {
+    case EDGE_ISA_SCALAR: return 1;
+#ifdef __x86_64__
+    case EDGE_ISA_AVX2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    case EDGE_ISA_AVX512VNNI:
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512vnni");
+#endif
+    default: return 0;
+    }
+}
+
+const char *edge_isa_name(edge_isa isa) { return NAMES[isa]; }
+
+int edge_isa_chosen(void) {
+    const char *forced = getenv("EDGEWRIGHT_FORCE_ISA");
+    int best = -1;
+    for (int isa = 0; isa < EDGE_ISA_COUNT; isa++) {
+        if (forced && *forced && strcmp(forced, NAMES[isa]) != 0) continue;
+        if (edge_isa_usable((edge_isa)isa)) best = isa;
+    }
+    return best;
+}

@@ -1,0 +1,83 @@
+/* Kernels: one thread, no state, no allocation.  Sizes are in elements; vectors need no alignment.
+ * Channels-last images: pixel (y, x) of an image is at ((y * width) + x) * channels. */
+#ifndef EDGE_KERNELS_H
+#define EDGE_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* clamp(a b + bias + add): rows of a by pointers, a[row * taps + tap], each to depth values; b is packed. */
+typedef struct edge_gemm_f32 {
+    int64_t n, depth, taps;
+    const float *b, *bias; /* packed by edge_gemm_pack_f32; bias: n values, NULL: zero */
+    int64_t c_row, add_row;
+    float low, high; /* -inf and inf: no clamp */
+} edge_gemm_f32;
+
+typedef void edge_gemm_f32_run(const edge_gemm_f32 *job, int64_t rows, const float *const *a, float *c,
+                               const float *add);
+
+/* One output row of a depthwise convolution.  line[i]: input row under kernel row i, or NULL outside of the image. */
+typedef struct edge_depthwise_f32 {
+    int64_t channels, in_width, out_width, kernel_height, kernel_width, stride, dilation, pad; /* along the width */
+    const float *weights; /* [kernel_height][kernel_width][channels] */
+    const float *bias;    /* channels values */
+    const float *zeros;   /* channels zeros */
+    float low, high;
+} edge_depthwise_f32;
+
+typedef void edge_depthwise_f32_run(const edge_depthwise_f32 *job, const float *const *line, float *out);
+
+/* Rows of values. */
+typedef void edge_map_f32(const float *x, float *y, int64_t count);
+typedef void edge_softmax_f32(const float *x, float *y, int64_t count);
+/* (x - mean) / sqrt(variance + epsilon) * scale + bias; bias may be NULL. */
+typedef void edge_layer_norm_f32(const float *x, const float *scale, const float *bias, float epsilon, float *y,
+                                 int64_t count);
+
+typedef enum edge_kernel_op {
+    EDGE_GEMM,
+    EDGE_DEPTHWISE,
+    EDGE_SOFTMAX,
+    EDGE_LAYER_NORM,
+    EDGE_EXP,
+    EDGE_ERF,
+    EDGE_GELU,
+    EDGE_TANH,
+    EDGE_SIGMOID,
+    EDGE_SILU
+} edge_kernel_op;
+typedef enum edge_kernel_dtype { EDGE_KERNEL_F32, EDGE_KERNEL_S8 } edge_kernel_dtype;
+typedef enum edge_kernel_format { EDGE_DENSE } edge_kernel_format;
+/* In order of preference, the last one that a machine has is the best. */
+typedef enum edge_isa { EDGE_ISA_SCALAR, EDGE_ISA_AVX2, EDGE_ISA_AVX512VNNI, EDGE_ISA_COUNT } edge_isa;
+
+typedef void edge_any_kernel(void);
+
+typedef struct edge_kernel {
+    edge_kernel_op op;
+    edge_kernel_dtype dtype;
+    edge_kernel_format format;
+    edge_isa isa;
+    int mr, nr; /* rows and columns of a tile; 0 where there are none */
+    const char *name;
+    edge_any_kernel *run; /* of the type of its op */
+} edge_kernel;
+
+/* Row of the table, NULL beyond the last one. */
+const edge_kernel *edge_kernel_row(size_t row);
+/* The kernel of this instruction set, or of the best one below it that has such a row. */
+const edge_kernel *edge_kernel_find(edge_kernel_op op, edge_kernel_dtype dtype, edge_kernel_format format,
+                                    edge_isa isa);
+/* Whether this build and this machine have it. */
+int edge_isa_usable(edge_isa isa);
+const char *edge_isa_name(edge_isa isa);
+/* The one in use: the best usable one, or the one that EDGEWRIGHT_FORCE_ISA names; -1: it names none that is usable. */
+int edge_isa_chosen(void);
+
+/* Floats of the packed form of b[k, n], and the packing; b[i][j] is at b[i * b_row + j * b_col]. */
+size_t edge_gemm_packed_f32(const edge_kernel *kernel, int64_t n, int64_t k);
+void edge_gemm_pack_f32(const edge_kernel *kernel, int64_t n, int64_t k, const float *b, int64_t b_row, int64_t b_col,
+                        float *packed);
+
+#endif
