@@ -36,6 +36,7 @@ typedef struct ew_node {
     const int *inputs, *outputs; /* indices of values; -1: absent */
     int attribute_count;
     const ew_attribute *attributes;
+    const void *detail; /* of the engine's own operators (prepare/) */
 } ew_node;
 
 typedef struct ew_value {
@@ -45,15 +46,19 @@ typedef struct ew_value {
     const char *dimension[EDGE_MAX_RANK]; /* names of open dimensions, NULL: none */
 } ew_value;
 
+typedef struct ew_graph {
+    int value_count, node_count, input_count, output_count;
+    ew_value *values;
+    ew_node *nodes;
+    int *inputs, *outputs; /* indices of values, graph order; initializers are no inputs */
+} ew_graph;
+
 struct edge_model {
     ew_arena arena;
     ew_blob archive, file;       /* what this model holds open; constants point into file */
     const ew_axis_bound *bounds; /* of the manifest */
     int bound_count;
-    int value_count, node_count, input_count, output_count;
-    ew_value *values;
-    ew_node *nodes;
-    int *inputs, *outputs; /* indices of values, graph order; initializers are no inputs */
+    ew_graph graph;
 };
 
 /* NULL when the node has no such attribute. */

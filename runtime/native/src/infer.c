@@ -124,6 +124,6 @@ static edge_status infer_one(edge_session *session, ew_step *step) {
 }
 
 edge_status ew_infer_all(edge_session *session) {
-    for (int i = 0; i < session->model->node_count; i++) EW_TRY(infer_one(session, &session->steps[i]));
+    for (int i = 0; i < session->graph.node_count; i++) EW_TRY(infer_one(session, &session->steps[i]));
     return EDGE_OK;
 }

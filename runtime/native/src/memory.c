@@ -11,7 +11,7 @@ typedef struct planner {
 
 static edge_status allocate(planner *p, edge_session *session) {
     *p = (planner){
-        .session = session, .value_count = session->model->value_count, .step_count = session->model->node_count};
+        .session = session, .value_count = session->graph.value_count, .step_count = session->graph.node_count};
     size_t count = (size_t)p->value_count + (size_t)p->step_count;
     p->root = ew_arena_get(&session->arena, (size_t)p->value_count * sizeof *p->root);
     p->intervals = ew_arena_get(&session->arena, count * sizeof *p->intervals);
@@ -40,12 +40,12 @@ static void trace(planner *p) {
             if (node->outputs[i] >= 0) use(p, node->outputs[i], s);
         if (step->workspace_bytes) p->intervals[p->value_count + s] = (ew_interval){s, s, step->workspace_bytes, 0};
     }
-    for (int i = 0; i < session->model->output_count; i++) use(p, session->model->outputs[i], p->step_count);
+    for (int i = 0; i < session->graph.output_count; i++) use(p, session->graph.outputs[i], p->step_count);
 }
 
 /* Whether a value needs memory of its own: no constant, no input, no view of another one. */
 static bool needs_memory(const planner *p, int value) {
-    const ew_value *given = &p->session->model->values[value];
+    const ew_value *given = &p->session->graph.values[value];
     return p->root[value] == value && !given->is_input && !given->has_data &&
            p->session->values[value].known != EW_CONSTANT;
 }

@@ -65,10 +65,10 @@ static int opset_of(const reader *r, const char *domain) {
 static ew_value *value_named(reader *r, const char *name) {
     int *index = ew_names_at(&r->names, name);
     if (*index < 0) {
-        *index = r->model->value_count++;
-        r->model->values[*index].name = name;
+        *index = r->model->graph.value_count++;
+        r->model->graph.values[*index].name = name;
     }
-    return &r->model->values[*index];
+    return &r->model->graph.values[*index];
 }
 
 static edge_status read_dim(reader *r, ew_proto proto, ew_value *value) {
@@ -130,7 +130,7 @@ static edge_status read_info(reader *r, ew_proto proto, bool is_input) {
     if (is_input ? value->is_input : value->is_output) return ew_fail(EDGE_INVALID_MODEL, "'%s' is listed twice", name);
     *(is_input ? &value->is_input : &value->is_output) = true;
     if (!is_input) {
-        r->model->outputs[r->model->output_count++] = (int)(value - r->model->values);
+        r->model->graph.outputs[r->model->graph.output_count++] = (int)(value - r->model->graph.values);
         return EDGE_OK;
     }
     for (;;) {
@@ -140,7 +140,7 @@ static edge_status read_info(reader *r, ew_proto proto, bool is_input) {
     }
     if (value->has_data) return EDGE_OK;
     if (!tensor.at) return ew_fail(EDGE_UNSUPPORTED, "input '%s' is no tensor", name);
-    r->model->inputs[r->model->input_count++] = (int)(value - r->model->values);
+    r->model->graph.inputs[r->model->graph.input_count++] = (int)(value - r->model->graph.values);
     EW_TRY(read_tensor_type(r, tensor, value));
     return value->tensor.dtype ? EDGE_OK : ew_fail(EDGE_INVALID_MODEL, "input '%s' has no dtype", name);
 }
@@ -213,7 +213,7 @@ static edge_status link_values(reader *r, ew_proto proto, uint32_t number, int c
         if (ew_proto_size(field.bytes)) {
             const char *name;
             EW_TRY(ew_proto_string(field.bytes, r->arena, &name));
-            found[i] = (int)(value_named(r, name) - r->model->values);
+            found[i] = (int)(value_named(r, name) - r->model->graph.values);
         }
         i++;
     }
@@ -250,6 +250,7 @@ static edge_status read_node(reader *r, ew_proto whole, ew_node *node) {
     EW_TRY(link_values(r, whole, NODE_OUTPUT, node->output_count, &node->outputs));
     node->opset = opset_of(r, node->domain);
     node->op = ew_find_op(node->domain, node->op_type, node->opset);
+    if (node->op && node->op->flags & EW_INTERNAL) node->op = NULL;
     if (!node->op) refuse(r, node);
     return EDGE_OK;
 }
@@ -257,11 +258,11 @@ static edge_status read_node(reader *r, ew_proto whole, ew_node *node) {
 static edge_status allocate_graph(reader *r, const counts *found) {
     edge_model *model = r->model;
     if (found->values > INT32_MAX / 4) return ew_fail(EDGE_INVALID_MODEL, "the model has too many values");
-    model->values = ew_arena_get(r->arena, found->values * sizeof *model->values);
-    model->nodes = ew_arena_get(r->arena, found->nodes * sizeof *model->nodes);
-    model->inputs = ew_arena_get(r->arena, found->inputs * sizeof *model->inputs);
-    model->outputs = ew_arena_get(r->arena, found->outputs * sizeof *model->outputs);
-    if (!model->values || !model->nodes || !model->inputs || !model->outputs) return EDGE_NO_MEMORY;
+    model->graph.values = ew_arena_get(r->arena, found->values * sizeof *model->graph.values);
+    model->graph.nodes = ew_arena_get(r->arena, found->nodes * sizeof *model->graph.nodes);
+    model->graph.inputs = ew_arena_get(r->arena, found->inputs * sizeof *model->graph.inputs);
+    model->graph.outputs = ew_arena_get(r->arena, found->outputs * sizeof *model->graph.outputs);
+    if (!model->graph.values || !model->graph.nodes || !model->graph.inputs || !model->graph.outputs) return EDGE_NO_MEMORY;
     return ew_names_init(&r->names, r->arena, found->values);
 }
 
@@ -276,7 +277,7 @@ static edge_status read_kind(reader *r, ew_proto proto, uint32_t number) {
         switch (number) {
         case GRAPH_INITIALIZER: EW_TRY(read_initializer(r, field.bytes)); break;
         case GRAPH_INPUT: EW_TRY(read_info(r, field.bytes, true)); break;
-        case GRAPH_NODE: EW_TRY(read_node(r, field.bytes, &r->model->nodes[r->model->node_count++])); break;
+        case GRAPH_NODE: EW_TRY(read_node(r, field.bytes, &r->model->graph.nodes[r->model->graph.node_count++])); break;
         case GRAPH_OUTPUT: EW_TRY(read_info(r, field.bytes, false)); break;
         }
     }
@@ -284,25 +285,25 @@ static edge_status read_kind(reader *r, ew_proto proto, uint32_t number) {
 
 /* Every value is made once, before it is read. */
 static edge_status check_order(const edge_model *model, ew_arena *arena) {
-    bool *made = ew_arena_get(arena, (size_t)model->value_count * sizeof *made);
+    bool *made = ew_arena_get(arena, (size_t)model->graph.value_count * sizeof *made);
     if (!made) return EDGE_NO_MEMORY;
-    for (int v = 0; v < model->value_count; v++) made[v] = model->values[v].is_input || model->values[v].has_data;
-    for (int n = 0; n < model->node_count; n++) {
-        const ew_node *node = &model->nodes[n];
+    for (int v = 0; v < model->graph.value_count; v++) made[v] = model->graph.values[v].is_input || model->graph.values[v].has_data;
+    for (int n = 0; n < model->graph.node_count; n++) {
+        const ew_node *node = &model->graph.nodes[n];
         for (int i = 0; i < node->input_count; i++)
             if (node->inputs[i] >= 0 && !made[node->inputs[i]])
                 return ew_fail(EDGE_INVALID_MODEL, "node '%s' (%s) reads '%s' before anything makes it", node->name,
-                               node->op_type, model->values[node->inputs[i]].name);
+                               node->op_type, model->graph.values[node->inputs[i]].name);
         for (int i = 0; i < node->output_count; i++) {
             if (node->outputs[i] < 0) continue;
             if (made[node->outputs[i]])
-                return ew_fail(EDGE_INVALID_MODEL, "value '%s' is made twice", model->values[node->outputs[i]].name);
+                return ew_fail(EDGE_INVALID_MODEL, "value '%s' is made twice", model->graph.values[node->outputs[i]].name);
             made[node->outputs[i]] = true;
         }
     }
-    for (int i = 0; i < model->output_count; i++)
-        if (!made[model->outputs[i]])
-            return ew_fail(EDGE_INVALID_MODEL, "nothing makes output '%s'", model->values[model->outputs[i]].name);
+    for (int i = 0; i < model->graph.output_count; i++)
+        if (!made[model->graph.outputs[i]])
+            return ew_fail(EDGE_INVALID_MODEL, "nothing makes output '%s'", model->graph.values[model->graph.outputs[i]].name);
     return EDGE_OK;
 }
 

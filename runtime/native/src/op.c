@@ -41,6 +41,7 @@ const char *edge_operator(size_t row) {
     static _Thread_local char text[256];
     if (row >= OP_COUNT) return NULL;
     const ew_op *op = &OPS[row];
+    if (op->flags & EW_INTERNAL) return NULL; /* these rows are the last ones */
     int length = snprintf(text, sizeof text, "%s:%s:%d-%d:", op->domain, op->name, op->first, op->last);
     for (int dtype = 1; dtype <= EDGE_U64; dtype++)
         if (op->dtypes & EW_T(dtype))

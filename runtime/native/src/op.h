@@ -46,7 +46,9 @@ enum {
     EW_INPLACE = 2, /* output 0 may be the memory of any input of equal size; element i is read before i is written */
     EW_BOUND = 4,   /* infer gives an upper bound of the dims, run the dims */
     EW_SHAPE_ONLY = 8, /* run reads dims of its inputs, never data */
-    EW_RANDOM = 16     /* never folded */
+    EW_RANDOM = 16,    /* never folded */
+    EW_POINTWISE = 32, /* element i of the output depends on elements i of the inputs, which broadcast */
+    EW_INTERNAL = 64   /* no file can name it */
 };
 
 struct ew_op {

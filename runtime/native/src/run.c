@@ -60,7 +60,7 @@ static edge_status check_workspace(const ew_step *step) {
 }
 
 static edge_status run_steps(edge_session *session) {
-    for (int i = 0; i < session->model->node_count; i++) {
+    for (int i = 0; i < session->graph.node_count; i++) {
         ew_step *step = &session->steps[i];
         if (step->folded) continue;
         if (atomic_load_explicit(&session->cancelled, memory_order_relaxed))
@@ -76,8 +76,8 @@ static edge_status run_steps(edge_session *session) {
 }
 
 static void give_outputs(const edge_session *session, edge_tensor *outputs) {
-    for (int i = 0; i < session->model->output_count; i++) {
-        const ew_tensor *tensor = &session->values[session->model->outputs[i]];
+    for (int i = 0; i < session->graph.output_count; i++) {
+        const ew_tensor *tensor = &session->values[session->graph.outputs[i]];
         outputs[i] = (edge_tensor){tensor->dtype, tensor->rank, {0}, tensor->data, ew_bytes(tensor)};
         memcpy(outputs[i].shape, tensor->dims, (size_t)tensor->rank * sizeof *tensor->dims);
     }
@@ -87,9 +87,9 @@ edge_status edge_session_run(edge_session *session, const edge_tensor *inputs, s
                              size_t output_count) {
     if (!session || (input_count && !inputs) || (output_count && !outputs))
         return ew_fail(EDGE_INVALID_ARGUMENT, "edge_session_run was given a null pointer");
-    if (output_count != (size_t)session->model->output_count)
+    if (output_count != (size_t)session->graph.output_count)
         return ew_fail(EDGE_INVALID_ARGUMENT, "the session has %d outputs, room was given for %zu",
-                       session->model->output_count, output_count);
+                       session->graph.output_count, output_count);
     atomic_store(&session->cancelled, false);
     EW_TRY(take_inputs(session, inputs, input_count));
     EW_TRY(run_steps(session));

@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 /* A value that the caller fixes, else NULL. */
 static const edge_fixed_input *fixed_for(const edge_session_options *options, const char *name) {
@@ -57,7 +58,7 @@ static edge_status bound_of(const edge_model *model, const edge_session_options 
 
 /* An input that stays open: its largest shape, and what the caller sees of it. */
 static edge_status open_input(edge_session *session, const edge_session_options *options, int index) {
-    const ew_value *value = &session->model->values[index];
+    const ew_value *value = &session->graph.values[index];
     ew_tensor *tensor = &session->values[index];
     edge_tensor_info *info = &session->inputs[session->input_count];
     *info = (edge_tensor_info){.name = value->name, .dtype = value->tensor.dtype, .rank = value->tensor.rank};
@@ -75,22 +76,22 @@ static edge_status set_inputs(edge_session *session, const edge_session_options 
     const edge_model *model = session->model;
     for (size_t i = 0; i < options->fixed_input_count; i++) {
         bool there = false;
-        for (int k = 0; k < model->input_count; k++)
-            there |= strcmp(model->values[model->inputs[k]].name, options->fixed_inputs[i].name) == 0;
+        for (int k = 0; k < model->graph.input_count; k++)
+            there |= strcmp(model->graph.values[model->graph.inputs[k]].name, options->fixed_inputs[i].name) == 0;
         if (!there) return ew_fail(EDGE_INVALID_ARGUMENT, "the model has no input '%s'", options->fixed_inputs[i].name);
     }
-    for (int i = 0; i < model->input_count; i++) {
-        int index = model->inputs[i];
-        const edge_fixed_input *fixed = fixed_for(options, model->values[index].name);
-        if (fixed) EW_TRY(copy_fixed(session, &model->values[index], &fixed->value, &session->values[index]));
+    for (int i = 0; i < model->graph.input_count; i++) {
+        int index = model->graph.inputs[i];
+        const edge_fixed_input *fixed = fixed_for(options, model->graph.values[index].name);
+        if (fixed) EW_TRY(copy_fixed(session, &model->graph.values[index], &fixed->value, &session->values[index]));
         else EW_TRY(open_input(session, options, index));
     }
     return EDGE_OK;
 }
 
-static void set_constants(edge_session *session) {
-    for (int v = 0; v < session->model->value_count; v++) {
-        const ew_value *value = &session->model->values[v];
+static void set_constants(edge_session *session, int first) {
+    for (int v = first; v < session->graph.value_count; v++) {
+        const ew_value *value = &session->graph.values[v];
         if (!value->has_data) continue;
         ew_tensor *tensor = &session->values[v];
         *tensor = (ew_tensor){value->tensor.dtype, value->tensor.rank, {0},  value->tensor.data,
@@ -107,9 +108,8 @@ static edge_status link_tensors(edge_session *session, const int *indices, int c
 }
 
 static edge_status make_steps(edge_session *session) {
-    const edge_model *model = session->model;
-    for (int i = 0; i < model->node_count; i++) {
-        const ew_node *node = &model->nodes[i];
+    for (int i = 0; i < session->graph.node_count; i++) {
+        const ew_node *node = &session->graph.nodes[i];
         ew_call *call = &session->steps[i].call;
         *call =
             (ew_call){.node = node, .in_count = node->input_count, .out_count = node->output_count, .session = session};
@@ -120,12 +120,12 @@ static edge_status make_steps(edge_session *session) {
 }
 
 static void describe_outputs(edge_session *session) {
-    for (int i = 0; i < session->model->output_count; i++) {
-        int index = session->model->outputs[i];
+    for (int i = 0; i < session->graph.output_count; i++) {
+        int index = session->graph.outputs[i];
         const ew_tensor *tensor = &session->values[index];
         edge_tensor_info *info = &session->outputs[i];
         *info = (edge_tensor_info){
-            .name = session->model->values[index].name, .dtype = tensor->dtype, .rank = tensor->rank};
+            .name = session->graph.values[index].name, .dtype = tensor->dtype, .rank = tensor->rank};
         for (int axis = 0; axis < tensor->rank; axis++) {
             info->max_shape[axis] = tensor->dims[axis];
             info->min_shape[axis] = tensor->dynamic ? 0 : tensor->dims[axis];
@@ -134,23 +134,51 @@ static void describe_outputs(edge_session *session) {
 }
 
 static edge_status allocate(edge_session *session) {
-    const edge_model *model = session->model;
-    session->values = ew_arena_get(&session->arena, (size_t)model->value_count * sizeof *session->values);
-    session->steps = ew_arena_get(&session->arena, (size_t)model->node_count * sizeof *session->steps);
-    session->inputs = ew_arena_get(&session->arena, (size_t)model->input_count * sizeof *session->inputs);
-    session->outputs = ew_arena_get(&session->arena, (size_t)model->output_count * sizeof *session->outputs);
-    session->input_values = ew_arena_get(&session->arena, (size_t)model->input_count * sizeof *session->input_values);
+    const ew_graph *graph = &session->graph;
+    session->values = ew_arena_get(&session->arena, (size_t)graph->value_count * sizeof *session->values);
+    session->steps = ew_arena_get(&session->arena, (size_t)graph->node_count * sizeof *session->steps);
+    session->inputs = ew_arena_get(&session->arena, (size_t)graph->input_count * sizeof *session->inputs);
+    session->outputs = ew_arena_get(&session->arena, (size_t)graph->output_count * sizeof *session->outputs);
+    session->input_values = ew_arena_get(&session->arena, (size_t)graph->input_count * sizeof *session->input_values);
     bool all = session->values && session->steps && session->inputs && session->outputs && session->input_values;
     return all ? EDGE_OK : EDGE_NO_MEMORY;
 }
 
+/* Takes the prepared graph: what is known of the values of the model stays known. */
+static edge_status adopt(edge_session *session, const ew_graph *prepared) {
+    const ew_tensor *known = session->values;
+    int count = session->graph.value_count;
+    session->values = ew_arena_get(&session->arena, (size_t)prepared->value_count * sizeof *session->values);
+    session->steps = ew_arena_get(&session->arena, (size_t)prepared->node_count * sizeof *session->steps);
+    if (!session->values || !session->steps) return EDGE_NO_MEMORY;
+    memcpy(session->values, known, (size_t)count * sizeof *known);
+    session->graph = *prepared;
+    set_constants(session, count);
+    EW_TRY(make_steps(session));
+    return ew_infer_all(session);
+}
+
+static edge_status choose_isa(edge_session *session) {
+    int isa = edge_isa_chosen();
+    if (isa < 0)
+        return ew_fail(EDGE_INVALID_ARGUMENT, "EDGEWRIGHT_FORCE_ISA is '%s', which this machine or this build does not have",
+                       getenv("EDGEWRIGHT_FORCE_ISA"));
+    session->isa = (edge_isa)isa;
+    return EDGE_OK;
+}
+
 static edge_status build(edge_session *session, const edge_session_options *options) {
+    ew_graph prepared;
+    session->graph = session->model->graph;
+    EW_TRY(choose_isa(session));
     EW_TRY(allocate(session));
     EW_TRY(ew_pool_make(options->threads, options->parallel_for, &session->arena, &session->pool));
-    set_constants(session);
+    set_constants(session, 0);
     EW_TRY(set_inputs(session, options));
     EW_TRY(make_steps(session));
     EW_TRY(ew_infer_all(session));
+    EW_TRY(ew_prepare(session, &prepared));
+    EW_TRY(adopt(session, &prepared));
     EW_TRY(ew_place_all(session, options->memory_budget_bytes));
     describe_outputs(session);
     return EDGE_OK;
@@ -195,7 +223,7 @@ void edge_session_free(edge_session *session) {
 size_t edge_session_input_count(const edge_session *session) { return session ? (size_t)session->input_count : 0; }
 
 size_t edge_session_output_count(const edge_session *session) {
-    return session ? (size_t)session->model->output_count : 0;
+    return session ? (size_t)session->graph.output_count : 0;
 }
 
 edge_status edge_session_input(const edge_session *session, size_t index, edge_tensor_info *info) {
@@ -206,7 +234,7 @@ edge_status edge_session_input(const edge_session *session, size_t index, edge_t
 }
 
 edge_status edge_session_output(const edge_session *session, size_t index, edge_tensor_info *info) {
-    if (!session || !info || index >= (size_t)session->model->output_count)
+    if (!session || !info || index >= (size_t)session->graph.output_count)
         return ew_fail(EDGE_INVALID_ARGUMENT, "there is no output %zu", index);
     *info = session->outputs[index];
     return EDGE_OK;

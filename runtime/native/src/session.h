@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "edge_kernels.h"
 #include "op.h"
 #include "pool.h"
 
@@ -17,7 +18,9 @@ typedef struct ew_step {
 struct edge_session {
     edge_model *model;
     ew_arena arena;
-    ew_tensor *values; /* as many as the model has */
+    edge_isa isa;      /* of the kernels in use */
+    ew_graph graph;    /* the model's, then what prepare/ makes of it; the first values of both are the same */
+    ew_tensor *values; /* as many as the graph has */
     ew_step *steps;
     edge_tensor_info *inputs, *outputs; /* what the caller sees */
     int *input_values;                  /* of those inputs, indices of values */
@@ -28,6 +31,8 @@ struct edge_session {
 
 /* Infers shapes of every step and runs those whose result is known; infer.c. */
 edge_status ew_infer_all(edge_session *session);
+/* A faster graph for the same results, from what inference found; prepare/. */
+edge_status ew_prepare(edge_session *session, ew_graph *prepared);
 /* Gives memory to every value that has none; memory.c. */
 edge_status ew_place_all(edge_session *session, size_t budget_bytes);
 /* Shape inference of one step, with the node's name in the error. */

@@ -3,7 +3,7 @@
 #include <float.h>
 #include <math.h>
 
-#include "vector_math.h"
+#include "edge_math.h"
 
 #define EW_OP(d, n, f, l, t, g, i, r, w) \
     edge_status i(ew_call *);            \

@@ -4,7 +4,7 @@
 
 #include "dot.h"
 #include "real.h"
-#include "vector_math.h"
+#include "edge_math.h"
 
 /* A tile is ROWS query rows that share a head of keys, times KEYS keys.  Tiles are dealt out to SLOTS, each with
  * scratch of its own. */

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-#include "vector_math.h"
+#include "edge_math.h"
 
 typedef struct description {
     const char *name;

@@ -7,8 +7,8 @@
  * Selections are made on bits: a conditional expression of floating arithmetic is not vectorized where compilers take
  * care of floating-point traps.
  */
-#ifndef EW_VECTOR_MATH_H
-#define EW_VECTOR_MATH_H
+#ifndef EDGE_MATH_H
+#define EDGE_MATH_H
 
 #include <stdint.h>
 #include <string.h>

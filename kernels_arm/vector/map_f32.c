@@ -1,0 +1,18 @@
+/* Functions of each value: loops without branches, which the compiler turns into vectors of this instruction set. */
+#include "edge_math.h"
+#include "vector.h"
+
+#define MAP(name, expression)                                                                                          \
+    void EDGE_NAME(edge_##name##_f32)(const float *from, float *y, int64_t count) {                                    \
+        for (int64_t i = 0; i < count; i++) {                                                                          \
+            float x = from[i];                                                                                         \
+            y[i] = expression;                                                                                         \
+        }                                                                                                              \
+    }
+
+MAP(exp, ew_exp(x))
+MAP(erf, ew_erf(x))
+MAP(gelu, 0.5f * x * (1.0f + ew_erf(x * 0.70710678118654752440f)))
+MAP(tanh, ew_tanh(x))
+MAP(sigmoid, ew_sigmoid(x))
+MAP(silu, x * ew_sigmoid(x))

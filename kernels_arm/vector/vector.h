@@ -1,0 +1,79 @@
+/* Vectors of EDGE_LANES floats: compiler types, and the few operations that those do not have. */
+#ifndef EDGE_VECTOR_H
+#define EDGE_VECTOR_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "edge_kernels.h"
+
+#if defined(__AVX2__) || defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#define EDGE_JOIN_(a, b) a##_##b
+#define EDGE_JOIN(a, b) EDGE_JOIN_(a, b)
+/* The name of a kernel of this instruction set. */
+#define EDGE_NAME(name) EDGE_JOIN(name, EDGE_SUFFIX)
+#define EDGE_INLINE static inline __attribute__((always_inline))
+
+typedef float vf __attribute__((vector_size(4 * EDGE_LANES)));
+typedef int32_t vi __attribute__((vector_size(4 * EDGE_LANES)));
+
+EDGE_INLINE vf v_load(const float *p) {
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+EDGE_INLINE void v_store(float *p, vf v) { memcpy(p, &v, sizeof v); }
+/* x in every lane: x - 0 is x, signed zeros and NaN included. */
+EDGE_INLINE vf v_set(float x) { return x - (vf){0}; }
+EDGE_INLINE vi v_set_int(int32_t x) { return x + (vi){0}; }
+/* Bits of yes where mask is all ones, of no where it is zero. */
+EDGE_INLINE vf v_pick(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+
+#if defined(__AVX512F__) && EDGE_LANES == 16
+EDGE_INLINE __mmask16 v_mask(int64_t count) { return (__mmask16)((1u << count) - 1); }
+EDGE_INLINE vf v_load_some(const float *p, int64_t count) { return (vf)_mm512_maskz_loadu_ps(v_mask(count), p); }
+EDGE_INLINE void v_store_some(float *p, vf v, int64_t count) { _mm512_mask_storeu_ps(p, v_mask(count), (__m512)v); }
+/* The second operand where either is NaN. */
+EDGE_INLINE vf v_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+EDGE_INLINE vf v_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+#elif defined(__AVX2__) && EDGE_LANES == 8
+EDGE_INLINE __m256i v_mask(int64_t count) {
+    static const int32_t ones[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    return _mm256_loadu_si256((const __m256i *)(const void *)(ones + 8 - count));
+}
+EDGE_INLINE vf v_load_some(const float *p, int64_t count) { return (vf)_mm256_maskload_ps(p, v_mask(count)); }
+EDGE_INLINE void v_store_some(float *p, vf v, int64_t count) { _mm256_maskstore_ps(p, v_mask(count), (__m256)v); }
+EDGE_INLINE vf v_min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+EDGE_INLINE vf v_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+#else
+EDGE_INLINE vf v_load_some(const float *p, int64_t count) {
+    vf v = {0};
+    for (int64_t i = 0; i < count; i++) v[i] = p[i];
+    return v;
+}
+EDGE_INLINE void v_store_some(float *p, vf v, int64_t count) {
+    for (int64_t i = 0; i < count; i++) p[i] = v[i];
+}
+EDGE_INLINE vf v_min(vf a, vf b) { return v_pick(a < b, a, b); }
+EDGE_INLINE vf v_max(vf a, vf b) { return v_pick(a > b, a, b); }
+#endif
+
+/* NaN stays NaN: it is the second operand. */
+EDGE_INLINE vf v_clamp(vf v, vf low, vf high) { return v_min(high, v_max(low, v)); }
+
+EDGE_INLINE float v_sum(vf v) {
+    float total = 0;
+    for (int i = 0; i < EDGE_LANES; i++) total += v[i];
+    return total;
+}
+EDGE_INLINE float v_largest(vf v) {
+    float largest = v[0];
+    for (int i = 1; i < EDGE_LANES; i++) largest = v[i] > largest || v[i] != v[i] ? v[i] : largest;
+    return largest;
+}
+
+#endif

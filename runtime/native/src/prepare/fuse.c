@@ -1,0 +1,156 @@
+/* Products with constant weights: packed once, emitted with the chain that follows them. */
+#include "prepare.h"
+
+static const edge_kernel *kernel_of(const ew_preparer *p, edge_kernel_op op) {
+    return edge_kernel_find(op, EDGE_KERNEL_F32, EDGE_DENSE, p->session->isa);
+}
+
+static bool is_f32(const ew_preparer *p, int value) { return ew_tensor_of(p, value)->dtype == EDGE_F32; }
+
+static bool has_input(const ew_node *node, int i) { return i < node->input_count && node->inputs[i] >= 0; }
+
+/* Not wanted, or one value for each output of the product. */
+static bool is_fitting_bias(const ew_preparer *p, const ew_node *node, int i, int64_t length) {
+    if (!has_input(node, i)) return true;
+    const ew_tensor *t = ew_tensor_of(p, node->inputs[i]);
+    return ew_is_constant(p, node->inputs[i]) && t->dtype == EDGE_F32 && t->rank >= 1 &&
+           t->dims[t->rank - 1] == length && ew_count(t) == length;
+}
+
+static bool is_conv(const ew_preparer *p, const ew_node *node) {
+    if (!ew_is(node, "Conv") || !is_f32(p, node->inputs[0]) || !ew_is_constant(p, node->inputs[1])) return false;
+    const ew_tensor *weights = ew_tensor_of(p, node->inputs[1]);
+    int64_t groups = ew_attr_int(node, "group", 1);
+    bool depthwise = groups == weights->dims[0] && weights->dims[1] == 1;
+    if (weights->rank < 3 || weights->rank > 4 || ew_count(weights) == 0) return false;
+    if (groups != 1 && (!depthwise || (weights->rank == 4 && weights->dims[2] > 32))) return false;
+    return ew_span(weights, 2, weights->rank) <= 1024 && is_fitting_bias(p, node, 2, weights->dims[0]);
+}
+
+static bool is_linear(const ew_preparer *p, const ew_node *node) {
+    bool gemm = ew_is(node, "Gemm");
+    if ((!gemm && !ew_is(node, "MatMul")) || !is_f32(p, node->inputs[0]) || !ew_is_constant(p, node->inputs[1]))
+        return false;
+    const ew_tensor *weights = ew_tensor_of(p, node->inputs[1]);
+    if (weights->rank != 2 || ew_count(weights) == 0 || ew_tensor_of(p, node->inputs[0])->rank < (gemm ? 2 : 1))
+        return false;
+    if (!gemm) return true;
+    if (ew_attr_int(node, "transA", 0) || ew_attr_float(node, "alpha", 1) != 1.0f ||
+        (has_input(node, 2) && ew_attr_float(node, "beta", 1) != 1.0f))
+        return false;
+    return is_fitting_bias(p, node, 2, weights->dims[ew_attr_int(node, "transB", 0) ? 0 : 1]);
+}
+
+bool ew_is_head(const ew_preparer *p, const ew_node *node) { return is_conv(p, node) || is_linear(p, node); }
+
+/* Taps and channels of a convolution's weights [out, in, taps] as rows of b: [tap][in] x out. */
+static edge_status pack_conv(ew_preparer *p, const ew_tensor *weights, ew_fused *f) {
+    int64_t taps = ew_span(weights, 2, weights->rank), out = weights->dims[0], in = weights->dims[1];
+    ew_arena *arena = &p->session->arena;
+    float *ordered = ew_arena_get(arena, ew_bytes(weights)), *packed;
+    if (!ordered) return EDGE_NO_MEMORY;
+    const float *w = weights->data;
+    for (int64_t o = 0; o < out; o++)
+        for (int64_t i = 0; i < in; i++)
+            for (int64_t t = 0; t < taps; t++) ordered[(t * in + i) * out + o] = *w++;
+    packed = ew_arena_get(arena, edge_gemm_packed_f32(f->kernel, out, in * taps) * sizeof *packed);
+    if (!packed) return EDGE_NO_MEMORY;
+    edge_gemm_pack_f32(f->kernel, out, in * taps, ordered, out, 1, packed);
+    f->weights = packed;
+    f->outputs = out;
+    f->depth = in;
+    return EDGE_OK;
+}
+
+/* [channels][taps] to [taps][channels]. */
+static edge_status order_depthwise(ew_preparer *p, const ew_tensor *weights, ew_fused *f) {
+    int64_t taps = ew_span(weights, 2, weights->rank), channels = weights->dims[0];
+    float *ordered = ew_arena_get(&p->session->arena, ew_bytes(weights));
+    if (!ordered) return EDGE_NO_MEMORY;
+    const float *w = weights->data;
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t t = 0; t < taps; t++) ordered[t * channels + c] = *w++;
+    f->weights = ordered;
+    f->outputs = f->depth = channels;
+    return EDGE_OK;
+}
+
+static edge_status pack_linear(ew_preparer *p, const ew_node *node, const ew_tensor *weights, ew_fused *f) {
+    bool turned = ew_is(node, "Gemm") && ew_attr_int(node, "transB", 0);
+    int64_t k = weights->dims[turned ? 1 : 0], n = weights->dims[turned ? 0 : 1];
+    float *packed = ew_arena_get(&p->session->arena, edge_gemm_packed_f32(f->kernel, n, k) * sizeof *packed);
+    if (!packed) return EDGE_NO_MEMORY;
+    edge_gemm_pack_f32(f->kernel, n, k, weights->data, turned ? 1 : n, turned ? k : 1, packed);
+    f->weights = packed;
+    f->outputs = n;
+    f->depth = k;
+    return EDGE_OK;
+}
+
+/* The head's own bias and the chain's, in one. */
+static edge_status join_bias(ew_preparer *p, const ew_node *head, const ew_chain *chain, bool wanted, ew_fused *f) {
+    int own = has_input(head, 2) ? head->inputs[2] : -1;
+    const float *first = own >= 0 ? ew_tensor_of(p, own)->data : NULL;
+    const float *second = chain->bias >= 0 ? ew_tensor_of(p, chain->bias)->data : NULL;
+    if (!first && !second && !wanted) return EDGE_OK;
+    float *bias = ew_arena_get(&p->session->arena, (size_t)f->outputs * sizeof *bias);
+    if (!bias) return EDGE_NO_MEMORY;
+    for (int64_t i = 0; i < f->outputs; i++) bias[i] = (first ? first[i] : 0) + (second ? second[i] : 0);
+    f->bias = bias;
+    return EDGE_OK;
+}
+
+static edge_status pack(ew_preparer *p, const ew_chain *chain, bool conv, bool depthwise, ew_fused *f) {
+    const ew_node *head = &p->from->nodes[chain->head];
+    const ew_tensor *weights = ew_tensor_of(p, head->inputs[1]);
+    *f = (ew_fused){.kernel = kernel_of(p, depthwise ? EDGE_DEPTHWISE : EDGE_GEMM),
+                    .low = chain->low,
+                    .high = chain->high,
+                    .map = chain->map};
+    if (depthwise) EW_TRY(order_depthwise(p, weights, f));
+    else if (conv) EW_TRY(pack_conv(p, weights, f));
+    else EW_TRY(pack_linear(p, head, weights, f));
+    f->zeros = ew_arena_get(&p->session->arena, (size_t)f->depth * sizeof(float));
+    if (!f->zeros) return EDGE_NO_MEMORY;
+    return join_bias(p, head, chain, depthwise, f);
+}
+
+edge_status ew_emit_chain(ew_preparer *p, const ew_chain *chain) {
+    const ew_node *head = &p->from->nodes[chain->head];
+    bool conv = ew_is(head, "Conv"), depthwise = conv && ew_attr_int(head, "group", 1) > 1;
+    ew_fused *f = ew_arena_get(&p->session->arena, sizeof *f);
+    int inputs[3] = {head->inputs[0], head->inputs[1], chain->add}, output = chain->result;
+    if (!f) return EDGE_NO_MEMORY;
+    EW_TRY(pack(p, chain, conv, depthwise, f));
+    if (conv) {
+        EW_TRY(ew_channels_last(p, inputs[0], &inputs[0]));
+        if (chain->add >= 0) EW_TRY(ew_channels_last(p, chain->add, &inputs[2]));
+        EW_TRY(ew_new_value(p, &p->from->values[chain->result], &output));
+        p->channels_last[chain->result] = output;
+    } else {
+        EW_TRY(ew_plain(p, inputs[0]));
+        EW_TRY(ew_plain(p, chain->add));
+        p->plain[chain->result] = true;
+    }
+    const ew_op *op = ew_find_op(EW_FUSED_DOMAIN, depthwise ? "FusedDepthwise" : conv ? "FusedConv" : "FusedLinear", 1);
+    ew_node *node;
+    EW_TRY(ew_emit(p, op, head, inputs, 3, &output, 1, &node));
+    node->detail = f;
+    return EDGE_OK;
+}
+
+edge_status ew_emit_matmul(ew_preparer *p, const ew_node *node, bool *done) {
+    if (!ew_is(node, "MatMul")) return EDGE_OK;
+    const ew_tensor *a = ew_tensor_of(p, node->inputs[0]), *b = ew_tensor_of(p, node->inputs[1]);
+    if (a->dtype != EDGE_F32 || b->dtype != EDGE_F32 || a->rank < 2 || b->rank < 2) return EDGE_OK;
+    ew_fused *f = ew_arena_get(&p->session->arena, sizeof *f);
+    if (!f) return EDGE_NO_MEMORY;
+    *f = (ew_fused){.kernel = kernel_of(p, EDGE_GEMM)};
+    for (int i = 0; i < 2; i++) EW_TRY(ew_plain(p, node->inputs[i]));
+    p->plain[node->outputs[0]] = true;
+    ew_node *emitted;
+    EW_TRY(ew_emit(p, ew_find_op(EW_FUSED_DOMAIN, "FusedMatMul", 1), node, node->inputs, 2, node->outputs, 1, &emitted));
+    emitted->detail = f;
+    *done = true;
+    return EDGE_OK;
+}
