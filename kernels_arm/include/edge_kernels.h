@@ -6,6 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Visible outside of the library, for tests and benchmarks; no part of the library's own interface. */
+#define EDGE_KERNEL_API __attribute__((visibility("default")))
+
 /* clamp(a b + bias + add): rows of a by pointers, a[row * taps + tap], each to depth values; b is packed. */
 typedef struct edge_gemm_f32 {
     int64_t n, depth, taps;
@@ -30,6 +33,8 @@ typedef void edge_depthwise_f32_run(const edge_depthwise_f32 *job, const float *
 
 /* Rows of values. */
 typedef void edge_map_f32(const float *x, float *y, int64_t count);
+/* y may be a or b. */
+typedef void edge_combine_f32(const float *a, const float *b, float *y, int64_t count);
 typedef void edge_softmax_f32(const float *x, float *y, int64_t count);
 /* (x - mean) / sqrt(variance + epsilon) * scale + bias; bias may be NULL. */
 typedef void edge_layer_norm_f32(const float *x, const float *scale, const float *bias, float epsilon, float *y,
@@ -45,7 +50,9 @@ typedef enum edge_kernel_op {
     EDGE_GELU,
     EDGE_TANH,
     EDGE_SIGMOID,
-    EDGE_SILU
+    EDGE_SILU,
+    EDGE_MAX, /* NaN where either is */
+    EDGE_ADD
 } edge_kernel_op;
 typedef enum edge_kernel_dtype { EDGE_KERNEL_F32, EDGE_KERNEL_S8 } edge_kernel_dtype;
 typedef enum edge_kernel_format { EDGE_DENSE } edge_kernel_format;
@@ -65,19 +72,19 @@ typedef struct edge_kernel {
 } edge_kernel;
 
 /* Row of the table, NULL beyond the last one. */
-const edge_kernel *edge_kernel_row(size_t row);
+EDGE_KERNEL_API const edge_kernel *edge_kernel_row(size_t row);
 /* The kernel of this instruction set, or of the best one below it that has such a row. */
-const edge_kernel *edge_kernel_find(edge_kernel_op op, edge_kernel_dtype dtype, edge_kernel_format format,
+EDGE_KERNEL_API const edge_kernel *edge_kernel_find(edge_kernel_op op, edge_kernel_dtype dtype, edge_kernel_format format,
                                     edge_isa isa);
 /* Whether this build and this machine have it. */
-int edge_isa_usable(edge_isa isa);
-const char *edge_isa_name(edge_isa isa);
+EDGE_KERNEL_API int edge_isa_usable(edge_isa isa);
+EDGE_KERNEL_API const char *edge_isa_name(edge_isa isa);
 /* The one in use: the best usable one, or the one that EDGEWRIGHT_FORCE_ISA names; -1: it names none that is usable. */
-int edge_isa_chosen(void);
+EDGE_KERNEL_API int edge_isa_chosen(void);
 
 /* Floats of the packed form of b[k, n], and the packing; b[i][j] is at b[i * b_row + j * b_col]. */
-size_t edge_gemm_packed_f32(const edge_kernel *kernel, int64_t n, int64_t k);
-void edge_gemm_pack_f32(const edge_kernel *kernel, int64_t n, int64_t k, const float *b, int64_t b_row, int64_t b_col,
+EDGE_KERNEL_API size_t edge_gemm_packed_f32(const edge_kernel *kernel, int64_t n, int64_t k);
+EDGE_KERNEL_API void edge_gemm_pack_f32(const edge_kernel *kernel, int64_t n, int64_t k, const float *b, int64_t b_row, int64_t b_col,
                         float *packed);
 
 #endif

@@ -34,3 +34,11 @@ void edge_layer_norm_f32_scalar(const float *x, const float *scale, const float 
     for (int64_t i = 0; i < count; i++)
         y[i] = (float)(((double)x[i] - mean) * factor) * scale[i] + (bias ? bias[i] : 0.0f);
 }
+
+void edge_max_f32_scalar(const float *a, const float *b, float *y, int64_t count) {
+    for (int64_t i = 0; i < count; i++) y[i] = a[i] > b[i] || a[i] != a[i] ? a[i] : b[i];
+}
+
+void edge_add_f32_scalar(const float *a, const float *b, float *y, int64_t count) {
+    for (int64_t i = 0; i < count; i++) y[i] = a[i] + b[i];
+}

@@ -8,6 +8,21 @@
 #endif
 #define WIDE 2
 
+/* The last columns, fewer than a panel has. */
+static __attribute__((noinline)) void store_part(int rows, int vectors, const edge_gemm_f32 *g, const float *part,
+                                                 int64_t column, float *c, const float *add) {
+    vf low = v_set(g->low), high = v_set(g->high);
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++, part += EDGE_LANES) {
+            int64_t at = column + v * EDGE_LANES, left = g->n - at;
+            if (left <= 0) continue;
+            left = left < EDGE_LANES ? left : EDGE_LANES;
+            vf sum = v_load(part);
+            if (add) sum += v_load_some(add + r * g->add_row + at, left);
+            v_store_some(c + r * g->c_row + at, v_clamp(sum, low, high), left);
+        }
+}
+
 /* rows and vectors are constants where this is called: the loops below unroll and acc lives in registers. */
 EDGE_INLINE void tile(const int rows, const int vectors, const edge_gemm_f32 *g, const float *const *a, const float *b,
                       int64_t column, float *c, const float *add) {
@@ -35,21 +50,22 @@ EDGE_INLINE void tile(const int rows, const int vectors, const edge_gemm_f32 *g,
         }
     }
     vf low = v_set(g->low), high = v_set(g->high);
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++) {
-        int64_t at = column + v * EDGE_LANES, left = g->n - at;
+    if (g->n - column >= vectors * EDGE_LANES) {
 #pragma GCC unroll 8
-        for (int r = 0; r < rows; r++) {
-            float *to = c + r * g->c_row + at;
-            const float *more = add ? add + r * g->add_row + at : NULL;
-            if (left >= EDGE_LANES) {
-                vf sum = more ? acc[r][v] + v_load(more) : acc[r][v];
-                v_store(to, v_clamp(sum, low, high));
-            } else if (left > 0) {
-                vf sum = more ? acc[r][v] + v_load_some(more, left) : acc[r][v];
-                v_store_some(to, v_clamp(sum, low, high), left);
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++) {
+                vf sum = acc[r][v];
+                if (add) sum += v_load(add + r * g->add_row + column + v * EDGE_LANES);
+                v_store(c + r * g->c_row + column + v * EDGE_LANES, v_clamp(sum, low, high));
             }
-        }
+    } else {
+        float part[ROWS * WIDE * EDGE_LANES];
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++) v_store(part + (r * vectors + v) * EDGE_LANES, acc[r][v]);
+        store_part(rows, vectors, g, part, column, c, add);
     }
 }
 

@@ -16,3 +16,19 @@ MAP(gelu, 0.5f * x * (1.0f + ew_erf(x * 0.70710678118654752440f)))
 MAP(tanh, ew_tanh(x))
 MAP(sigmoid, ew_sigmoid(x))
 MAP(silu, x * ew_sigmoid(x))
+
+#define COMBINE(name, expression)                                                                                      \
+    void EDGE_NAME(edge_##name##_f32)(const float *a, const float *b, float *y, int64_t count) {                       \
+        int64_t i = 0;                                                                                                 \
+        for (; i + EDGE_LANES <= count; i += EDGE_LANES) {                                                             \
+            vf p = v_load(a + i), q = v_load(b + i);                                                                   \
+            v_store(y + i, expression);                                                                                \
+        }                                                                                                              \
+        if (i < count) {                                                                                               \
+            vf p = v_load_some(a + i, count - i), q = v_load_some(b + i, count - i);                                   \
+            v_store_some(y + i, expression, count - i);                                                                \
+        }                                                                                                              \
+    }
+
+COMBINE(max, v_pick(p != p, p, v_max(p, q)))
+COMBINE(add, p + q)

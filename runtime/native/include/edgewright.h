@@ -145,7 +145,15 @@ typedef struct edge_session_options {
     const edge_bound *bounds;
     size_t bound_count;
     size_t memory_budget_bytes; /* 0: no limit; of constants made at creation and of activations together */
+    uint32_t profile;           /* not 0: the time of every step is taken */
 } edge_session_options;
+
+/* One step of a run: a node of the model, or several in one. */
+typedef struct edge_step_info {
+    const char *node, *op; /* name and type of the (first) node of the model, valid as long as the session */
+    const char *kernel;    /* the kernel it was given, its instruction set at the end; NULL: portable code */
+    uint64_t runs, nanoseconds; /* since the session was made; 0 without profile */
+} edge_step_info;
 
 /* The version of the interface that the library was built with; compare with EDGE_ABI_VERSION. */
 EDGE_API uint32_t edge_abi_version(void);
@@ -185,6 +193,10 @@ EDGE_API size_t edge_session_input_count(const edge_session *session);
 EDGE_API size_t edge_session_output_count(const edge_session *session);
 EDGE_API edge_status edge_session_input(const edge_session *session, size_t index, edge_tensor_info *info);
 EDGE_API edge_status edge_session_output(const edge_session *session, size_t index, edge_tensor_info *info);
+
+/* The steps of a run, in their order; constants that were folded are none. */
+EDGE_API size_t edge_session_step_count(const edge_session *session);
+EDGE_API edge_status edge_session_step(const edge_session *session, size_t index, edge_step_info *info);
 
 /* Bytes of the session: activations, and constants made at creation. */
 EDGE_API size_t edge_session_memory_bytes(const edge_session *session);

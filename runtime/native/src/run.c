@@ -1,3 +1,6 @@
+#include <time.h>
+
+#include "ops/fused.h"
 #include "session.h"
 
 static edge_status check_input(const edge_tensor_info *info, const edge_tensor *given) {
@@ -59,6 +62,20 @@ static edge_status check_workspace(const ew_step *step) {
                     ew_fail(EDGE_SHAPE_MISMATCH, "it needs more working memory than at the largest inputs"));
 }
 
+static uint64_t now(void) {
+    struct timespec t;
+    timespec_get(&t, TIME_UTC);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static edge_status run_timed(edge_session *session, ew_step *step) {
+    uint64_t start = now();
+    EW_TRY(ew_run_step(session, step));
+    step->nanoseconds += now() - start;
+    step->runs++;
+    return EDGE_OK;
+}
+
 static edge_status run_steps(edge_session *session) {
     for (int i = 0; i < session->graph.node_count; i++) {
         ew_step *step = &session->steps[i];
@@ -70,7 +87,7 @@ static edge_status run_steps(edge_session *session) {
             EW_TRY(check_room(step));
             EW_TRY(check_workspace(step));
         }
-        EW_TRY(ew_run_step(session, step));
+        EW_TRY(session->profile ? run_timed(session, step) : ew_run_step(session, step));
     }
     return EDGE_OK;
 }
@@ -94,5 +111,27 @@ edge_status edge_session_run(edge_session *session, const edge_tensor *inputs, s
     EW_TRY(take_inputs(session, inputs, input_count));
     EW_TRY(run_steps(session));
     give_outputs(session, outputs);
+    return EDGE_OK;
+}
+
+static const ew_step *step_at(const edge_session *session, size_t index) {
+    for (int i = 0; i < session->graph.node_count; i++)
+        if (!session->steps[i].folded && index-- == 0) return &session->steps[i];
+    return NULL;
+}
+
+size_t edge_session_step_count(const edge_session *session) {
+    size_t count = 0;
+    while (session && step_at(session, count)) count++;
+    return count;
+}
+
+edge_status edge_session_step(const edge_session *session, size_t index, edge_step_info *info) {
+    const ew_step *step = session && info ? step_at(session, index) : NULL;
+    if (!step) return ew_fail(EDGE_INVALID_ARGUMENT, "there is no step %zu", index);
+    const ew_node *node = step->call.node;
+    const ew_fused *fused = node->detail;
+    *info = (edge_step_info){node->name, node->op_type, fused && fused->kernel ? fused->kernel->name : NULL, step->runs,
+                             step->nanoseconds};
     return EDGE_OK;
 }

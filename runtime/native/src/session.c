@@ -170,6 +170,7 @@ static edge_status choose_isa(edge_session *session) {
 static edge_status build(edge_session *session, const edge_session_options *options) {
     ew_graph prepared;
     session->graph = session->model->graph;
+    session->profile = options->profile != 0;
     EW_TRY(choose_isa(session));
     EW_TRY(allocate(session));
     EW_TRY(ew_pool_make(options->threads, options->parallel_for, &session->arena, &session->pool));

@@ -13,6 +13,7 @@ typedef struct ew_step {
     bool folded;  /* ran when the session was made */
     bool dynamic; /* shapes are inferred again before every run */
     size_t workspace_bytes;
+    uint64_t runs, nanoseconds; /* with profile */
 } ew_step;
 
 struct edge_session {
@@ -26,6 +27,7 @@ struct edge_session {
     int *input_values;                  /* of those inputs, indices of values */
     int input_count;
     ew_pool *pool;
+    bool profile;
     atomic_bool cancelled;
 };
 

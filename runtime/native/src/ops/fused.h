@@ -19,11 +19,18 @@
 typedef struct ew_fused {
     const edge_kernel *kernel;
     const float *weights, *bias; /* in the order of the kernel; bias NULL: zero */
-    const float *zeros;          /* a pixel outside of the image */
+    const float *zeros;          /* a line of the window outside of the image */
     int64_t outputs, depth;      /* columns of the product, and values of one tap */
     float low, high;
     edge_map_f32 *map; /* NULL: none */
 } ew_fused;
+
+/* softmax(scale q k + mask) v */
+typedef struct ew_attention_detail {
+    ew_fused fused; /* of both products */
+    float scale;
+    bool nan_to_zero; /* rows whose scores are all -inf give zeros */
+} ew_attention_detail;
 
 static inline const ew_fused *ew_detail(const ew_call *call) { return call->node->detail; }
 
@@ -34,9 +41,9 @@ typedef struct ew_product {
     float *c;
     const float *add;
     const void *context;
-    /* Pointers of rows [begin, begin + count): a[row * taps + tap]; patch: room for count * depth floats, or NULL. */
-    void (*fill)(const struct ew_product *product, int64_t begin, int64_t count, const float **a, float *patch);
-    bool patches; /* rows are copied together into patch, as one tap of taps * depth values */
+    /* Pointers of rows [begin, begin + count): a[row * taps + tap]; scratch: room for count * taps * depth floats. */
+    void (*fill)(const struct ew_product *product, int64_t begin, int64_t count, const float **a, float *scratch);
+    bool needs_scratch;
 } ew_product;
 
 void ew_run_product(const ew_call *call, const ew_product *product);

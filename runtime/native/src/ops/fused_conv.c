@@ -1,9 +1,10 @@
 /* Convolutions on images whose channels are last. */
 #include <math.h>
 
+#include "../session.h"
 #include "fused.h"
 
-enum { FEW_CHANNELS = 16, MOST_PATCH = 512, MOST_LINES = 64 };
+enum { SHORT_LINE = 64, MOST_SCRATCH = 1024, MOST_LINES = 64 };
 
 /* The input as the operators for channels-first images see it. */
 static ew_tensor channels_first(const ew_tensor *x) {
@@ -61,19 +62,54 @@ static void pixel_taps(const image *m, int64_t number, const float **a) {
         for (int64_t j = 0; j < w->kernel[2]; j++) *a++ = pixel(m, x, top, left, i, j);
 }
 
-static void fill_taps(const ew_product *p, int64_t begin, int64_t count, const float **a, float *patch) {
-    (void)patch;
+static void fill_taps(const ew_product *p, int64_t begin, int64_t count, const float **a, float *scratch) {
+    (void)scratch;
     for (int64_t r = 0; r < count; r++) pixel_taps(p->context, begin + r, a + r * p->taps);
 }
 
-static void fill_patches(const ew_product *p, int64_t begin, int64_t count, const float **a, float *patch) {
-    const float *taps[MOST_PATCH];
-    for (int64_t r = 0; r < count; r++) {
-        pixel_taps(p->context, begin + r, taps);
-        a[r] = patch;
-        for (int64_t t = 0; t < p->taps; t++)
-            for (int64_t k = 0; k < p->depth; k++) *patch++ = taps[t][k];
+/* A line of the window whose ends are outside of the image. */
+static void copy_line(const image *m, const float *line, int64_t left, float *to) {
+    for (int64_t j = 0; j < m->w->kernel[2]; j++, to += m->channels) {
+        bool inside = left + j >= 0 && left + j < m->w->in[2];
+        memcpy(to, inside ? line + (left + j) * m->channels : m->zeros, (size_t)m->channels * sizeof *to);
     }
+}
+
+/* A tap is a whole line of the window: its pixels are neighbours in memory. */
+static void fill_lines(const ew_product *p, int64_t begin, int64_t count, const float **a, float *scratch) {
+    const image *m = p->context;
+    const ew_window *w = m->w;
+    for (int64_t number = begin; number < begin + count; number++) {
+        const float *x = m->x + number / m->out_pixels * m->in_pixels * m->channels;
+        int64_t at = number % m->out_pixels;
+        int64_t top = at / w->out[2] * w->stride[1] - w->pad[1], left = at % w->out[2] * w->stride[2] - w->pad[2];
+        bool inside = left >= 0 && left + w->kernel[2] <= w->in[2];
+        for (int64_t i = 0; i < w->kernel[1]; i++) {
+            int64_t row = top + i * w->dilation[1];
+            const float *line = x + row * w->in[2] * m->channels;
+            if (row < 0 || row >= w->in[1]) {
+                *a++ = m->zeros;
+            } else if (inside) {
+                *a++ = line + left * m->channels;
+            } else {
+                copy_line(m, line, left, scratch);
+                *a++ = scratch;
+                scratch += p->depth;
+            }
+        }
+    }
+}
+
+static void swap(int64_t pair[3]) {
+    int64_t first = pair[1];
+    pair[1] = pair[2];
+    pair[2] = first;
+}
+
+/* An image one pixel wide is an image one pixel high: then its lines are long. */
+static void turn(ew_window *w) {
+    int64_t *const all[] = {w->in, w->out, w->kernel, w->stride, w->dilation, w->pad, w->pad_end};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) swap(all[i]);
 }
 
 static edge_status read(const ew_call *call, ew_conv *c, image *m) {
@@ -85,6 +121,7 @@ static edge_status read(const ew_call *call, ew_conv *c, image *m) {
                  .channels = x->dims[x->rank - 1],
                  .in_pixels = c->in_size,
                  .out_pixels = c->out_size};
+    if (c->w.in[2] == 1 && c->w.kernel[2] == 1 && !c->w.pad[2] && !c->w.pad_end[2]) turn(&c->w);
     return EDGE_OK;
 }
 
@@ -93,17 +130,17 @@ edge_status ew_run_fused_conv(ew_call *call) {
     ew_conv c;
     image m;
     EW_TRY(read(call, &c, &m));
-    int64_t depth = m.channels;
-    bool patches = depth < FEW_CHANNELS && c.taps > 1 && c.taps * depth <= MOST_PATCH;
+    int64_t line = c.w.kernel[2] * m.channels, depth = c.taps * m.channels;
+    bool lines = c.taps > 1 && c.w.dilation[2] == 1 && (line <= SHORT_LINE || c.w.kernel[1] == 1) && depth <= MOST_SCRATCH;
     ew_product p = {.fused = ew_detail(call),
-                    .taps = c.taps,
+                    .taps = lines ? c.w.kernel[1] : c.taps,
                     .rows = c.batch * c.out_size,
-                    .depth = depth,
+                    .depth = lines ? line : m.channels,
                     .c = ew_out(call, 0)->data,
                     .add = add ? add->data : NULL,
                     .context = &m,
-                    .fill = patches ? fill_patches : fill_taps,
-                    .patches = patches};
+                    .fill = lines ? fill_lines : fill_taps,
+                    .needs_scratch = lines};
     ew_run_product(call, &p);
     return EDGE_OK;
 }
@@ -163,6 +200,7 @@ edge_status ew_run_fused_depthwise(ew_call *call) {
 typedef struct pooling {
     image m;
     float *y;
+    edge_combine_f32 *combine;
     bool largest, count_padding;
 } pooling;
 
@@ -180,10 +218,7 @@ static void pool_pixel(const pooling *p, int64_t number, float *y) {
             if (row < 0 || row >= w->in[1] || column < 0 || column >= w->in[2]) continue;
             const float *from = x + (row * w->in[2] + column) * m->channels;
             count++;
-            if (p->largest)
-                for (int64_t c = 0; c < m->channels; c++) y[c] = from[c] > y[c] || from[c] != from[c] ? from[c] : y[c];
-            else
-                for (int64_t c = 0; c < m->channels; c++) y[c] += from[c];
+            p->combine(from, y, y, m->channels);
         }
     if (p->largest) return;
     float scale = 1.0f / (float)(p->count_padding ? padded : count);
@@ -200,13 +235,17 @@ edge_status ew_run_channels_last_pool(ew_call *call) {
     ew_window w;
     EW_TRY(ew_window_read(call, &view, NULL, &w));
     EW_TRY(ew_window_place(&w, ew_attr_int(call->node, "ceil_mode", 0) != 0));
+    bool largest = strcmp(call->node->op_type, "MaxPool") == 0;
     pooling p = {.m = {.w = &w,
                        .x = x->data,
                        .channels = x->dims[x->rank - 1],
                        .in_pixels = ew_volume(w.in),
                        .out_pixels = ew_volume(w.out)},
                  .y = ew_out(call, 0)->data,
-                 .largest = strcmp(call->node->op_type, "MaxPool") == 0,
+                 .combine = (edge_combine_f32 *)edge_kernel_find(largest ? EDGE_MAX : EDGE_ADD, EDGE_KERNEL_F32,
+                                                                 EDGE_DENSE, call->session->isa)
+                                ->run,
+                 .largest = largest,
                  .count_padding = ew_attr_int(call->node, "count_include_pad", 0) != 0};
     int64_t cost = p.m.channels * ew_volume(w.kernel);
     ew_parallel(call, x->dims[0] * p.m.out_pixels, 1 + 65536 / (cost + 1), pool_pixels, &p);

@@ -11,8 +11,8 @@ edge_status ew_infer_fused_linear(ew_call *call) {
     return ew_shape(ew_out(call, 0), EDGE_F32, x->rank, dims);
 }
 
-static void rows_in_order(const ew_product *p, int64_t begin, int64_t count, const float **a, float *patch) {
-    (void)patch;
+static void rows_in_order(const ew_product *p, int64_t begin, int64_t count, const float **a, float *scratch) {
+    (void)scratch;
     const float *x = (const float *)p->context + begin * p->depth;
     for (int64_t r = 0; r < count; r++) a[r] = x + r * p->depth;
 }

@@ -1,13 +1,13 @@
 #include "fused.h"
 
-enum { POINTERS = 1024, PATCH = 8192 };
+enum { POINTERS = 1024, SCRATCH = 8192 };
 
 /* Multiplications below which a thread is not worth waking. */
 #define SMALL 65536
 
 static int64_t block_rows(const ew_product *p) {
     int64_t tile = p->fused->kernel->mr, rows = 8 * tile;
-    while (rows > tile && (rows * p->taps > POINTERS || (p->patches && rows * p->taps * p->depth > PATCH))) rows -= tile;
+    while (rows > tile && (rows * p->taps > POINTERS || (p->needs_scratch && rows * p->taps * p->depth > SCRATCH))) rows -= tile;
     return rows;
 }
 
@@ -15,10 +15,10 @@ static void run_rows(void *context, int64_t begin, int64_t end) {
     const ew_product *p = context;
     const ew_fused *f = p->fused;
     const float *a[POINTERS];
-    float patch[PATCH];
+    float scratch[SCRATCH];
     edge_gemm_f32 g = {.n = f->outputs,
-                       .depth = p->patches ? p->taps * p->depth : p->depth,
-                       .taps = p->patches ? 1 : p->taps,
+                       .depth = p->depth,
+                       .taps = p->taps,
                        .b = f->weights,
                        .bias = f->bias,
                        .c_row = f->outputs,
@@ -28,7 +28,7 @@ static void run_rows(void *context, int64_t begin, int64_t end) {
     int64_t block = block_rows(p);
     for (int64_t row = begin; row < end; row += block) {
         int64_t count = end - row < block ? end - row : block;
-        p->fill(p, row, count, a, patch);
+        p->fill(p, row, count, a, scratch);
         float *c = p->c + row * f->outputs;
         ((edge_gemm_f32_run *)f->kernel->run)(&g, count, a, c, p->add ? p->add + row * f->outputs : NULL);
         if (f->map) f->map(c, c, count * f->outputs);
@@ -40,12 +40,12 @@ static void run_panels(void *context, int64_t begin, int64_t end) {
     const ew_product *p = context;
     const ew_fused *f = p->fused;
     const float *a[POINTERS];
-    float patch[PATCH];
+    float scratch[SCRATCH];
     int64_t nr = f->kernel->nr, first = begin * nr, last = end * nr < f->outputs ? end * nr : f->outputs;
-    p->fill(p, 0, p->rows, a, patch);
+    p->fill(p, 0, p->rows, a, scratch);
     edge_gemm_f32 g = {.n = last - first,
-                       .depth = p->patches ? p->taps * p->depth : p->depth,
-                       .taps = p->patches ? 1 : p->taps,
+                       .depth = p->depth,
+                       .taps = p->taps,
                        .b = f->weights + first * p->taps * p->depth,
                        .bias = f->bias ? f->bias + first : NULL,
                        .c_row = f->outputs,

@@ -3,11 +3,6 @@
 
 #include "prepare.h"
 
-/* The one node that reads a value, or -1. */
-static int sole_reader(const ew_preparer *p, int value) {
-    return p->uses[value] == 1 && !p->from->values[value].is_output ? p->reader[value] : -1;
-}
-
 static bool is_vector(const ew_tensor *t, int64_t length) {
     return t->dtype == EDGE_F32 && t->rank >= 1 && t->dims[t->rank - 1] == length && ew_count(t) == length;
 }
@@ -16,28 +11,15 @@ static bool same_shape(const ew_tensor *a, const ew_tensor *b) {
     return a->rank == b->rank && memcmp(a->dims, b->dims, (size_t)a->rank * sizeof *a->dims) == 0;
 }
 
-static bool scalar(const ew_preparer *p, int value, float *result) {
-    if (!ew_is_constant(p, value)) return false;
-    const ew_tensor *t = ew_tensor_of(p, value);
-    if (t->dtype != EDGE_F32 || ew_count(t) != 1) return false;
-    memcpy(result, t->data, sizeof *result);
-    return true;
-}
-
 static bool is_near(const ew_preparer *p, int value, float wanted) {
     float found;
-    return scalar(p, value, &found) && fabsf(found - wanted) <= 1e-6f * wanted;
-}
-
-/* The other input of a node with two. */
-static int other(const ew_node *node, int value) {
-    return node->inputs[0] == value ? node->inputs[1] : node->inputs[0];
+    return ew_scalar(p, value, &found) && fabsf(found - wanted) <= 1e-6f * wanted;
 }
 
 /* A sum with a vector along the last axis; for a convolution the channels are elsewhere, and its bias is its own. */
 static bool take_bias(const ew_preparer *p, const ew_node *node, ew_chain *c) {
     if (!ew_is(node, "Add") || c->bias >= 0 || c->add >= 0) return false;
-    int value = other(node, c->result);
+    int value = ew_other(node, c->result);
     const ew_tensor *sum = ew_tensor_of(p, c->result);
     if (!ew_is_constant(p, value) || !is_vector(ew_tensor_of(p, value), sum->dims[sum->rank - 1])) return false;
     if (ew_tensor_of(p, value)->rank > sum->rank || ew_is(&p->from->nodes[c->head], "Conv")) return false;
@@ -47,7 +29,7 @@ static bool take_bias(const ew_preparer *p, const ew_node *node, ew_chain *c) {
 
 static bool take_add(const ew_preparer *p, const ew_node *node, ew_chain *c) {
     if (!ew_is(node, "Add") || c->add >= 0) return false;
-    int value = other(node, c->result);
+    int value = ew_other(node, c->result);
     const ew_tensor *sum = ew_tensor_of(p, c->result), *more = ew_tensor_of(p, value);
     if (value == c->result || more->dtype != EDGE_F32 || sum->dynamic || more->dynamic || !same_shape(sum, more))
         return false;
@@ -60,8 +42,8 @@ static bool take_clamp(const ew_preparer *p, const ew_node *node, ew_chain *c) {
     if (ew_is(node, "Relu")) {
         low = 0;
     } else if (ew_is(node, "Clip") && node->opset >= 11) {
-        if (node->input_count > 1 && node->inputs[1] >= 0 && !scalar(p, node->inputs[1], &low)) return false;
-        if (node->input_count > 2 && node->inputs[2] >= 0 && !scalar(p, node->inputs[2], &high)) return false;
+        if (node->input_count > 1 && node->inputs[1] >= 0 && !ew_scalar(p, node->inputs[1], &low)) return false;
+        if (node->input_count > 2 && node->inputs[2] >= 0 && !ew_scalar(p, node->inputs[2], &high)) return false;
         if (node->inputs[0] != c->result || !(low <= high)) return false;
     } else {
         return false;
@@ -72,6 +54,10 @@ static bool take_clamp(const ew_preparer *p, const ew_node *node, ew_chain *c) {
     return true;
 }
 
+static edge_map_f32 *map_of(const ew_preparer *p, edge_kernel_op op) {
+    return (edge_map_f32 *)edge_kernel_find(op, EDGE_KERNEL_F32, EDGE_DENSE, p->session->isa)->run;
+}
+
 static bool take_map(const ew_preparer *p, const ew_node *node, ew_chain *c) {
     static const struct {
         const char *name;
@@ -80,17 +66,10 @@ static bool take_map(const ew_preparer *p, const ew_node *node, ew_chain *c) {
     for (size_t i = 0; i < sizeof MAPS / sizeof *MAPS; i++) {
         if (!ew_is(node, MAPS[i].name)) continue;
         if (MAPS[i].op == EDGE_GELU && strcmp(ew_attr_string(node, "approximate", "none"), "none") != 0) return false;
-        c->map = (edge_map_f32 *)edge_kernel_find(MAPS[i].op, EDGE_KERNEL_F32, EDGE_DENSE, p->session->isa)->run;
+        c->map = map_of(p, MAPS[i].op);
         return true;
     }
     return false;
-}
-
-/* Node that makes a value and is read once, of this type; NULL otherwise. */
-static const ew_node *made_by(const ew_preparer *p, int value, const char *type, int *number) {
-    *number = value >= 0 ? p->maker[value] : -1;
-    if (*number < 0 || p->uses[value] != 1 || p->from->values[value].is_output) return NULL;
-    return ew_is(&p->from->nodes[*number], type) ? &p->from->nodes[*number] : NULL;
 }
 
 static void extend(const ew_preparer *p, ew_chain *c, int next, bool *absorbed) {
@@ -99,32 +78,41 @@ static void extend(const ew_preparer *p, ew_chain *c, int next, bool *absorbed) 
     c->result = p->from->nodes[next].outputs[0];
 }
 
+/* The inputs of a node of this type that makes a value: the one that is this constant, the other is given back. */
+static int beside(const ew_preparer *p, int node, float constant) {
+    if (node < 0) return -1;
+    const int *inputs = p->from->nodes[node].inputs;
+    return is_near(p, inputs[0], constant) ? inputs[1] : is_near(p, inputs[1], constant) ? inputs[0] : -1;
+}
+
+/* The product of a value and something made of it, which both are read nowhere else; -1: there is none. */
+static int own_product(const ew_preparer *p, int x) {
+    int last = p->reader[x];
+    return p->uses[x] == 2 && !p->from->values[x].is_output && ew_is(&p->from->nodes[last], "Mul") ? last : -1;
+}
+
 /* x * (0.5 * (1 + erf(x / sqrt 2))), as converters write it; found from the last product backwards. */
 static bool take_gelu(const ew_preparer *p, ew_chain *c, bool *absorbed) {
-    int x = c->result, last = p->reader[x], half, sum, erf, scale;
-    if (p->uses[x] != 2 || p->from->values[x].is_output || !ew_is(&p->from->nodes[last], "Mul")) return false;
-    const ew_node *node = made_by(p, other(&p->from->nodes[last], x), "Mul", &half);
-    if (!node) return false;
-    int left = is_near(p, node->inputs[0], 0.5f) ? node->inputs[1] : node->inputs[0];
-    if (!is_near(p, other(node, left), 0.5f) || !(node = made_by(p, left, "Add", &sum))) return false;
-    left = is_near(p, node->inputs[0], 1.0f) ? node->inputs[1] : node->inputs[0];
-    if (!is_near(p, other(node, left), 1.0f) || !(node = made_by(p, left, "Erf", &erf))) return false;
-    if (!(node = made_by(p, node->inputs[0], "Div", &scale))) return false;
-    if (node->inputs[0] != x || !is_near(p, node->inputs[1], 1.41421356f)) return false;
+    int x = c->result, last = own_product(p, x);
+    if (last < 0) return false;
+    int half = ew_made_by(p, ew_other(&p->from->nodes[last], x), "Mul");
+    int sum = ew_made_by(p, beside(p, half, 0.5f), "Add");
+    int erf = ew_made_by(p, beside(p, sum, 1.0f), "Erf");
+    int scale = erf < 0 ? -1 : ew_made_by(p, p->from->nodes[erf].inputs[0], "Div");
+    if (scale < 0 || p->from->nodes[scale].inputs[0] != x || beside(p, scale, 1.41421356f) != x) return false;
     absorbed[half] = absorbed[sum] = absorbed[erf] = absorbed[scale] = true;
-    c->map = (edge_map_f32 *)edge_kernel_find(EDGE_GELU, EDGE_KERNEL_F32, EDGE_DENSE, p->session->isa)->run;
+    c->map = map_of(p, EDGE_GELU);
     extend(p, c, last, absorbed);
     return true;
 }
 
 /* x * sigmoid(x) */
 static bool take_silu(const ew_preparer *p, ew_chain *c, bool *absorbed) {
-    int x = c->result, last = p->reader[x], sigmoid;
-    if (p->uses[x] != 2 || p->from->values[x].is_output || !ew_is(&p->from->nodes[last], "Mul")) return false;
-    const ew_node *node = made_by(p, other(&p->from->nodes[last], x), "Sigmoid", &sigmoid);
-    if (!node || node->inputs[0] != x) return false;
+    int x = c->result, last = own_product(p, x);
+    int sigmoid = last < 0 ? -1 : ew_made_by(p, ew_other(&p->from->nodes[last], x), "Sigmoid");
+    if (sigmoid < 0 || p->from->nodes[sigmoid].inputs[0] != x) return false;
     absorbed[sigmoid] = true;
-    c->map = (edge_map_f32 *)edge_kernel_find(EDGE_SILU, EDGE_KERNEL_F32, EDGE_DENSE, p->session->isa)->run;
+    c->map = map_of(p, EDGE_SILU);
     extend(p, c, last, absorbed);
     return true;
 }
@@ -133,7 +121,7 @@ void ew_chain_find(const ew_preparer *p, int head, ew_chain *c, bool *absorbed) 
     const ew_node *node = &p->from->nodes[head];
     *c = (ew_chain){head, head, node->outputs[0], -1, -1, -INFINITY, INFINITY, false, NULL};
     for (;;) {
-        int next = sole_reader(p, c->result);
+        int next = ew_sole_reader(p, c->result);
         bool ended = c->clamped || c->map;
         if (!ended && (take_gelu(p, c, absorbed) || take_silu(p, c, absorbed))) break;
         if (next < 0 || ended || absorbed[next]) break; /* a sum of two products is done with the first one */

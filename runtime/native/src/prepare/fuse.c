@@ -110,7 +110,8 @@ static edge_status pack(ew_preparer *p, const ew_chain *chain, bool conv, bool d
     if (depthwise) EW_TRY(order_depthwise(p, weights, f));
     else if (conv) EW_TRY(pack_conv(p, weights, f));
     else EW_TRY(pack_linear(p, head, weights, f));
-    f->zeros = ew_arena_get(&p->session->arena, (size_t)f->depth * sizeof(float));
+    int64_t line = f->depth * (conv ? weights->dims[weights->rank - 1] : 1);
+    f->zeros = ew_arena_get(&p->session->arena, (size_t)line * sizeof(float));
     if (!f->zeros) return EDGE_NO_MEMORY;
     return join_bias(p, head, chain, depthwise, f);
 }

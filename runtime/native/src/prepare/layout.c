@@ -1,4 +1,6 @@
 /* Nodes between convolutions, on images whose channels are last. */
+#include <math.h>
+
 #include "prepare.h"
 
 /* Whether the only form of an input so far is the channels-last one. */
@@ -116,12 +118,7 @@ static edge_status emit_mean(ew_preparer *p, const ew_node *node, bool *done) {
     emitted->attributes = NULL;
     emitted->attribute_count = 0;
     if (keep) return EDGE_OK;
-    ew_attribute *keepdims = ew_arena_get(&p->session->arena, sizeof *keepdims);
-    if (!keepdims) return EDGE_NO_MEMORY;
-    *keepdims = (ew_attribute){.name = "keepdims", .type = EW_ATTR_INT, .i = 0};
-    emitted->attributes = keepdims;
-    emitted->attribute_count = 1;
-    return EDGE_OK;
+    return ew_set_int(p, emitted, "keepdims", 0);
 }
 
 static edge_status emit_join(ew_preparer *p, const ew_node *node, bool *done) {
@@ -133,11 +130,48 @@ static edge_status emit_join(ew_preparer *p, const ew_node *node, bool *done) {
     ew_node *emitted;
     *done = true;
     EW_TRY(emit_last(p, node->op, node, inputs, node->input_count, &emitted));
-    ew_attribute *last = ew_arena_get(&p->session->arena, sizeof *last);
-    if (!last) return EDGE_NO_MEMORY;
-    *last = (ew_attribute){.name = "axis", .type = EW_ATTR_INT, .i = rank - 1};
-    emitted->attributes = last;
-    emitted->attribute_count = 1;
+    return ew_set_int(p, emitted, "axis", rank - 1);
+}
+
+/* Scale and shift of every channel: a depthwise convolution of one tap. */
+static edge_status emit_batch_norm(ew_preparer *p, const ew_node *node, bool *done) {
+    int input = node->inputs[0], rank = rank_of(p, input), inputs[2];
+    if (!ew_is(node, "BatchNormalization") || rank < 3 || rank > 4 || ew_tensor_of(p, input)->dtype != EDGE_F32)
+        return EDGE_OK;
+    if (node->output_count != 1 || ew_attr_int(node, "training_mode", 0)) return EDGE_OK;
+    const float *of[5];
+    int64_t dims[4] = {ew_tensor_of(p, input)->dims[1], 1, 1, 1};
+    for (int i = 1; i < 5; i++) {
+        const ew_tensor *t = ew_tensor_of(p, node->inputs[i]);
+        if (!ew_is_constant(p, node->inputs[i]) || t->dtype != EDGE_F32 || ew_count(t) != dims[0]) return EDGE_OK;
+        of[i] = t->data;
+    }
+    void *scale;
+    float *bias = ew_arena_get(&p->session->arena, (size_t)dims[0] * sizeof *bias);
+    float *zeros = ew_arena_get(&p->session->arena, (size_t)dims[0] * sizeof *zeros);
+    ew_fused *f = ew_arena_get(&p->session->arena, sizeof *f);
+    if (!bias || !zeros || !f) return EDGE_NO_MEMORY;
+    EW_TRY(ew_channels_last(p, input, &inputs[0]));
+    EW_TRY(ew_new_constant(p, EDGE_F32, rank, dims, &inputs[1], &scale));
+    double epsilon = (double)ew_attr_float(node, "epsilon", 1e-5f);
+    for (int64_t c = 0; c < dims[0]; c++) {
+        double factor = (double)of[1][c] / sqrt((double)of[4][c] + epsilon);
+        ((float *)scale)[c] = (float)factor;
+        bias[c] = (float)((double)of[2][c] - (double)of[3][c] * factor);
+    }
+    *f = (ew_fused){.kernel = edge_kernel_find(EDGE_DEPTHWISE, EDGE_KERNEL_F32, EDGE_DENSE, p->session->isa),
+                    .weights = scale,
+                    .bias = bias,
+                    .zeros = zeros,
+                    .outputs = dims[0],
+                    .depth = dims[0],
+                    .low = -INFINITY,
+                    .high = INFINITY};
+    ew_node *emitted;
+    EW_TRY(emit_last(p, ew_find_op(EW_FUSED_DOMAIN, "FusedDepthwise", 1), node, inputs, 2, &emitted));
+    emitted->detail = f;
+    EW_TRY(ew_set_int(p, emitted, "group", dims[0]));
+    *done = true;
     return EDGE_OK;
 }
 
@@ -147,5 +181,6 @@ edge_status ew_emit_channels_last(ew_preparer *p, const ew_node *node, bool *don
     if (!*done) EW_TRY(emit_pool(p, node, done));
     if (!*done) EW_TRY(emit_mean(p, node, done));
     if (!*done) EW_TRY(emit_join(p, node, done));
+    if (!*done) EW_TRY(emit_batch_norm(p, node, done));
     return EDGE_OK;
 }

@@ -26,8 +26,9 @@ static edge_status allocate(ew_preparer *p) {
     p->channels_last = ew_arena_get(arena, values * sizeof *p->channels_last);
     p->absorbed = ew_arena_get(arena, nodes * sizeof *p->absorbed);
     p->chain = ew_arena_get(arena, nodes * sizeof(ew_chain *));
+    p->attention = ew_arena_get(arena, nodes * sizeof(ew_attention *));
     bool all = p->to.values && p->to.nodes && p->uses && p->reader && p->maker && p->plain && p->channels_last &&
-               p->absorbed && p->chain;
+               p->absorbed && p->chain && p->attention;
     if (!all) return EDGE_NO_MEMORY;
     memcpy(p->to.values, from->values, values * sizeof *from->values);
     return EDGE_OK;
@@ -102,6 +103,15 @@ edge_status ew_set_ints(ew_preparer *p, ew_node *node, const char *name, const i
     return EDGE_OK;
 }
 
+edge_status ew_set_int(ew_preparer *p, ew_node *node, const char *name, int64_t value) {
+    ew_attribute *attribute = ew_arena_get(&p->session->arena, sizeof *attribute);
+    if (!attribute) return EDGE_NO_MEMORY;
+    *attribute = (ew_attribute){.name = name, .type = EW_ATTR_INT, .i = value};
+    node->attributes = attribute;
+    node->attribute_count = 1;
+    return EDGE_OK;
+}
+
 static edge_status transpose(ew_preparer *p, int from, int to, int rank, bool channels_last) {
     static const ew_node none = {.op_type = "Transpose", .domain = "", .opset = 13};
     int64_t order[EDGE_MAX_RANK] = {0};
@@ -128,6 +138,24 @@ edge_status ew_channels_last(ew_preparer *p, int value, int *index) {
     return EDGE_OK;
 }
 
+int ew_sole_reader(const ew_preparer *p, int value) {
+    return p->uses[value] == 1 && !p->from->values[value].is_output ? p->reader[value] : -1;
+}
+
+int ew_made_by(const ew_preparer *p, int value, const char *type) {
+    int node = value >= 0 ? p->maker[value] : -1;
+    if (node < 0 || p->uses[value] != 1 || p->from->values[value].is_output) return -1;
+    return ew_is(&p->from->nodes[node], type) ? node : -1;
+}
+
+bool ew_scalar(const ew_preparer *p, int value, float *result) {
+    if (!ew_is_constant(p, value)) return false;
+    const ew_tensor *t = ew_tensor_of(p, value);
+    if (t->dtype != EDGE_F32 || ew_count(t) != 1) return false;
+    memcpy(result, t->data, sizeof *result);
+    return true;
+}
+
 static edge_status emit_unchanged(ew_preparer *p, const ew_node *node) {
     ew_node *emitted;
     for (int i = 0; i < node->input_count; i++) EW_TRY(ew_plain(p, node->inputs[i]));
@@ -149,10 +177,12 @@ static edge_status begin_chain(ew_preparer *p, int head) {
 static edge_status emit_node(ew_preparer *p, int n) {
     const ew_node *node = &p->from->nodes[n];
     bool done = false;
+    if (p->attention[n]) return ew_emit_attention(p, p->attention[n]);
     if (!p->absorbed[n] && ew_is_head(p, node)) EW_TRY(begin_chain(p, n));
     if (p->chain[n]) return ew_emit_chain(p, p->chain[n]);
     if (p->absorbed[n]) return EDGE_OK;
     EW_TRY(ew_emit_matmul(p, node, &done));
+    if (!done) EW_TRY(ew_emit_rows(p, node, &done));
     if (!done) EW_TRY(ew_emit_channels_last(p, node, &done));
     return done ? EDGE_OK : emit_unchanged(p, node);
 }
@@ -161,6 +191,8 @@ edge_status ew_prepare(edge_session *session, ew_graph *prepared) {
     ew_preparer p = {.session = session, .from = &session->graph};
     EW_TRY(allocate(&p));
     count_uses(&p);
+    for (int n = 0; n < p.from->node_count; n++)
+        if (!session->steps[n].folded) EW_TRY(ew_find_attention(&p, n));
     for (int n = 0; n < p.from->node_count; n++)
         if (!session->steps[n].folded) EW_TRY(emit_node(&p, n));
     for (int i = 0; i < p.from->output_count; i++) EW_TRY(ew_plain(&p, p.from->outputs[i]));

@@ -20,6 +20,14 @@ typedef struct ew_chain {
     edge_map_f32 *map;
 } ew_chain;
 
+/* softmax(scale q k + mask) v, written as several nodes. */
+typedef struct ew_attention {
+    int softmax, result;  /* node; value */
+    int q, k, v, mask;    /* values; mask may be -1 */
+    float scale;
+    bool nan_to_zero;
+} ew_attention;
+
 typedef struct ew_preparer {
     edge_session *session;
     const ew_graph *from;
@@ -32,6 +40,7 @@ typedef struct ew_preparer {
     int *channels_last; /* of each value of the model: its other form, -1 */
     bool *absorbed;     /* nodes that a chain does */
     ew_chain **chain;   /* of each node: the chain that is emitted in its place, or NULL */
+    ew_attention **attention; /* the same for attention */
 } ew_preparer;
 
 static inline const ew_tensor *ew_tensor_of(const ew_preparer *p, int value) { return &p->session->values[value]; }
@@ -52,8 +61,20 @@ edge_status ew_new_constant(ew_preparer *p, edge_dtype dtype, int rank, const in
 /* The plain or the channels-last form of a value of the model, transposed when it is not there yet. */
 edge_status ew_plain(ew_preparer *p, int value);
 edge_status ew_channels_last(ew_preparer *p, int value, int *index);
-/* Gives a node other attributes, of integers. */
+/* Gives a node this attribute and no other. */
+edge_status ew_set_int(ew_preparer *p, ew_node *node, const char *name, int64_t value);
 edge_status ew_set_ints(ew_preparer *p, ew_node *node, const char *name, const int64_t *values, int count);
+
+/* The node of this type that makes a value which nobody else reads; -1: there is none. */
+int ew_made_by(const ew_preparer *p, int value, const char *type);
+/* The one node that reads a value, -1: none or several. */
+int ew_sole_reader(const ew_preparer *p, int value);
+/* The one constant f32 of a value. */
+bool ew_scalar(const ew_preparer *p, int value, float *result);
+/* The other input of a node with two. */
+static inline int ew_other(const ew_node *node, int value) {
+    return node->inputs[0] == value ? node->inputs[1] : node->inputs[0];
+}
 
 /* ---- chain.c ---- */
 /* The longest chain that begins at a node; low = -inf, high = inf and map = NULL where it does nothing. */
@@ -65,6 +86,15 @@ bool ew_is_head(const ew_preparer *p, const ew_node *node);
 edge_status ew_emit_chain(ew_preparer *p, const ew_chain *chain);
 /* Emits a product of two computed matrices; *done is false when the node is something else. */
 edge_status ew_emit_matmul(ew_preparer *p, const ew_node *node, bool *done);
+
+/* ---- attention.c ---- */
+/* When a node is the softmax of an attention: marks its nodes as absorbed, the last one emits it. */
+edge_status ew_find_attention(ew_preparer *p, int softmax);
+edge_status ew_emit_attention(ew_preparer *p, const ew_attention *attention);
+
+/* ---- rows.c ---- */
+/* Emits a softmax or layer norm along the last axis; *done is false when the node is something else. */
+edge_status ew_emit_rows(ew_preparer *p, const ew_node *node, bool *done);
 
 /* ---- layout.c ---- */
 /* Emits a node on channels-last images where that saves transposes; *done is false when it does not apply. */
