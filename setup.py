@@ -38,8 +38,9 @@ class BuildNative(Command):
         partial.replace(target)
 
     def get_source_files(self) -> list:
-        native = HERE / "runtime/native"
-        return [str(path.relative_to(HERE)) for path in native.rglob("*") if path.suffix in {".c", ".h", ".inc", ".txt"}]
+        folders = (HERE / "runtime/native", HERE / "kernels_arm")
+        files = (path for folder in folders for path in folder.rglob("*"))
+        return [str(path.relative_to(HERE)) for path in files if path.suffix in {".c", ".h", ".inc", ".txt"}]
 
     def get_outputs(self) -> list:
         return [str(self._target())]

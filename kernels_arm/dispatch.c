@@ -19,7 +19,7 @@ static const edge_kernel KERNELS[] = {
 };
 #define KERNEL_COUNT (sizeof KERNELS / sizeof *KERNELS)
 
-static const char *const NAMES[EDGE_ISA_COUNT] = {"scalar", "avx2", "avx512vnni"};
+static const char *const NAMES[EDGE_ISA_COUNT] = {"scalar", "avx2", "avx512vnni", "neon", "wasm"};
 
 const edge_kernel *edge_kernel_row(size_t row) { return row < KERNEL_COUNT ? &KERNELS[row] : NULL; }
 
@@ -38,12 +38,16 @@ const edge_kernel *edge_kernel_find(edge_kernel_op op, edge_kernel_dtype dtype, 
 int edge_isa_usable(edge_isa isa) {
     switch (isa) {
     case EDGE_ISA_SCALAR: return 1;
-#ifdef __x86_64__
+#if defined(__x86_64__)
     case EDGE_ISA_AVX2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     case EDGE_ISA_AVX512VNNI:
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                __builtin_cpu_supports("avx512vnni");
+#elif defined(__aarch64__)
+    case EDGE_ISA_NEON: return 1; /* every aarch64 has it */
+#elif defined(__wasm_simd128__)
+    case EDGE_ISA_WASM: return 1; /* else the module would not have been loaded */
 #endif
     default: return 0;
     }

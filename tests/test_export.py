@@ -34,6 +34,15 @@ def test_small_models_match_in_every_format(name, format, tmp_path, capfd):
 
 
 @pytest.mark.parametrize("format", FORMATS)
+def test_a_sequence_of_layers_without_names_of_their_own(format, tmp_path):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, bias=False), torch.nn.BatchNorm2d(8), torch.nn.ReLU6())
+    example = (torch.randn(1, 3, 16, 16),)
+    bundle = sdk.export(model.eval(), "host", format=format, example_inputs=example, output=tmp_path / "m.edge")
+    assert bundle.parity.snr_db >= 80
+
+
+@pytest.mark.parametrize("format", FORMATS)
 def test_dynamic_batch_at_minimum_middle_and_maximum(format, tmp_path):
     model = seeded(MobileNetV1)
     batch = torch.export.Dim("batch", min=1, max=6)

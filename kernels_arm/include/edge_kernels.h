@@ -57,7 +57,14 @@ typedef enum edge_kernel_op {
 typedef enum edge_kernel_dtype { EDGE_KERNEL_F32, EDGE_KERNEL_S8 } edge_kernel_dtype;
 typedef enum edge_kernel_format { EDGE_DENSE } edge_kernel_format;
 /* In order of preference, the last one that a machine has is the best. */
-typedef enum edge_isa { EDGE_ISA_SCALAR, EDGE_ISA_AVX2, EDGE_ISA_AVX512VNNI, EDGE_ISA_COUNT } edge_isa;
+typedef enum edge_isa {
+    EDGE_ISA_SCALAR,
+    EDGE_ISA_AVX2,
+    EDGE_ISA_AVX512VNNI,
+    EDGE_ISA_NEON,
+    EDGE_ISA_WASM,
+    EDGE_ISA_COUNT
+} edge_isa;
 
 typedef void edge_any_kernel(void);
 

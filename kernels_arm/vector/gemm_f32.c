@@ -1,7 +1,7 @@
 /* Tiles of rows x panel: each step of depth loads the panel's row once and one value of every row of a. */
 #include "vector.h"
 
-#if EDGE_LANES == 16
+#if EDGE_LANES == 16 || defined(__aarch64__)
 #define ROWS 8
 #else
 #define ROWS 6
@@ -39,7 +39,25 @@ EDGE_INLINE void tile(const int rows, const int vectors, const edge_gemm_f32 *g,
         const float *row[ROWS];
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) row[r] = a[r * g->taps + t];
-        for (int64_t k = 0; k < g->depth; k++, b += vectors * EDGE_LANES) {
+        int64_t k = 0;
+#ifdef __aarch64__
+        /* Four steps at once: their values of a are lanes of one vector, by which a product can be taken directly. */
+        for (; k + 4 <= g->depth; k += 4) {
+            vf x[ROWS];
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; r++) x[r] = v_load(row[r] + k);
+#pragma GCC unroll 4
+            for (int step = 0; step < 4; step++, b += vectors * EDGE_LANES) {
+                vf b0 = v_load(b), b1 = vectors > 1 ? v_load(b + EDGE_LANES) : b0;
+#pragma GCC unroll 8
+                for (int r = 0; r < rows; r++) {
+                    acc[r][0] += x[r][step] * b0;
+                    if (vectors > 1) acc[r][1] += x[r][step] * b1;
+                }
+            }
+        }
+#endif
+        for (; k < g->depth; k++, b += vectors * EDGE_LANES) {
             vf b0 = v_load(b), b1 = vectors > 1 ? v_load(b + EDGE_LANES) : b0;
 #pragma GCC unroll 8
             for (int r = 0; r < rows; r++) {

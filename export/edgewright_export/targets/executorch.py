@@ -23,7 +23,7 @@ class ExecuTorchTarget(Target):
     """``to_edge_transform_and_lower`` with the XNNPACK partitioner."""
 
     preload = ("torch", "executorch.exir", "executorch.backends.xnnpack.partition.xnnpack_partitioner")
-    passes = ("explicit_attention",)
+    passes = ("explicit_attention", "named_constants")
 
     def convert(
         self,

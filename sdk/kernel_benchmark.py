@@ -1,0 +1,250 @@
+"""Times single kernels of the native engine against each other on the shapes of real networks."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from device_profiles.errors import OptionError
+from device_profiles.record import structure, unstructure
+from edgewright_runtime import kernels
+from edgewright_runtime.bundle.paths import write_file
+from edgewright_runtime.engines import engine_named, installed
+from edgewright_runtime.kernels import Kernel, Prepared
+from edgewright_runtime.measure import Timing, machine, measure, now, ratio
+
+from .benchmark import _PACKAGES, _commit
+
+OURS = Path(__file__).parent / "shapes"
+SCALAR = "scalar"
+_SAMPLES = 10
+_BLOCK_TILES = 8
+_BLOCK_VALUES = 16384
+"""Rows of a product come in blocks of so many values, that stay in a cache, and of so many tiles at least."""
+
+
+@dataclass(frozen=True)
+class GemmShape:
+    """``[m, k] x [k, n]``"""
+
+    name: str
+    op: str
+    m: int
+    n: int
+    k: int
+
+    @property
+    def flop(self) -> int:
+        """A multiplication and an addition for each product."""
+        return 2 * self.m * self.n * self.k
+
+    def prepare(self, kernel: Kernel) -> Prepared:
+        """The calls for the whole product."""
+        draw = np.random.default_rng(0)
+        a, b = _normal(draw, self.m, self.k), _normal(draw, self.k, self.n)
+        block = max(_BLOCK_TILES, _BLOCK_VALUES // (self.k * kernel.mr)) * kernel.mr
+        packed, bias = kernels.pack(kernel, b), _normal(draw, self.n)
+        return kernels.prepare_gemm(kernel, a, packed, self.n, bias=bias, block=block)
+
+
+@dataclass(frozen=True)
+class DepthwiseShape:
+    """An image with zeros around it; ``width`` and ``height`` are those of the input, the output's are over stride."""
+
+    name: str
+    op: str
+    channels: int
+    width: int
+    height: int
+    kernel: int
+    stride: int
+
+    @property
+    def flop(self) -> int:
+        """A multiplication and an addition for each tap of each output pixel, those on zeros included."""
+        height, width = self._out()
+        return 2 * height * width * self.channels * self.kernel**2
+
+    def prepare(self, kernel: Kernel) -> Prepared:
+        """The calls for the whole image."""
+        draw = np.random.default_rng(0)
+        image, bias = _normal(draw, self.height, self.width, self.channels), _normal(draw, self.channels)
+        weights = _normal(draw, self.kernel, self.kernel, self.channels)
+        out, pad = np.zeros((*self._out(), self.channels), np.float32), self.kernel // 2
+        return kernels.prepare_depthwise(kernel, image, weights, bias, out, stride=self.stride, pad=pad)
+
+    def _out(self) -> tuple[int, int]:
+        return -(-self.height // self.stride), -(-self.width // self.stride)
+
+
+Shape = GemmShape | DepthwiseShape
+SHAPES: dict[str, type[GemmShape] | type[DepthwiseShape]] = {"gemm": GemmShape, "depthwise": DepthwiseShape}
+
+
+@dataclass(frozen=True)
+class ShapeFile:
+    """The shapes of one network; ``source`` says where they are from."""
+
+    name: str
+    network: str
+    source: str
+    shapes: tuple[Shape, ...]
+
+
+@dataclass(frozen=True)
+class KernelTiming:
+    """One kernel on one shape.
+
+    ``calls`` is how many calls of the kernel a sample takes, ``calling_s`` what so many calls take that have nothing to
+    do; the samples include it.  ``ratio`` is the median over the scalar kernel's (None: not timed), with its interval.
+    """
+
+    network: str
+    shape: Shape
+    kernel: str
+    isa: str
+    flop: int
+    samples: int
+    min_s: float
+    p10_s: float
+    median_s: float
+    p90_s: float
+    flop_per_s: float
+    calls: int
+    calling_s: float
+    ratio: float | None
+    ratio_low: float | None
+    ratio_high: float | None
+
+
+@dataclass(frozen=True)
+class KernelBenchResult:
+    """One run of the benchmark."""
+
+    rows: tuple[KernelTiming, ...]
+    files: tuple[ShapeFile, ...]
+    kind: str
+    threads: int
+    seconds: float
+    machine: dict[str, str]
+    versions: dict[str, str]
+    commit: str
+    date: str
+
+
+def bench_kernels(shapes: Sequence[str], isas: Sequence[str], seconds: float) -> KernelBenchResult:
+    """Times every kernel that has a shape file's op, all kernels of a shape interleaved, on one thread.
+
+    Args:
+        shapes: Names of our shape files or paths of others; empty: all of ours.
+        isas: Instruction sets; empty: every usable one but scalar code.
+        seconds: At least so long for each kernel and shape.
+
+    Raises:
+        OptionError: No such shape file or instruction set, or a file with mistakes.
+        DependencyError: The native engine was not built.
+    """
+    engine_named("native")
+    files = tuple(read_shapes(name) for name in shapes or shape_names())
+    chosen, found = _isas(isas), machine()
+    rows = [row for file in files for shape in file.shapes for row in _time_shape(file.name, shape, chosen, seconds)]
+    versions = {name: installed(name) or "" for name in _PACKAGES}
+    return KernelBenchResult(tuple(rows), files, "measured", 1, seconds, found, versions, _commit(), now())
+
+
+def write_result(result: KernelBenchResult, path: Path) -> None:
+    """Writes a result file."""
+    write_file(path, json.dumps(unstructure(result), indent=1, sort_keys=True).encode() + b"\n")
+
+
+def shape_names() -> list[str]:
+    """Names of our shape files."""
+    return sorted(path.stem for path in OURS.glob("*.toml"))
+
+
+def read_shapes(name: str) -> ShapeFile:
+    """Reads a shape file.
+
+    Args:
+        name: One of :func:`shape_names`, or a path that ends in ``.toml``.
+
+    Raises:
+        OptionError: There is no such file, or it has mistakes: all of them are told.
+    """
+    path = Path(name) if name.endswith(".toml") else OURS / f"{name}.toml"
+    if not path.is_file():
+        raise OptionError(f"no shapes {name!r}; there are {', '.join(shape_names())}, or give the path of a .toml file")
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{path}: not a TOML file: {error}") from error
+    problems: list[str] = []
+    if not isinstance(data.get("network"), str) or not isinstance(data.get("source"), str):
+        problems.append("network and source must be texts")
+    unknown = sorted(set(data) - {"network", "source", "shapes"})
+    problems += [f"unknown key {key!r}; there are network, source and shapes" for key in unknown]
+    entries = data.get("shapes")
+    if not isinstance(entries, list) or not entries:
+        problems.append("expected one [[shapes]] or more")
+        entries = []
+    shapes = [_read_shape(place, entry, problems) for place, entry in enumerate(entries)]
+    names = [shape.name for shape in shapes if shape]
+    problems += [f"the name {name!r} is there twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    if problems:
+        raise OptionError(f"{path}: not a valid shape file:\n" + "\n".join(problems))
+    return ShapeFile(path.stem, data["network"], data["source"], tuple(shape for shape in shapes if shape))
+
+
+def _read_shape(place: int, entry: Any, problems: list[str]) -> Shape | None:
+    where = f"shapes[{place}]"
+    op = entry.get("op") if isinstance(entry, dict) else None
+    if not isinstance(op, str) or op not in SHAPES:
+        problems.append(f"{where}: op must be one of {', '.join(SHAPES)}, given is {op!r}")
+        return None
+    try:
+        shape = structure(SHAPES[op], entry)
+    except ValueError as error:
+        problems.extend(f"{where}: {line}" for line in str(error).splitlines())
+        return None
+    small = [key for key, value in asdict(shape).items() if isinstance(value, int) and value < 1]
+    problems.extend(f"{where}: {key} must be positive" for key in small)
+    return shape
+
+
+def _isas(wanted: Sequence[str]) -> list[str]:
+    usable = kernels.isas()
+    unknown = sorted(set(wanted) - set(usable))
+    if unknown:
+        raise OptionError(f"no instruction set {', '.join(map(repr, unknown))} here; there are {', '.join(usable)}")
+    return [isa for isa in usable if isa in wanted] or [isa for isa in usable if isa != SCALAR] or usable
+
+
+def _time_shape(network: str, shape: Shape, isas: Sequence[str], seconds: float) -> list[KernelTiming]:
+    rows = {row.name: row for row in kernels.rows() if (row.op, row.dtype, row.format) == (shape.op, "f32", "dense")}
+    rows = {name: row for name, row in rows.items() if row.isa in isas}
+    prepared = {name: shape.prepare(row) for name, row in rows.items()}
+    timings = measure(prepared, min_samples=_SAMPLES, min_seconds=seconds)
+    scalar = next((timings[name] for name, row in rows.items() if row.isa == SCALAR), None)
+    return [_row(network, shape, row, prepared[name], timings[name], scalar) for name, row in rows.items()]
+
+
+def _row(
+    network: str, shape: Shape, kernel: Kernel, prepared: Prepared, timing: Timing, scalar: Timing | None
+) -> KernelTiming:
+    calling = measure({"": prepared.idle}, min_samples=_SAMPLES, min_seconds=0)[""]
+    return KernelTiming(
+        network, shape, kernel.name, kernel.isa, shape.flop, len(timing.samples_s),
+        timing.min_s, timing.quantile_s(0.1), timing.median_s, timing.quantile_s(0.9),
+        shape.flop / timing.median_s, prepared.calls, calling.median_s,
+        *(ratio(timing, scalar) if scalar else (None, None, None)),
+    )  # fmt: skip
+
+
+def _normal(draw: np.random.Generator, *shape: int) -> np.ndarray:
+    return draw.standard_normal(shape, np.float32)

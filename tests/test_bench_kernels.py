@@ -1,0 +1,148 @@
+"""``edgewright bench kernels``: shape files, choices, and what a result says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgewright_runtime import kernels
+from sdk import DependencyError, OptionError
+from sdk.cli import main
+from sdk.kernel_benchmark import DepthwiseShape, GemmShape, bench_kernels, read_shapes, shape_names
+
+SMALL = """
+network = "A small one"
+source = "made up"
+
+[[shapes]]
+name = "product"
+op = "gemm"
+m = 100
+n = 9
+k = 5
+
+[[shapes]]
+name = "window"
+op = "depthwise"
+channels = 3
+width = 7
+height = 5
+kernel = 3
+stride = 2
+"""
+BEST = kernels.isas()[-1]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> str:
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL)
+    return str(path)
+
+
+@pytest.fixture
+def edgewright(capsys):
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main(["bench", "kernels", *map(str, arguments)])
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return call
+
+
+def test_the_table_has_a_row_for_each_shape_and_kernel(edgewright, small):
+    code, out, err = edgewright("--shapes", small, "--seconds", "0")
+    isas = [isa for isa in kernels.isas() if isa != "scalar"] or ["scalar"]
+    assert (code, err) == (0, "")
+    rows = [line.split() for line in out.splitlines() if line.startswith("small ")]
+    names = [f"edge_{op}_f32_{isa}" for op in ("gemm", "depthwise") for isa in isas]
+    assert [row[2] for row in rows] == names
+    assert "ratio" not in out and "GFLOP/s" in out and "measured" in out and "1 thread" in out
+    assert all(0 < float(row[3]) <= float(row[4]) <= float(row[5]) for row in rows)
+
+
+def test_scalar_is_timed_on_request_and_is_the_base_of_the_ratios(edgewright, small):
+    code, out, _ = edgewright("--shapes", small, "--seconds", "0", "--isa", BEST, "--isa", "scalar", "--json")
+    rows = json.loads(out)["rows"]
+    assert code == 0 and [row["isa"] for row in rows] == ["scalar", BEST] * 2
+    assert [row["ratio"] for row in rows if row["isa"] == "scalar"] == [1, 1]
+    assert all(row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in rows)
+    assert "ratio" in edgewright("--shapes", small, "--seconds", "0", "--isa", "scalar")[1]
+
+
+def test_a_result_file_says_where_it_was_taken(edgewright, small, tmp_path):
+    code, _, _ = edgewright("--shapes", small, "--seconds", "0.001", "--isa", BEST, "-o", tmp_path / "r.json")
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert code == 0 and (result["kind"], result["threads"], result["seconds"]) == ("measured", 1, 0.001)
+    assert result["machine"]["processor"] and result["versions"]["numpy"] and result["date"] and "commit" in result
+    product, window = result["rows"]
+    assert product["shape"] == {"name": "product", "op": "gemm", "m": 100, "n": 9, "k": 5}
+    assert (product["flop"], window["flop"]) == (2 * 100 * 9 * 5, 2 * 3 * 4 * 3 * 9)
+    for row in result["rows"]:
+        assert row["samples"] >= 10 and row["ratio"] is None
+        assert row["min_s"] <= row["p10_s"] <= row["median_s"] <= row["p90_s"]
+        assert row["flop_per_s"] == row["flop"] / row["median_s"]
+    assert window["calls"] == 3 and window["calling_s"] > 0
+    assert [file["network"] for file in result["files"]] == ["A small one"]
+    code, _, err = edgewright("--shapes", small, "--seconds", "0", "-o", tmp_path / "none" / "r.json")
+    assert code == 1 and "OutputError" in err
+
+
+def test_what_is_not_there_is_refused_with_what_is(edgewright, small):
+    code, _, err = edgewright("--shapes", "nothing", "--seconds", "0")
+    assert code == 1 and "OptionError: no shapes 'nothing'" in err and all(name in err for name in shape_names())
+    code, _, err = edgewright("--shapes", "nothing.toml", "--seconds", "0")
+    assert code == 1 and "OptionError: no shapes 'nothing.toml'" in err
+    code, _, err = edgewright("--shapes", small, "--isa", "nonsense", "--seconds", "0")
+    assert code == 1 and "OptionError: no instruction set 'nonsense'" in err and ", ".join(kernels.isas()) in err
+    code, _, err = edgewright("--seconds", "-1")
+    assert code == 1 and "OptionError: --seconds" in err
+
+
+def test_without_the_library_the_remedy_is_told(small, monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGEWRIGHT_LIBRARY", str(tmp_path / "none.so"))
+    with pytest.raises(DependencyError, match="pip install"):
+        bench_kernels([small], [], 0)
+
+
+def test_a_shape_file_tells_all_its_mistakes(tmp_path):
+    text = SMALL + '[[shapes]]\nname = "window"\nop = "gemm"\nm = 0\nn = 1\nk = 1\n'
+    text += '[[shapes]]\nname = "x"\nop = "gemm"\nm = "1"\nn = 1\nj = 1\n[[shapes]]\nname = "y"\nop = "conv"\n'
+    path = tmp_path / "wrong.toml"
+    path.write_text(text.replace("source =", "origin ="))
+    with pytest.raises(OptionError) as caught:
+        read_shapes(str(path))
+    said = str(caught.value)
+    for words in (
+        "wrong.toml", "network and source", "'origin'", "shapes[2]: m must be positive", "'window' is there twice",
+        "shapes[3]", "expected int", "$.k", "'conv'", "gemm, depthwise",
+    ):  # fmt: skip
+        assert words in said
+    for text in ("network = [", 'network = "a"\nsource = "b"\n', 'network = "a"\nsource = "b"\nshapes = 3\n'):
+        path.write_text(text)
+        with pytest.raises(OptionError, match="wrong.toml"):
+            read_shapes(str(path))
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "minilm", "mobilenet_v1", "vit_small"])
+def test_our_shape_files_are_valid(name):
+    assert name in shape_names()
+    file = read_shapes(name)
+    assert file.name == name and file.network and file.source and len(file.shapes) >= 6
+
+
+def test_every_shape_of_ours_can_be_prepared_and_small_ones_are_right():
+    kernel = {op: kernels.find(op, BEST) for op in ("gemm", "depthwise")}
+    for name in shape_names():
+        for shape in read_shapes(name).shapes:
+            prepared = shape.prepare(kernel[shape.op])
+            prepared()
+            assert np.isfinite(prepared.out).all() and (prepared.out != 0).any()
+    assert GemmShape("", "gemm", 3, 4, 5).prepare(kernel["gemm"]).out.shape == (3, 4)
+    for size, out in ((7, 4), (8, 4)):
+        shape = DepthwiseShape("", "depthwise", 2, size, size, 5, 2)
+        assert shape.prepare(kernel["depthwise"]).out.shape == (out, out, 2)
