@@ -20,7 +20,7 @@ from edgewright_runtime.session import load
 
 from .bundle import Bundle
 
-_PACKAGES = ("edgewright", "numpy", "torch", "onnxruntime", "executorch", "ai-edge-litert")
+PACKAGES = ("edgewright", "numpy", "torch", "onnxruntime", "executorch", "ai-edge-litert")
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def bench_models(paths: Sequence[Path], threads: int, samples: int, seconds: flo
         calls = {str(i): _call(session, session.sample_inputs()) for i, session in enumerate(sessions)}
         found = machine()
         timings = measure(calls, min_samples=samples, min_seconds=seconds)
-        versions = {name: installed(name) or "" for name in _PACKAGES}
-        commit, date = _commit(), now()
+        versions = {name: installed(name) or "" for name in PACKAGES}
+        commit, date = current_commit(), now()
         base = timings["0"]
         rows = []
         for i, (path, session) in enumerate(zip(paths, sessions, strict=True)):
@@ -104,7 +104,7 @@ def _call(session: Any, inputs: Any) -> Callable[[], object]:
     return lambda: session.run(inputs)
 
 
-def _commit() -> str:
+def current_commit() -> str:
     """Revision of the source tree that runs, ``""`` for an installed package."""
     try:
         command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]

@@ -19,7 +19,7 @@ from edgewright_runtime.engines import engine_named, installed
 from edgewright_runtime.kernels import Kernel, Prepared
 from edgewright_runtime.measure import Timing, machine, measure, now, ratio
 
-from .benchmark import _PACKAGES, _commit
+from .benchmark import PACKAGES, current_commit
 
 OURS = Path(__file__).parent / "shapes"
 SCALAR = "scalar"
@@ -154,8 +154,8 @@ def bench_kernels(shapes: Sequence[str], isas: Sequence[str], seconds: float) ->
     files = tuple(read_shapes(name) for name in shapes or shape_names())
     chosen, found = _isas(isas), machine()
     rows = [row for file in files for shape in file.shapes for row in _time_shape(file.name, shape, chosen, seconds)]
-    versions = {name: installed(name) or "" for name in _PACKAGES}
-    return KernelBenchResult(tuple(rows), files, "measured", 1, seconds, found, versions, _commit(), now())
+    versions = {name: installed(name) or "" for name in PACKAGES}
+    return KernelBenchResult(tuple(rows), files, "measured", 1, seconds, found, versions, current_commit(), now())
 
 
 def write_result(result: KernelBenchResult, path: Path) -> None:

@@ -71,16 +71,13 @@ static void any(const edge_depthwise_f32 *d, const float *const *line, float *ou
     for (int64_t x = 0; x < d->out_width; x++, out += d->channels)
         for (int64_t c = 0; c < d->channels; c += EDGE_LANES) {
             int64_t left = d->channels - c < EDGE_LANES ? d->channels - c : EDGE_LANES;
+            const float *weights = d->weights + c;
             vf acc = v_load_some(d->bias + c, left);
-            for (int64_t i = 0; i < d->kernel_height; i++) {
-                if (!line[i]) continue;
-                for (int64_t j = 0; j < d->kernel_width; j++) {
-                    int64_t column = x * d->stride - d->pad + j * d->dilation;
-                    if (column < 0 || column >= d->in_width) continue;
-                    acc += v_load_some(d->weights + (i * d->kernel_width + j) * d->channels + c, left) *
-                           v_load_some(line[i] + column * d->channels + c, left);
+            for (int64_t i = 0; i < d->kernel_height; i++)
+                for (int64_t j = 0; j < d->kernel_width; j++, weights += d->channels) {
+                    const float *from = pixel(d, line[i], x * d->stride - d->pad + j * d->dilation);
+                    acc += v_load_some(weights, left) * v_load_some(from + c, left);
                 }
-            }
             v_store_some(out + c, v_clamp(acc, low, high), left);
         }
 }

@@ -2,6 +2,8 @@
 #include "edge_math.h"
 #include "vector.h"
 
+edge_layer_norm_f32 edge_layer_norm_f32_scalar;
+
 /* Lanes beyond count are fill. */
 EDGE_INLINE vf load_or(const float *p, int64_t count, float fill) {
     if (count >= EDGE_LANES) return v_load(p);
@@ -45,14 +47,22 @@ void EDGE_NAME(edge_softmax_f32)(const float *x, float *y, int64_t count) {
 
 void EDGE_NAME(edge_layer_norm_f32)(const float *x, const float *scale, const float *bias, float epsilon, float *y,
                                     int64_t count) {
-    vf sum = {0}, squares = {0};
+    vf sum = {0}, rest = {0}, squares = {0};
     for (int64_t i = 0; i < count; i += EDGE_LANES) sum += load_or(x + i, count - i, 0);
     float mean = v_sum(sum) / (float)count;
     for (int64_t i = 0; i < count; i += EDGE_LANES) {
         vf d = load_or(x + i, count - i, mean) - v_set(mean);
+        rest += d;
         squares += d * d;
     }
-    vf factor = v_set(1.0f / sqrtf(v_sum(squares) / (float)count + epsilon)), middle = v_set(mean);
+    /* What rounding left of the mean, and the variance about the better one. */
+    float shift = v_sum(rest) / (float)count, variance = v_sum(squares) / (float)count - shift * shift;
+    if (!(variance < INFINITY)) { /* too large for squares in f32 */
+        edge_layer_norm_f32_scalar(x, scale, bias, epsilon, y, count);
+        return;
+    }
+    mean += shift;
+    vf factor = v_set(1.0f / sqrtf((variance > 0 ? variance : 0) + epsilon)), middle = v_set(mean);
     for (int64_t i = 0; i < count; i += EDGE_LANES) {
         int64_t left = count - i;
         vf v = (load_or(x + i, left, 0) - middle) * factor * load_or(scale + i, left, 0);

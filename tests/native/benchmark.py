@@ -42,15 +42,24 @@ def efficientnet_lite0() -> Made:
     return models.efficientnet_lite0(), (torch.randn(1, 3, 224, 224),)
 
 
+class Logits(nn.Module):
+    """A classifier of transformers that gives its scores alone."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.classifier(image).logits
+
+
 def vit_tiny() -> Made:
     """ViT-Ti/16 (Touvron et al. 2021, table 1): 197 tokens, 192 wide, 12 layers, random weights."""
     from transformers import ViTConfig, ViTForImageClassification
 
     torch.manual_seed(0)
-    config = ViTConfig(
-        hidden_size=192, num_attention_heads=3, intermediate_size=768, num_labels=1000, return_dict=False
-    )
-    return ViTForImageClassification(config).eval(), (torch.randn(1, 3, 224, 224),)
+    config = ViTConfig(hidden_size=192, num_attention_heads=3, intermediate_size=768, num_labels=1000)
+    return Logits(ViTForImageClassification(config)).eval(), (torch.randn(1, 3, 224, 224),)
 
 
 def minilm() -> Made:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import json
 import math
+import mmap
 import os
 import re
 import subprocess
@@ -371,15 +373,12 @@ def test_nan_and_infinity_in_an_image_reach_the_windows_that_see_them(kernel, si
 
 
 def unrolled_windows() -> list[object]:
-    reason = (
-        "kernels_arm/vector/depthwise_f32.c multiplies weights by zeros outside of the image, other code skips them"
-    )
-    found = []
-    for row, (side, stride) in itertools.product(ROWS, ((3, 1), (3, 2), (5, 1), (5, 2), (7, 1))):
-        differs = pytest.mark.xfail(strict=True, reason=reason) if row.isa != "scalar" and side < 7 else ()
-        if row.op == "depthwise" and row.usable:
-            found.append(pytest.param(row, side, stride, marks=differs, id=f"{row.name}-{side}-{stride}"))
-    return found
+    sizes = ((3, 1), (3, 2), (5, 1), (5, 2), (7, 1))
+    return [
+        pytest.param(row, *size, id=f"{row.name}-{size[0]}-{size[1]}")
+        for row, size in itertools.product(ROWS, sizes)
+        if row.op == "depthwise" and row.usable
+    ]
 
 
 @pytest.mark.parametrize(("kernel", "side", "stride"), unrolled_windows())
@@ -608,6 +607,66 @@ def test_layer_norm_of_equal_values_is_the_bias(kernel):
     for count, value in itertools.product(LENGTHS, (0.1, -3.3, 1000.1)):
         found = kernels.layer_norm(kernel, np.full(count, value), np.ones(count), np.zeros(count), 1e-12)
         assert np.abs(found).max() <= EQUAL_UNITS * HALF_ULP * abs(value) / 1e-6
+
+
+# Memory that ends where a page ends
+
+
+_PAGES = []
+
+
+def before_a_locked_page(values: np.ndarray) -> np.ndarray:
+    """The values, directly before memory that ends the process when it is touched."""
+    size = -(-values.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    pages = mmap.mmap(-1, size + mmap.PAGESIZE)
+    _PAGES.append(pages)
+    behind = ctypes.addressof(ctypes.c_char.from_buffer(pages)) + size
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(behind), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    view = np.frombuffer(pages, np.float32, values.size, size - values.nbytes).reshape(values.shape)
+    view[...] = values
+    return view
+
+
+def touch_nothing_behind(kernel: Kernel) -> None:
+    """Runs a kernel on memory that ends with a page."""
+
+    def drawn(*shape: int) -> np.ndarray:
+        return before_a_locked_page(draw_f32(np.random.default_rng(0), *shape))
+
+    if kernel.op == "gemm":
+        for n, rows in itertools.product(columns_of(kernel), (1, kernel.mr + 1)):
+            packed, bias, add = drawn(kernels.packed_size(kernel, n, 3)), drawn(n), drawn(rows, n)
+            kernels.prepare_gemm(kernel, drawn(rows, 3), packed, n, bias=bias, add=add, out=drawn(rows, n))()
+            kernels.pack(kernel, drawn(3, n), out=packed)
+    elif kernel.op == "depthwise":
+        for channels, side, stride in itertools.product((1, 7, 8, 17, 33), (1, 3, 5), (1, 2)):
+            lines, out = [drawn(5 * stride, channels) for _ in range(side)], drawn(5, channels)
+            weights, bias = drawn(side, side, channels), drawn(channels)
+            kernels.depthwise_row(kernel, lines, weights, bias, stride=stride, pad=side // 2, out_width=5, out=out)
+    else:
+        for count in (1, 3, 7, 9, 15, 17, 33):
+            x, y, z, out = (drawn(count) for _ in range(4))
+            if kernel.op == "layer_norm":
+                kernels.layer_norm(kernel, x, y, z, out=out)
+            elif kernel.op in COMBINES:
+                kernels.combine(kernel, x, y, out=out)
+            else:
+                (kernels.softmax if kernel.op == "softmax" else kernels.map_rows)(kernel, x, out=out)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks pages with mprotect")
+@pytest.mark.parametrize("isa", ISAS)
+def test_memory_behind_what_is_given_is_not_touched(isa):
+    command = f"""
+from tests.native.test_kernels import ROWS, TESTED, touch_nothing_behind
+for row in ROWS:
+    if row.isa == {isa!r} and (row.op, row.dtype, row.format) in TESTED:
+        print(row.name, flush=True)
+        touch_nothing_behind(row)
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", command], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout.splitlines()[-1:]} ended with {done.returncode}: {done.stderr}"
 
 
 # Which instruction set a session runs
