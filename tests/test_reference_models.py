@@ -21,8 +21,6 @@ from tests.reference_models.table import README, text
 LEAST = {"mobilenet_v1_fmnist": 93.0, "vit_fmnist": 90.5}
 MOST_BITS = {"byte_lm": 2.1, "byte_lm_relu": 2.1}
 FORMATS = ("onnx", "executorch", "tflite")
-NOT_TRAINED_YET = {"vit_fmnist", "byte_lm", "byte_lm_relu", "byte_moe"}
-TRAINED = [name for name in MODELS if reference_models.card_path(name).exists()]
 
 
 def example(name: str) -> tuple[torch.Tensor, ...]:
@@ -35,7 +33,7 @@ def example(name: str) -> tuple[torch.Tensor, ...]:
     return (torch.randint(0, 256, (1, 256)),)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", MODELS)
 def test_the_card_describes_what_is_stored(name):
     card, content = reference_models.card(name), reference_models.weights_path(name).read_bytes()
     assert card.name == name and card.weights_sha256 == hashlib.sha256(content).hexdigest()
@@ -47,11 +45,6 @@ def test_the_card_describes_what_is_stored(name):
         assert card.figures["validation_bits_per_byte"] <= MOST_BITS[name]
 
 
-def test_what_is_missing_is_known():
-    assert set(MODELS) - set(TRAINED) == NOT_TRAINED_YET
-
-
-@pytest.mark.skipif("byte_moe" in NOT_TRAINED_YET, reason="byte_moe is not trained yet")
 def test_the_mixture_is_no_worse_than_its_dense_control():
     card = reference_models.card("byte_moe")
     assert card.figures["validation_bits_per_byte"] <= card.figures["dense_control_bits_per_byte"]
@@ -60,10 +53,10 @@ def test_the_mixture_is_no_worse_than_its_dense_control():
 
 
 def test_all_weights_together_are_small():
-    assert sum(reference_models.weights_path(name).stat().st_size for name in TRAINED) <= 20_000_000
+    assert sum(reference_models.weights_path(name).stat().st_size for name in MODELS) <= 20_000_000
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", MODELS)
 def test_loading_takes_less_than_half_a_second(name):
     start = time.perf_counter()
     model = reference_models.load(name)
@@ -103,7 +96,7 @@ def test_the_recurrent_models_figure_is_measured_again():
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_it_exports(name, format, tmp_path):

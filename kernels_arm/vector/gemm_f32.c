@@ -1,7 +1,9 @@
 /* Tiles of rows x panel: each step of depth loads the panel's row once and one value of every row of a. */
 #include "vector.h"
 
-#if EDGE_LANES == 16 || defined(__aarch64__)
+#if EDGE_LANES == 16
+#define ROWS 12
+#elif defined(__aarch64__)
 #define ROWS 8
 #else
 #define ROWS 6
@@ -32,24 +34,24 @@ EDGE_INLINE void tile(const int rows, const int vectors, const edge_gemm_f32 *g,
         vf start = {0};
         if (g->bias && left > 0)
             start = v_load_some(g->bias + column + v * EDGE_LANES, left < EDGE_LANES ? left : EDGE_LANES);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int r = 0; r < rows; r++) acc[r][v] = start;
     }
     for (int64_t t = 0; t < g->taps; t++) {
         const float *row[ROWS];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int r = 0; r < rows; r++) row[r] = a[r * g->taps + t];
         int64_t k = 0;
 #ifdef __aarch64__
         /* Four steps at once: their values of a are lanes of one vector, by which a product can be taken directly. */
         for (; k + 4 <= g->depth; k += 4) {
             vf x[ROWS];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
             for (int r = 0; r < rows; r++) x[r] = v_load(row[r] + k);
 #pragma GCC unroll 4
             for (int step = 0; step < 4; step++, b += vectors * EDGE_LANES) {
                 vf b0 = v_load(b), b1 = vectors > 1 ? v_load(b + EDGE_LANES) : b0;
-#pragma GCC unroll 8
+#pragma GCC unroll 12
                 for (int r = 0; r < rows; r++) {
                     acc[r][0] += x[r][step] * b0;
                     if (vectors > 1) acc[r][1] += x[r][step] * b1;
@@ -59,7 +61,7 @@ EDGE_INLINE void tile(const int rows, const int vectors, const edge_gemm_f32 *g,
 #endif
         for (; k < g->depth; k++, b += vectors * EDGE_LANES) {
             vf b0 = v_load(b), b1 = vectors > 1 ? v_load(b + EDGE_LANES) : b0;
-#pragma GCC unroll 8
+#pragma GCC unroll 12
             for (int r = 0; r < rows; r++) {
                 vf x = v_set(row[r][k]);
                 acc[r][0] += x * b0;
@@ -69,7 +71,7 @@ EDGE_INLINE void tile(const int rows, const int vectors, const edge_gemm_f32 *g,
     }
     vf low = v_set(g->low), high = v_set(g->high);
     if (g->n - column >= vectors * EDGE_LANES) {
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
             for (int v = 0; v < vectors; v++) {
@@ -79,7 +81,7 @@ EDGE_INLINE void tile(const int rows, const int vectors, const edge_gemm_f32 *g,
             }
     } else {
         float part[ROWS * WIDE * EDGE_LANES];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
             for (int v = 0; v < vectors; v++) v_store(part + (r * vectors + v) * EDGE_LANES, acc[r][v]);
@@ -98,6 +100,12 @@ EDGE_INLINE void some_rows(const int vectors, int64_t rows, const edge_gemm_f32 
 #if ROWS > 6
     case 6: tile(6, vectors, g, a, b, column, c, add); break;
     case 7: tile(7, vectors, g, a, b, column, c, add); break;
+#endif
+#if ROWS > 8
+    case 8: tile(8, vectors, g, a, b, column, c, add); break;
+    case 9: tile(9, vectors, g, a, b, column, c, add); break;
+    case 10: tile(10, vectors, g, a, b, column, c, add); break;
+    case 11: tile(11, vectors, g, a, b, column, c, add); break;
 #endif
     default: tile(ROWS, vectors, g, a, b, column, c, add);
     }

@@ -122,7 +122,9 @@ def show() -> None:
         ratios.append(medians["native"] / min(value for engine, value in medians.items() if engine != "native"))
         print(f"{path.stem:32s} " + "  ".join(f"{e} {v:8.3f}" for e, v in medians.items()) + f"  {ratios[-1]:.3f}")
     if ratios:
-        print(f"geometric mean of ours over the fastest peer's: {math.exp(sum(map(math.log, ratios)) / len(ratios)):.3f}")
+        print(
+            f"geometric mean of ours over the fastest peer's: {math.exp(sum(map(math.log, ratios)) / len(ratios)):.3f}"
+        )
 
 
 if __name__ == "__main__":

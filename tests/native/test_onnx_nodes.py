@@ -100,7 +100,15 @@ def runner(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cases")
     library, source = Path(native_library.library_path()), Path(__file__).with_name("run_cases.c")
     include = Path(__file__).parents[2] / "runtime/native/include"
-    command = [os.environ.get("CC", "cc"), "-std=c11", "-D_GNU_SOURCE", "-O1", f"-I{include}", str(source), str(library)]
+    command = [
+        os.environ.get("CC", "cc"),
+        "-std=c11",
+        "-D_GNU_SOURCE",
+        "-O1",
+        f"-I{include}",
+        str(source),
+        str(library),
+    ]
     subprocess.run([*command, f"-Wl,-rpath,{library.parent}", "-lm", "-o", str(folder / "run_cases")], check=True)
     assert case_file.write(folder / "cases", RUN) == sum(len(case.data_sets) for case in RUN)
     return [str(folder / "run_cases"), str(folder / "cases")]

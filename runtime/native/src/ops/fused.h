@@ -34,6 +34,9 @@ typedef struct ew_attention_detail {
 
 static inline const ew_fused *ew_detail(const ew_call *call) { return call->node->detail; }
 
+/* Rows of a that pass by all panels of b together: few enough to stay in the first cache beside a panel. */
+enum { EW_BLOCK_ROWS = 36 };
+
 /* The product of rows [begin, end) of all, threads apart; rows come in blocks, whose pointers fill() sets. */
 typedef struct ew_product {
     const ew_fused *fused;

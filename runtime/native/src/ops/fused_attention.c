@@ -8,7 +8,7 @@
 #include "../session.h"
 #include "fused.h"
 
-enum { BLOCK = 32 };
+enum { BLOCK = EW_BLOCK_ROWS };
 
 typedef struct job {
     const ew_attention_detail *detail;

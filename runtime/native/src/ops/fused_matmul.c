@@ -28,7 +28,7 @@ static void pack(void *context, int64_t begin, int64_t end) {
 
 /* Rows of all products, one after the other. */
 static void multiply(void *context, int64_t begin, int64_t end) {
-    enum { BLOCK = 64 };
+    enum { BLOCK = EW_BLOCK_ROWS };
     const job *j = context;
     const float *rows[BLOCK];
     while (begin < end) {

@@ -6,7 +6,7 @@ enum { POINTERS = 1024, SCRATCH = 8192 };
 #define SMALL 65536
 
 static int64_t block_rows(const ew_product *p) {
-    int64_t tile = p->fused->kernel->mr, rows = 8 * tile;
+    int64_t tile = p->fused->kernel->mr, rows = EW_BLOCK_ROWS / tile * tile;
     while (rows > tile && (rows * p->taps > POINTERS || (p->needs_scratch && rows * p->taps * p->depth > SCRATCH))) rows -= tile;
     return rows;
 }
