@@ -5,10 +5,12 @@ enum { POINTERS = 1024, SCRATCH = 8192 };
 /* Multiplications below which a thread is not worth waking. */
 #define SMALL 65536
 
+/* As many rows as there is room for; the engine fuses no convolution of which not even one fits (prepare/fuse.c). */
 static int64_t block_rows(const ew_product *p) {
-    int64_t tile = p->fused->kernel->mr, rows = EW_BLOCK_ROWS / tile * tile;
-    while (rows > tile && (rows * p->taps > POINTERS || (p->needs_scratch && rows * p->taps * p->depth > SCRATCH))) rows -= tile;
-    return rows;
+    int64_t tile = p->fused->kernel->mr, room = POINTERS / p->taps;
+    if (p->needs_scratch && room > SCRATCH / (p->taps * p->depth)) room = SCRATCH / (p->taps * p->depth);
+    if (room > EW_BLOCK_ROWS) room = EW_BLOCK_ROWS;
+    return room < tile ? room : room / tile * tile;
 }
 
 static void run_rows(void *context, int64_t begin, int64_t end) {

@@ -27,8 +27,9 @@ static bool take_bias(const ew_preparer *p, const ew_node *node, ew_chain *c) {
     return true;
 }
 
+/* The depthwise kernels take none. */
 static bool take_add(const ew_preparer *p, const ew_node *node, ew_chain *c) {
-    if (!ew_is(node, "Add") || c->add >= 0) return false;
+    if (!ew_is(node, "Add") || c->add >= 0 || ew_attr_int(&p->from->nodes[c->head], "group", 1) > 1) return false;
     int value = ew_other(node, c->result);
     const ew_tensor *sum = ew_tensor_of(p, c->result), *more = ew_tensor_of(p, value);
     if (value == c->result || more->dtype != EDGE_F32 || sum->dynamic || more->dynamic || !same_shape(sum, more))

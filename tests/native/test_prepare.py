@@ -1,0 +1,116 @@
+"""Graphs that the engine prepares: fused products of every shape against PyTorch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from edgewright_runtime.native_library import Model
+
+CONVOLUTIONS = [
+    # image [channels, ...], outputs, kernel, stride, pads, dilation, groups
+    ((3, 32, 32), 8, (3, 3), (2, 2), (1, 1), (1, 1), 1),
+    ((1, 1024, 1), 16, (512, 1), (4, 1), (254, 0), (1, 1), 1),
+    ((16, 128, 1), 8, (64, 1), (1, 1), (31, 0), (1, 1), 1),
+    ((2, 1, 300), 8, (1, 256), (3, 3), (0, 20), (1, 1), 1),
+    ((5, 40, 40), 7, (11, 11), (3, 3), (5, 5), (1, 1), 1),
+    ((40, 33, 33), 9, (31, 31), (2, 2), (0, 15), (1, 1), 1),
+    ((1, 40, 40), 33, (32, 32), (1, 1), (3, 3), (1, 1), 1),
+    ((6, 20, 20), 10, (3, 5), (1, 2), (2, 1), (2, 3), 1),
+    ((24, 9, 11), 24, (3, 3), (1, 1), (1, 1), (1, 1), 24),
+    ((19, 9, 11), 19, (7, 7), (2, 2), (3, 3), (1, 1), 19),
+    ((8, 50, 1), 8, (31, 1), (2, 1), (15, 0), (1, 1), 8),
+    ((12, 9, 9), 8, (3, 3), (1, 1), (1, 1), (1, 1), 4),
+    ((4, 100), 6, (9,), (2,), (4,), (1,), 1),
+    ((8, 7, 7), 130, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+]
+
+
+def session(nodes, inputs, constants):
+    """A session of a graph with the output ``y``; inputs and constants by name."""
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    return Model(model.SerializeToString()).session()
+
+
+def drawn(*shape):
+    return np.random.default_rng(len(shape) + sum(shape)).standard_normal(shape).astype(np.float32)
+
+
+def snr_db(found, wanted):
+    noise = ((found.astype(np.float64) - wanted) ** 2).sum()
+    return 10 * np.log10((wanted.astype(np.float64) ** 2).sum() / max(noise, 1e-300))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("shape", CONVOLUTIONS, ids=str)
+def test_a_convolution_with_bias_second_summand_and_activation(shape, batch):
+    image, outputs, kernel, stride, pads, dilation, groups = shape
+    x, w, b = drawn(batch, *image), drawn(outputs, image[0] // groups, *kernel), drawn(outputs)
+    w /= np.sqrt(w[0].size)
+    conv = (torch.conv1d, torch.conv2d)[len(kernel) - 1]
+    summed = conv(*map(torch.tensor, (x, w, b)), stride, pads, dilation, groups)
+    more = drawn(*summed.shape)
+    wanted = (summed + torch.tensor(more)).clamp(-0.5, 6).numpy()
+    attributes = {"strides": stride, "pads": [*pads, *pads], "dilations": dilation, "group": groups}
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], **attributes),
+        helper.make_node("Add", ["c", "more"], ["s"]),
+        helper.make_node("Clip", ["s", "low", "high"], ["y"]),
+    ]
+    constants = {"w": w, "b": b, "low": -0.5, "high": 6.0}
+    prepared = session(nodes, {"x": x.shape, "more": more.shape}, constants)
+    assert snr_db(prepared.run([x, more])[0], wanted) >= 100
+    assert [step.op for step in prepared.steps()].count("Conv") == 1
+    assert ("Clip" in [step.op for step in prepared.steps()]) is (groups > 1)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 11, 12, 13, 36, 37, 100])
+def test_a_sum_of_two_products_and_gelu(rows):
+    x, a, b, bias = drawn(rows, 33), drawn(33, 70), drawn(33, 70) * 0.5, drawn(70)
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["p"]),
+        helper.make_node("MatMul", ["x", "b"], ["q"]),
+        helper.make_node("Add", ["p", "bias"], ["r"]),
+        helper.make_node("Add", ["r", "q"], ["s"]),
+        helper.make_node("Div", ["s", "root"], ["d"]),
+        helper.make_node("Erf", ["d"], ["e"]),
+        helper.make_node("Add", ["e", "one"], ["f"]),
+        helper.make_node("Mul", ["half", "f"], ["g"]),
+        helper.make_node("Mul", ["s", "g"], ["y"]),
+    ]
+    constants = {"a": a, "b": b, "bias": bias, "root": 2**0.5, "one": 1.0, "half": 0.5}
+    prepared = session(nodes, {"x": x.shape}, constants)
+    wanted = torch.nn.functional.gelu(torch.tensor(x) @ torch.tensor(a) + torch.tensor(bias) + torch.tensor(x @ b))
+    assert snr_db(prepared.run([x])[0], wanted.numpy()) >= 100
+    assert len(prepared.steps()) == 2
+
+
+@pytest.mark.parametrize("tokens", [1, 5, 36, 37, 80])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_with_rows_that_see_nothing(tokens, masked):
+    q, k, v = drawn(2, 3, tokens, 16), drawn(2, 3, 16, tokens) + 1, drawn(2, 3, tokens, 20)
+    mask = np.where(np.arange(tokens)[None, :] <= np.arange(tokens)[:, None], 0, -np.inf).astype(np.float32)
+    mask[-1] = -np.inf
+    nodes = [helper.make_node("Mul", ["q", "c"], ["qc"]), helper.make_node("MatMul", ["qc", "k"], ["s"])]
+    nodes += [helper.make_node("Add", ["s", "mask"], ["m"])] if masked else []
+    nodes += [
+        helper.make_node("Softmax", ["m" if masked else "s"], ["p"], axis=-1),
+        helper.make_node("IsNaN", ["p"], ["n"]),
+        helper.make_node("Where", ["n", "zero", "p"], ["z"]),
+        helper.make_node("MatMul", ["z", "v"], ["y"]),
+    ]
+    constants = {"c": 0.25, "zero": 0.0, **({"mask": mask} if masked else {})}
+    prepared = session(nodes, {"q": q.shape, "k": k.shape, "v": v.shape}, constants)
+    scores = torch.tensor(q) * 0.25 @ torch.tensor(k) + (torch.tensor(mask) if masked else 0)
+    wanted = torch.nan_to_num(scores.softmax(-1)) @ torch.tensor(v)
+    np.testing.assert_allclose(prepared.run([q, k, v])[0], wanted.numpy(), atol=2e-5)
+    assert [step.op for step in prepared.steps()] == ["Attention"]
