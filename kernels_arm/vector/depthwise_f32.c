@@ -4,7 +4,6 @@
 #define PIXELS 4
 #define MOST_COLUMNS 16 /* of the input that a tile of an unrolled kernel sees */
 
-
 /* at[i * columns + j]: the pixel of the input under row i of the kernel and column j of the tile. */
 EDGE_INLINE void tile(const int pixels, const int height, const int width, const int stride,
                       const edge_depthwise_f32 *d, const float *const *at, float *out) {

@@ -29,7 +29,6 @@ EDGE_INLINE vf v_load(const float *p) {
 EDGE_INLINE void v_store(float *p, vf v) { memcpy(p, &v, sizeof v); }
 /* x in every lane: x - 0 is x, signed zeros and NaN included. */
 EDGE_INLINE vf v_set(float x) { return x - (vf){0}; }
-EDGE_INLINE vi v_set_int(int32_t x) { return x + (vi){0}; }
 /* Bits of yes where mask is all ones, of no where it is zero. */
 EDGE_INLINE vf v_pick(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 

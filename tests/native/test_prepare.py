@@ -29,16 +29,26 @@ CONVOLUTIONS = [
 
 
 def session(nodes, inputs, constants):
-    """A session of a graph with the output ``y``; inputs and constants by name."""
+    """A session of :func:`onnx_model`."""
+    return Model(onnx_model(nodes, inputs, constants)).session()
+
+
+def onnx_model(nodes, inputs, constants):
+    """The file of a graph with the output ``y``: float32 inputs and constants by name; whole numbers stay int64."""
     graph = helper.make_graph(
         nodes,
         "graph",
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()],
+        [numpy_helper.from_array(constant(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    return Model(model.SerializeToString()).session()
+    return model.SerializeToString()
+
+
+def constant(value):
+    array = np.asarray(value)
+    return array if array.dtype == np.int64 else array.astype(np.float32)
 
 
 def drawn(*shape):
@@ -114,3 +124,76 @@ def test_attention_with_rows_that_see_nothing(tokens, masked):
     wanted = torch.nan_to_num(scores.softmax(-1)) @ torch.tensor(v)
     np.testing.assert_allclose(prepared.run([q, k, v])[0], wanted.numpy(), atol=2e-5)
     assert [step.op for step in prepared.steps()] == ["Attention"]
+
+
+AFTER_A_CONVOLUTION = {
+    "MaxPool": [("MaxPool", ["c"], {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]})],
+    "MaxPool of a rest": [("MaxPool", ["c"], {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1})],
+    "AveragePool": [("AveragePool", ["c"], {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]})],
+    "AveragePool of padding too": [
+        ("AveragePool", ["c"], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1})
+    ],
+    "AveragePool of a rest": [
+        (
+            "AveragePool",
+            ["c"],
+            {"kernel_shape": [4, 4], "strides": [3, 3], "pads": [1] * 4, "ceil_mode": 1, "count_include_pad": 1},
+        )
+    ],
+    "GlobalAveragePool": [("GlobalAveragePool", ["c"], {})],
+    "GlobalMaxPool": [("GlobalMaxPool", ["c"], {})],
+    "ReduceMean": [("ReduceMean", ["c", "pixels"], {"keepdims": 0})],
+    "ReduceMean of channels": [("ReduceMean", ["c", "channels"], {})],
+    "BatchNormalization": [("BatchNormalization", ["c", "scale", "bias", "mean", "variance"], {})],
+    "a factor for each channel": [("Mul", ["c", "column"], {})],
+    "a factor for each row of pixels": [("Mul", ["c", "line"], {})],
+    "a factor for each pixel": [("Mul", ["c", "image"], {})],
+    "squeeze and excite": [
+        ("GlobalAveragePool", ["c"], {}),
+        ("Conv", ["", "square"], {}),
+        ("Sigmoid", [""], {}),
+        ("Mul", ["c", ""], {}),
+    ],
+    "Concat": [("Sigmoid", ["c"], {}), ("Concat", ["c", "", "x"], {"axis": 1})],
+    "Concat of lines": [("Concat", ["c", "c"], {"axis": 2})],
+    "Where": [("Less", ["c", "line"], {}), ("Where", ["", "c", "column"], {})],
+    "Softmax of channels": [("Softmax", ["c"], {"axis": 1})],
+    "HardSwish": [("HardSwish", ["c"], {})],
+    "Flatten": [("Flatten", ["c"], {})],
+}
+"""Nodes on the convolution's result ``c``; an empty input is the result of the node before."""
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("nodes", AFTER_A_CONVOLUTION.values(), ids=AFTER_A_CONVOLUTION)
+def test_what_follows_a_convolution_agrees_with_onnx_runtime(nodes, batch):
+    import onnxruntime
+
+    x = drawn(batch, 5, 9, 11)
+    constants = {
+        "w": drawn(7, 5, 3, 3),
+        "square": drawn(7, 7, 1, 1),
+        "column": drawn(7, 1, 1),
+        "line": drawn(1, 11),
+        "image": drawn(1, 7, 9, 11),
+        "scale": drawn(7),
+        "bias": drawn(7) + 1,
+        "mean": drawn(7) * 2,
+        "variance": drawn(7) ** 2 + 0.1,
+        "pixels": np.array([2, 3]),
+        "channels": np.array([1]),
+    }
+    made, last = [helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1])], "c"
+    for number, (kind, inputs, attributes) in enumerate(nodes):
+        result = "y" if number == len(nodes) - 1 else f"v{number}"
+        made.append(helper.make_node(kind, [name or last for name in inputs], [result], **attributes))
+        last = result
+    used = {name for node in made for name in node.input}
+    model = onnx_model(made, {"x": x.shape}, {name: value for name, value in constants.items() if name in used})
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    peer = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    found, wanted = Model(model).session().run([x])[0], peer.run(None, {"x": x})[0]
+    assert found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)

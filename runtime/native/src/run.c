@@ -122,7 +122,7 @@ static const ew_step *step_at(const edge_session *session, size_t index) {
 
 size_t edge_session_step_count(const edge_session *session) {
     size_t count = 0;
-    while (session && step_at(session, count)) count++;
+    for (int i = 0; session && i < session->graph.node_count; i++) count += !session->steps[i].folded;
     return count;
 }
 

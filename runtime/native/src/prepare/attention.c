@@ -89,10 +89,10 @@ static bool is_f32(const ew_preparer *p, int value, int rank) {
     return t->dtype == EDGE_F32 && t->rank == rank;
 }
 
-/* Batches of q, k and v must be alike, at every size. */
+/* Batches of q, k and v must be alike, at every size, and there must be something to attend to. */
 static bool fits(const ew_preparer *p, const ew_attention *a) {
     const ew_tensor *q = ew_tensor_of(p, a->q), *k = ew_tensor_of(p, a->k), *v = ew_tensor_of(p, a->v);
-    if (!is_f32(p, a->q, q->rank) || !is_f32(p, a->k, q->rank) || !is_f32(p, a->v, q->rank)) return false;
+    if (ew_count(k) == 0 || !is_f32(p, a->q, q->rank) || !is_f32(p, a->k, q->rank) || !is_f32(p, a->v, q->rank)) return false;
     for (int i = 0; i < q->rank - 2; i++)
         if (q->dims[i] != k->dims[i] || q->dims[i] != v->dims[i]) return false;
     return !q->dynamic && !k->dynamic && !v->dynamic && (a->mask < 0 || !ew_tensor_of(p, a->mask)->dynamic);

@@ -46,16 +46,18 @@ bool ew_is_head(const ew_preparer *p, const ew_node *node) { return is_conv(p, n
 /* Taps and channels of a convolution's weights [out, in, taps] as rows of b: [tap][in] x out. */
 static edge_status pack_conv(ew_preparer *p, const ew_tensor *weights, ew_fused *f) {
     int64_t taps = ew_span(weights, 2, weights->rank), out = weights->dims[0], in = weights->dims[1];
-    ew_arena *arena = &p->session->arena;
-    float *ordered = ew_arena_get(arena, ew_bytes(weights)), *packed;
+    float *packed = ew_arena_get(&p->session->arena, edge_gemm_packed_f32(f->kernel, out, in * taps) * sizeof *packed);
+    if (!packed) return EDGE_NO_MEMORY;
+    ew_arena passing;
+    ew_arena_init(&passing, &p->session->arena.allocator);
+    float *ordered = ew_arena_get(&passing, ew_bytes(weights));
     if (!ordered) return EDGE_NO_MEMORY;
     const float *w = weights->data;
     for (int64_t o = 0; o < out; o++)
         for (int64_t i = 0; i < in; i++)
             for (int64_t t = 0; t < taps; t++) ordered[(t * in + i) * out + o] = *w++;
-    packed = ew_arena_get(arena, edge_gemm_packed_f32(f->kernel, out, in * taps) * sizeof *packed);
-    if (!packed) return EDGE_NO_MEMORY;
     edge_gemm_pack_f32(f->kernel, out, in * taps, ordered, out, 1, packed);
+    ew_arena_free(&passing);
     f->weights = packed;
     f->outputs = out;
     f->depth = in;
