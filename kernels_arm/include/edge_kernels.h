@@ -40,6 +40,65 @@ typedef void edge_softmax_f32(const float *x, float *y, int64_t count);
 typedef void edge_layer_norm_f32(const float *x, const float *scale, const float *bias, float epsilon, float *y,
                                  int64_t count);
 
+/* ---- 8 bits: sums of products are exact, in 32 bits; what follows is f32 ---- */
+
+/* What a byte q means: (q - zero) * scale; q is s8 or u8. */
+typedef struct edge_grid {
+    float scale;
+    int32_t zero;
+    int32_t is_signed;
+} edge_grid;
+
+/* sum = bias + (a - a.zero) b, then y = clamp(round(sum * scale) + zero), ties to even; or, where the result is f32,
+ * y = clamp(sum * scale + offset + add).  scale, bias and offset have a value for every column or channel. */
+typedef struct edge_rescale {
+    const float *scale;
+    const int32_t *bias; /* NULL: zero */
+    int32_t a_zero, a_signed;
+    int32_t zero;    /* of the result */
+    float low, high; /* of the result, whole numbers where it is 8 bits */
+} edge_rescale;
+
+typedef struct edge_gemm_s8 {
+    int64_t n, depth, taps; /* depth: bytes of a tap */
+    const void *b;          /* packed by edge_gemm_pack_s8 */
+    edge_rescale out;
+    const float *offset; /* of an f32 result; NULL: zero */
+    int64_t c_row, add_row;
+    int32_t to_f32;
+} edge_gemm_s8;
+
+typedef void edge_gemm_s8_run(const edge_gemm_s8 *job, int64_t rows, const uint8_t *const *a, void *c,
+                              const float *add);
+
+/* Beyond these a kernel for 8 bits has no room. */
+enum { EDGE_DEPTHWISE_MOST_HEIGHT = 8, EDGE_DEPTHWISE_MOST_SPAN = 32 /* (kernel_width - 1) * dilation + 1 */ };
+
+typedef struct edge_depthwise_s8 {
+    int64_t channels, in_width, out_width, kernel_height, kernel_width, stride, dilation, pad; /* along the width */
+    const void *weights;  /* packed by edge_depthwise_pack_s8 */
+    const uint8_t *zeros; /* channels times a_zero */
+    edge_rescale out;
+} edge_depthwise_s8;
+
+typedef void edge_depthwise_s8_run(const edge_depthwise_s8 *job, const uint8_t *const *line, uint8_t *out);
+
+/* y = clamp(round(x / scale) + zero) to what the grid can hold; NaN gives its least value. */
+typedef void edge_quantize_s8(const edge_grid *grid, const float *x, uint8_t *y, int64_t count);
+typedef void edge_dequantize_s8(const edge_grid *grid, const uint8_t *x, float *y, int64_t count);
+
+/* y = clamp(round((a + b) / y.scale) + y.zero) */
+typedef struct edge_add_s8_job {
+    edge_grid a, b, y;
+    int32_t low, high;
+} edge_add_s8_job;
+
+typedef void edge_add_s8_run(const edge_add_s8_job *job, const uint8_t *a, const uint8_t *b, uint8_t *y,
+                             int64_t count);
+
+/* The least range that holds every x and 0; NaN are passed over. */
+typedef void edge_range_f32(const float *x, int64_t count, float *low, float *high);
+
 typedef enum edge_kernel_op {
     EDGE_GEMM,
     EDGE_DEPTHWISE,
@@ -52,7 +111,10 @@ typedef enum edge_kernel_op {
     EDGE_SIGMOID,
     EDGE_SILU,
     EDGE_MAX, /* NaN where either is */
-    EDGE_ADD
+    EDGE_ADD,
+    EDGE_RANGE,
+    EDGE_QUANTIZE,
+    EDGE_DEQUANTIZE
 } edge_kernel_op;
 typedef enum edge_kernel_dtype { EDGE_KERNEL_F32, EDGE_KERNEL_S8 } edge_kernel_dtype;
 typedef enum edge_kernel_format { EDGE_DENSE } edge_kernel_format;
@@ -73,7 +135,7 @@ typedef struct edge_kernel {
     edge_kernel_dtype dtype;
     edge_kernel_format format;
     edge_isa isa;
-    int mr, nr; /* rows and columns of a tile; 0 where there are none */
+    int mr, nr; /* rows and columns of a tile; of a depthwise kernel for 8 bits, mr: taps of a column that lie together */
     const char *name;
     edge_any_kernel *run; /* of the type of its op */
 } edge_kernel;
@@ -93,5 +155,14 @@ EDGE_KERNEL_API int edge_isa_chosen(void);
 EDGE_KERNEL_API size_t edge_gemm_packed_f32(const edge_kernel *kernel, int64_t n, int64_t k);
 EDGE_KERNEL_API void edge_gemm_pack_f32(const edge_kernel *kernel, int64_t n, int64_t k, const float *b, int64_t b_row, int64_t b_col,
                         float *packed);
+
+/* Bytes of the packed form of b[taps][depth][n], and the packing; b[t][i][j] is at b[(t * depth + i) * b_row + j * b_col]. */
+EDGE_KERNEL_API size_t edge_gemm_packed_s8(const edge_kernel *kernel, int64_t n, int64_t depth, int64_t taps);
+EDGE_KERNEL_API void edge_gemm_pack_s8(const edge_kernel *kernel, int64_t n, int64_t depth, int64_t taps, const int8_t *b, int64_t b_row,
+                       int64_t b_col, void *packed);
+/* The same for weights[channels][height][width] of a depthwise convolution. */
+EDGE_KERNEL_API size_t edge_depthwise_packed_s8(const edge_kernel *kernel, int64_t channels, int64_t height, int64_t width);
+EDGE_KERNEL_API void edge_depthwise_pack_s8(const edge_kernel *kernel, int64_t channels, int64_t height, int64_t width,
+                            const int8_t *weights, void *packed);
 
 #endif

@@ -42,3 +42,11 @@ void edge_max_f32_scalar(const float *a, const float *b, float *y, int64_t count
 void edge_add_f32_scalar(const float *a, const float *b, float *y, int64_t count) {
     for (int64_t i = 0; i < count; i++) y[i] = a[i] + b[i];
 }
+
+void edge_range_f32_scalar(const float *x, int64_t count, float *low, float *high) {
+    *low = *high = 0;
+    for (int64_t i = 0; i < count; i++) {
+        if (x[i] < *low) *low = x[i];
+        if (x[i] > *high) *high = x[i];
+    }
+}
