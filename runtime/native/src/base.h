@@ -50,6 +50,7 @@ const char *ew_dtype_name(edge_dtype dtype);
 #define EW_UNSIGNED (EW_T(EDGE_U8) | EW_T(EDGE_U16) | EW_T(EDGE_U32) | EW_T(EDGE_U64))
 #define EW_INTEGERS (EW_SIGNED | EW_UNSIGNED)
 #define EW_NUMBERS (EW_FLOATS | EW_INTEGERS)
+#define EW_8_BITS (EW_T(EDGE_U8) | EW_T(EDGE_S8))
 #define EW_ALL (EW_NUMBERS | EW_T(EDGE_BOOL))
 
 /* IEEE binary16; rounds to nearest even, keeps NaN and infinity. */

@@ -100,7 +100,7 @@ static edge_status run_now(edge_session *session, ew_step *step) {
     return status;
 }
 
-static edge_status infer_one(edge_session *session, ew_step *step) {
+edge_status ew_infer_one(edge_session *session, ew_step *step) {
     ew_call *call = &step->call;
     call->planning = true;
     EW_TRY(ew_infer_step(session, step));
@@ -108,7 +108,8 @@ static edge_status infer_one(edge_session *session, ew_step *step) {
     EW_TRY(ew_blame(call->node, check_results(call)));
     ew_knowledge known = knowledge(call);
     bool vary = shapes_vary(call);
-    if (known != EW_UNKNOWN && worth_keeping(call, known)) {
+    step->late &= known == EW_CONSTANT;
+    if (known != EW_UNKNOWN && !step->late && worth_keeping(call, known)) {
         EW_TRY(run_now(session, step));
         step->folded = known == EW_CONSTANT;
     } else {
@@ -124,6 +125,6 @@ static edge_status infer_one(edge_session *session, ew_step *step) {
 }
 
 edge_status ew_infer_all(edge_session *session) {
-    for (int i = 0; i < session->graph.node_count; i++) EW_TRY(infer_one(session, &session->steps[i]));
+    for (int i = 0; i < session->graph.node_count; i++) EW_TRY(ew_infer_one(session, &session->steps[i]));
     return EDGE_OK;
 }

@@ -177,6 +177,7 @@ static edge_status build(edge_session *session, const edge_session_options *opti
     set_constants(session, 0);
     EW_TRY(set_inputs(session, options));
     EW_TRY(make_steps(session));
+    ew_mark_late(session);
     EW_TRY(ew_infer_all(session));
     EW_TRY(ew_prepare(session, &prepared));
     EW_TRY(adopt(session, &prepared));

@@ -11,6 +11,7 @@
 typedef struct ew_step {
     ew_call call;
     bool folded;  /* ran when the session was made */
+    bool late;    /* weights of 8 bits made f32: folded when somebody needs them so (prepare/late.c) */
     bool dynamic; /* shapes are inferred again before every run */
     size_t workspace_bytes;
     uint64_t runs, nanoseconds; /* with profile */
@@ -33,6 +34,10 @@ struct edge_session {
 
 /* Infers shapes of every step and runs those whose result is known; infer.c. */
 edge_status ew_infer_all(edge_session *session);
+/* The same for one step. */
+edge_status ew_infer_one(edge_session *session, ew_step *step);
+/* Finds the late steps; before inference. */
+void ew_mark_late(edge_session *session);
 /* A faster graph for the same results, from what inference found; prepare/. */
 edge_status ew_prepare(edge_session *session, ew_graph *prepared);
 /* Gives memory to every value that has none; memory.c. */

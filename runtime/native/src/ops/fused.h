@@ -1,5 +1,6 @@
 /* Operators that no file names: what prepare/ makes of several nodes of the model.  Their weights are packed, images
- * have their channels last ([N, H, W, C], [N, W, C]), everything is f32.  node->detail says the rest. */
+ * have their channels last ([N, H, W, C], [N, W, C]), everything is f32 or, on both sides of a product, 8 bits.
+ * node->detail says the rest. */
 #ifndef EW_FUSED_H
 #define EW_FUSED_H
 
@@ -15,14 +16,24 @@
 
 #define EW_FUSED_DOMAIN "edgewright.fused"
 
+/* What a product of 8 bits has beyond one of f32. */
+typedef struct ew_quantized {
+    edge_rescale out; /* of a dynamic product: scale without that of x, a_zero unset */
+    edge_dtype dtype; /* of the result */
+    bool dynamic;     /* scale and zero point of x are inputs 3 and 4 */
+    bool by_lines;    /* how the weights of a convolution are packed: a tap is a line of the window */
+} ew_quantized;
+
 /* y = map(clamp(x * weights + bias + add)); inputs: x, weights as they were (for their shape), add or absent. */
 typedef struct ew_fused {
     const edge_kernel *kernel;
-    const float *weights, *bias; /* in the order of the kernel; bias NULL: zero */
-    const float *zeros;          /* a line of the window outside of the image */
-    int64_t outputs, depth;      /* columns of the product, and values of one tap */
+    const void *weights; /* in the order of the kernel */
+    const float *bias;   /* NULL: zero, or part of the rescaling */
+    const void *zeros;   /* a line of the window outside of the image */
+    int64_t outputs, depth; /* columns of the product, and values of one tap */
     float low, high;
-    edge_map_f32 *map; /* NULL: none */
+    edge_map_f32 *map;             /* NULL: none */
+    const ew_quantized *quantized; /* NULL: x and weights are f32 */
 } ew_fused;
 
 /* softmax(scale q k + mask) v */
@@ -40,14 +51,41 @@ enum { EW_BLOCK_ROWS = 36 };
 /* The product of rows [begin, end) of all, threads apart; rows come in blocks, whose pointers fill() sets. */
 typedef struct ew_product {
     const ew_fused *fused;
+    edge_rescale rescale; /* of a product of 8 bits */
     int64_t taps, rows, depth;
-    float *c;
+    void *c;
     const float *add;
     const void *context;
-    /* Pointers of rows [begin, begin + count): a[row * taps + tap]; scratch: room for count * taps * depth floats. */
-    void (*fill)(const struct ew_product *product, int64_t begin, int64_t count, const float **a, float *scratch);
+    /* Pointers of rows [begin, begin + count): a[row * taps + tap]; scratch: room for count * taps * depth values. */
+    void (*fill)(const struct ew_product *product, int64_t begin, int64_t count, const void **a, uint8_t *scratch);
     bool needs_scratch;
 } ew_product;
+
+/* Bytes of a value of x, and of a value of the result. */
+static inline int64_t ew_x_bytes(const ew_fused *f) { return f->quantized ? 1 : 4; }
+static inline edge_dtype ew_y_dtype(const ew_fused *f) { return f->quantized ? f->quantized->dtype : EDGE_F32; }
+static inline int64_t ew_y_bytes(const ew_fused *f) { return ew_y_dtype(f) == EDGE_F32 ? 4 : 1; }
+
+/* Whether the pixels of a line of the window, neighbours in memory, are better taken as one tap. */
+static inline bool ew_by_lines(int64_t height, int64_t width, int64_t dilation, int64_t depth) {
+    enum { SHORT_LINE = 64, MOST_SCRATCH = 1024 };
+    return height * width > 1 && dilation == 1 && (width * depth <= SHORT_LINE || height == 1) &&
+           height * width * depth <= MOST_SCRATCH;
+}
+
+/* A sum of two values of 8 bits. */
+typedef struct ew_add_detail {
+    const edge_kernel *kernel;
+    edge_add_s8_job job;
+    edge_dtype dtype;
+} ew_add_detail;
+
+/* The mean over pixels of 8 bits. */
+typedef struct ew_mean_detail {
+    edge_grid x, y;
+    edge_dtype dtype;
+    bool keep; /* the axes of pixels stay, of length 1 */
+} ew_mean_detail;
 
 void ew_run_product(const ew_call *call, const ew_product *product);
 

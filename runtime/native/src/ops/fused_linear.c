@@ -8,25 +8,46 @@ edge_status ew_infer_fused_linear(ew_call *call) {
         return ew_fail(EDGE_SHAPE_MISMATCH, "the last axis of its input must have length %lld", (long long)f->depth);
     memcpy(dims, x->dims, sizeof dims);
     dims[x->rank - 1] = f->outputs;
-    return ew_shape(ew_out(call, 0), EDGE_F32, x->rank, dims);
+    return ew_shape(ew_out(call, 0), ew_y_dtype(f), x->rank, dims);
 }
 
-static void rows_in_order(const ew_product *p, int64_t begin, int64_t count, const float **a, float *scratch) {
+static void rows_in_order(const ew_product *p, int64_t begin, int64_t count, const void **a, uint8_t *scratch) {
     (void)scratch;
-    const float *x = (const float *)p->context + begin * p->depth;
-    for (int64_t r = 0; r < count; r++) a[r] = x + r * p->depth;
+    int64_t row = p->depth * ew_x_bytes(p->fused);
+    const uint8_t *x = (const uint8_t *)p->context + begin * row;
+    for (int64_t r = 0; r < count; r++) a[r] = x + r * row;
+}
+
+size_t ew_workspace_fused_linear(const ew_call *call) {
+    const ew_fused *f = ew_detail(call);
+    return f->quantized && f->quantized->dynamic ? (size_t)f->outputs * sizeof(float) : 0;
+}
+
+/* Of a dynamic product: its scale is that of the weights times that of x. */
+static edge_rescale rescale_of(const ew_call *call) {
+    const ew_fused *f = ew_detail(call);
+    edge_rescale out = f->quantized->out;
+    if (!f->quantized->dynamic) return out;
+    const ew_tensor *zero = ew_in(call, 4);
+    float *scales = call->workspace, scale = *(const float *)ew_in(call, 3)->data;
+    for (int64_t i = 0; i < f->outputs; i++) scales[i] = scale * out.scale[i];
+    out.scale = scales;
+    if (zero) out.a_zero = (int32_t)ew_get_int(zero, 0);
+    return out;
 }
 
 edge_status ew_run_fused_linear(ew_call *call) {
     const ew_tensor *x = ew_in(call, 0), *add = ew_in(call, 2);
-    ew_product p = {.fused = ew_detail(call),
+    const ew_fused *f = ew_detail(call);
+    ew_product p = {.fused = f,
                     .taps = 1,
                     .rows = ew_span(x, 0, x->rank - 1),
-                    .depth = ew_detail(call)->depth,
+                    .depth = f->depth,
                     .c = ew_out(call, 0)->data,
                     .add = add ? add->data : NULL,
                     .context = x->data,
                     .fill = rows_in_order};
+    if (f->quantized) p.rescale = rescale_of(call);
     ew_run_product(call, &p);
     return EDGE_OK;
 }

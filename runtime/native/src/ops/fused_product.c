@@ -1,62 +1,86 @@
 #include "fused.h"
 
-enum { POINTERS = 1024, SCRATCH = 8192 };
+enum { POINTERS = 1024, SCRATCH = 32768 /* bytes */ };
 
 /* Multiplications below which a thread is not worth waking. */
 #define SMALL 65536
 
 /* As many rows as there is room for; the engine fuses no convolution of which not even one fits (prepare/fuse.c). */
 static int64_t block_rows(const ew_product *p) {
-    int64_t tile = p->fused->kernel->mr, room = POINTERS / p->taps;
-    if (p->needs_scratch && room > SCRATCH / (p->taps * p->depth)) room = SCRATCH / (p->taps * p->depth);
+    int64_t tile = p->fused->kernel->mr, room = POINTERS / p->taps, row = p->taps * p->depth * ew_x_bytes(p->fused);
+    if (p->needs_scratch && room > SCRATCH / row) room = SCRATCH / row;
     if (room > EW_BLOCK_ROWS) room = EW_BLOCK_ROWS;
     return room < tile ? room : room / tile * tile;
 }
 
-static void run_rows(void *context, int64_t begin, int64_t end) {
-    const ew_product *p = context;
+static void multiply_f32(const ew_product *p, int64_t first, int64_t columns, int64_t rows, const void **a, float *c,
+                         const float *add) {
     const ew_fused *f = p->fused;
-    const float *a[POINTERS];
-    float scratch[SCRATCH];
-    edge_gemm_f32 g = {.n = f->outputs,
+    edge_gemm_f32 g = {.n = columns,
                        .depth = p->depth,
                        .taps = p->taps,
-                       .b = f->weights,
-                       .bias = f->bias,
+                       .b = (const float *)f->weights + edge_gemm_packed_f32(f->kernel, first, p->taps * p->depth),
+                       .bias = f->bias ? f->bias + first : NULL,
                        .c_row = f->outputs,
                        .add_row = f->outputs,
                        .low = f->low,
                        .high = f->high};
+    ((edge_gemm_f32_run *)f->kernel->run)(&g, rows, (const float *const *)a, c, add);
+}
+
+static void multiply_s8(const ew_product *p, int64_t first, int64_t columns, int64_t rows, const void **a, void *c,
+                        const float *add) {
+    const ew_fused *f = p->fused;
+    edge_gemm_s8 g = {.n = columns,
+                      .depth = p->depth,
+                      .taps = p->taps,
+                      .b = (const uint8_t *)f->weights + edge_gemm_packed_s8(f->kernel, first, p->depth, p->taps),
+                      .out = p->rescale,
+                      .offset = f->bias ? f->bias + first : NULL,
+                      .c_row = f->outputs,
+                      .add_row = f->outputs,
+                      .to_f32 = f->quantized->dtype == EDGE_F32};
+    g.out.scale += first;
+    if (g.out.bias) g.out.bias += first;
+    ((edge_gemm_s8_run *)f->kernel->run)(&g, rows, (const uint8_t *const *)a, c, add);
+}
+
+/* Columns [first, first + columns) of rows that begin at `row`. */
+static void multiply(const ew_product *p, int64_t first, int64_t columns, int64_t row, int64_t rows, const void **a) {
+    const ew_fused *f = p->fused;
+    int64_t at = row * f->outputs + first;
+    void *c = (uint8_t *)p->c + at * ew_y_bytes(f);
+    const float *add = p->add ? p->add + at : NULL;
+    if (f->quantized) multiply_s8(p, first, columns, rows, a, c, add);
+    else multiply_f32(p, first, columns, rows, a, c, add);
+    if (!f->map) return;
+    float *y = c;
+    if (columns == f->outputs) f->map(y, y, rows * columns);
+    else
+        for (int64_t r = 0; r < rows; r++) f->map(y + r * f->outputs, y + r * f->outputs, columns);
+}
+
+static void run_rows(void *context, int64_t begin, int64_t end) {
+    const ew_product *p = context;
+    const void *a[POINTERS];
+    uint8_t scratch[SCRATCH] __attribute__((aligned(64)));
     int64_t block = block_rows(p);
     for (int64_t row = begin; row < end; row += block) {
         int64_t count = end - row < block ? end - row : block;
         p->fill(p, row, count, a, scratch);
-        float *c = p->c + row * f->outputs;
-        ((edge_gemm_f32_run *)f->kernel->run)(&g, count, a, c, p->add ? p->add + row * f->outputs : NULL);
-        if (f->map) f->map(c, c, count * f->outputs);
+        multiply(p, 0, p->fused->outputs, row, count, a);
     }
 }
 
 /* Few rows: panels of columns apart. */
 static void run_panels(void *context, int64_t begin, int64_t end) {
     const ew_product *p = context;
-    const ew_fused *f = p->fused;
-    const float *a[POINTERS];
-    float scratch[SCRATCH];
-    int64_t nr = f->kernel->nr, first = begin * nr, last = end * nr < f->outputs ? end * nr : f->outputs;
+    const void *a[POINTERS];
+    uint8_t scratch[SCRATCH] __attribute__((aligned(64)));
+    int64_t nr = p->fused->kernel->nr, first = begin * nr;
+    int64_t last = end * nr < p->fused->outputs ? end * nr : p->fused->outputs;
     p->fill(p, 0, p->rows, a, scratch);
-    edge_gemm_f32 g = {.n = last - first,
-                       .depth = p->depth,
-                       .taps = p->taps,
-                       .b = f->weights + first * p->taps * p->depth,
-                       .bias = f->bias ? f->bias + first : NULL,
-                       .c_row = f->outputs,
-                       .add_row = f->outputs,
-                       .low = f->low,
-                       .high = f->high};
-    ((edge_gemm_f32_run *)f->kernel->run)(&g, p->rows, a, p->c + first, p->add ? p->add + first : NULL);
-    for (int64_t r = 0; f->map && r < p->rows; r++)
-        f->map(p->c + r * f->outputs + first, p->c + r * f->outputs + first, last - first);
+    multiply(p, first, last - first, 0, p->rows, a);
 }
 
 void ew_run_product(const ew_call *call, const ew_product *p) {

@@ -73,7 +73,7 @@ static bool take_map(const ew_preparer *p, const ew_node *node, ew_chain *c) {
     return false;
 }
 
-static void extend(const ew_preparer *p, ew_chain *c, int next, bool *absorbed) {
+void ew_chain_extend(const ew_preparer *p, ew_chain *c, int next, bool *absorbed) {
     absorbed[c->last] = true;
     c->last = next;
     c->result = p->from->nodes[next].outputs[0];
@@ -103,7 +103,7 @@ static bool take_gelu(const ew_preparer *p, ew_chain *c, bool *absorbed) {
     if (scale < 0 || p->from->nodes[scale].inputs[0] != x || beside(p, scale, 1.41421356f) != x) return false;
     absorbed[half] = absorbed[sum] = absorbed[erf] = absorbed[scale] = true;
     c->map = map_of(p, EDGE_GELU);
-    extend(p, c, last, absorbed);
+    ew_chain_extend(p, c, last, absorbed);
     return true;
 }
 
@@ -114,13 +114,14 @@ static bool take_silu(const ew_preparer *p, ew_chain *c, bool *absorbed) {
     if (sigmoid < 0 || p->from->nodes[sigmoid].inputs[0] != x) return false;
     absorbed[sigmoid] = true;
     c->map = map_of(p, EDGE_SILU);
-    extend(p, c, last, absorbed);
+    ew_chain_extend(p, c, last, absorbed);
     return true;
 }
 
-void ew_chain_find(const ew_preparer *p, int head, ew_chain *c, bool *absorbed) {
+void ew_chain_find(const ew_preparer *p, int head, ew_eight *eight, ew_chain *c, bool *absorbed) {
     const ew_node *node = &p->from->nodes[head];
-    *c = (ew_chain){head, head, node->outputs[0], -1, -1, -INFINITY, INFINITY, false, NULL};
+    *c = (ew_chain){head, head, node->outputs[0], -1, -1, -INFINITY, INFINITY, false, NULL, eight};
+    if (eight) ew_take_scales(p, eight, c, absorbed);
     for (;;) {
         int next = ew_sole_reader(p, c->result);
         bool ended = c->clamped || c->map;
@@ -128,7 +129,8 @@ void ew_chain_find(const ew_preparer *p, int head, ew_chain *c, bool *absorbed) 
         if (next < 0 || ended || absorbed[next]) break; /* a sum of two products is done with the first one */
         node = &p->from->nodes[next];
         if (!take_bias(p, node, c) && !take_add(p, node, c) && !take_clamp(p, node, c) && !take_map(p, node, c)) break;
-        extend(p, c, next, absorbed);
+        ew_chain_extend(p, c, next, absorbed);
     }
+    if (eight) ew_take_quantize(p, eight, c, absorbed);
     absorbed[c->last] = true;
 }

@@ -9,39 +9,41 @@ static bool is_f32(const ew_preparer *p, int value) { return ew_tensor_of(p, val
 
 static bool has_input(const ew_node *node, int i) { return i < node->input_count && node->inputs[i] >= 0; }
 
-/* Not wanted, or one value for each output of the product. */
-static bool is_fitting_bias(const ew_preparer *p, const ew_node *node, int i, int64_t length) {
+bool ew_is_fitting_bias(const ew_preparer *p, const ew_node *node, int i, int64_t outputs) {
     if (!has_input(node, i)) return true;
     const ew_tensor *t = ew_tensor_of(p, node->inputs[i]);
     return ew_is_constant(p, node->inputs[i]) && t->dtype == EDGE_F32 && t->rank >= 1 &&
-           t->dims[t->rank - 1] == length && ew_count(t) == length;
+           t->dims[t->rank - 1] == outputs && ew_count(t) == outputs;
 }
 
-static bool is_conv(const ew_preparer *p, const ew_node *node) {
-    if (!ew_is(node, "Conv") || !is_f32(p, node->inputs[0]) || !ew_is_constant(p, node->inputs[1])) return false;
-    const ew_tensor *weights = ew_tensor_of(p, node->inputs[1]);
+bool ew_is_window(const ew_node *node, const ew_tensor *weights, bool *depthwise) {
     int64_t groups = ew_attr_int(node, "group", 1);
-    bool depthwise = groups == weights->dims[0] && weights->dims[1] == 1;
-    if (weights->rank < 3 || weights->rank > 4 || ew_count(weights) == 0) return false;
-    if (groups != 1 && (!depthwise || (weights->rank == 4 && weights->dims[2] > 32))) return false;
-    return ew_span(weights, 2, weights->rank) <= 1024 && is_fitting_bias(p, node, 2, weights->dims[0]);
+    *depthwise = groups > 1 && groups == weights->dims[0] && weights->dims[1] == 1;
+    if (!ew_is(node, "Conv") || weights->rank < 3 || weights->rank > 4 || ew_count(weights) == 0) return false;
+    if (groups != 1 && (!*depthwise || (weights->rank == 4 && weights->dims[2] > 32))) return false;
+    return ew_span(weights, 2, weights->rank) <= 1024;
 }
 
-static bool is_linear(const ew_preparer *p, const ew_node *node) {
+bool ew_is_plain_product(const ew_preparer *p, const ew_node *node, const ew_tensor *weights) {
     bool gemm = ew_is(node, "Gemm");
-    if ((!gemm && !ew_is(node, "MatMul")) || !is_f32(p, node->inputs[0]) || !ew_is_constant(p, node->inputs[1]))
-        return false;
-    const ew_tensor *weights = ew_tensor_of(p, node->inputs[1]);
     if (weights->rank != 2 || ew_count(weights) == 0 || ew_tensor_of(p, node->inputs[0])->rank < (gemm ? 2 : 1))
         return false;
     if (!gemm) return true;
     if (ew_attr_int(node, "transA", 0) || ew_attr_float(node, "alpha", 1) != 1.0f ||
         (has_input(node, 2) && ew_attr_float(node, "beta", 1) != 1.0f))
         return false;
-    return is_fitting_bias(p, node, 2, weights->dims[ew_attr_int(node, "transB", 0) ? 0 : 1]);
+    return ew_is_fitting_bias(p, node, 2, weights->dims[ew_is_turned(node) ? 0 : 1]);
 }
 
-bool ew_is_head(const ew_preparer *p, const ew_node *node) { return is_conv(p, node) || is_linear(p, node); }
+bool ew_is_head(const ew_preparer *p, const ew_node *node) {
+    bool conv = ew_is(node, "Conv"), depthwise;
+    if ((!conv && !ew_is(node, "Gemm") && !ew_is(node, "MatMul")) || !is_f32(p, node->inputs[0]) ||
+        !ew_is_constant(p, node->inputs[1]))
+        return false;
+    const ew_tensor *weights = ew_tensor_of(p, node->inputs[1]);
+    if (!conv) return ew_is_plain_product(p, node, weights);
+    return ew_is_window(node, weights, &depthwise) && ew_is_fitting_bias(p, node, 2, weights->dims[0]);
+}
 
 /* Taps and channels of a convolution's weights [out, in, taps] as rows of b: [tap][in] x out. */
 static edge_status pack_conv(ew_preparer *p, const ew_tensor *weights, ew_fused *f) {
@@ -78,7 +80,7 @@ static edge_status order_depthwise(ew_preparer *p, const ew_tensor *weights, ew_
 }
 
 static edge_status pack_linear(ew_preparer *p, const ew_node *node, const ew_tensor *weights, ew_fused *f) {
-    bool turned = ew_is(node, "Gemm") && ew_attr_int(node, "transB", 0);
+    bool turned = ew_is_turned(node);
     int64_t k = weights->dims[turned ? 1 : 0], n = weights->dims[turned ? 0 : 1];
     float *packed = ew_arena_get(&p->session->arena, edge_gemm_packed_f32(f->kernel, n, k) * sizeof *packed);
     if (!packed) return EDGE_NO_MEMORY;
@@ -89,16 +91,16 @@ static edge_status pack_linear(ew_preparer *p, const ew_node *node, const ew_ten
     return EDGE_OK;
 }
 
-/* The head's own bias and the chain's, in one. */
-static edge_status join_bias(ew_preparer *p, const ew_node *head, const ew_chain *chain, bool wanted, ew_fused *f) {
-    int own = has_input(head, 2) ? head->inputs[2] : -1;
-    const float *first = own >= 0 ? ew_tensor_of(p, own)->data : NULL;
+edge_status ew_join_bias(ew_preparer *p, const ew_chain *chain, int64_t outputs, bool wanted, const float **bias) {
+    const ew_node *head = &p->from->nodes[chain->head];
+    bool has_own = (ew_is(head, "Conv") || ew_is(head, "Gemm")) && has_input(head, 2);
+    const float *first = has_own ? ew_tensor_of(p, head->inputs[2])->data : NULL;
     const float *second = chain->bias >= 0 ? ew_tensor_of(p, chain->bias)->data : NULL;
     if (!first && !second && !wanted) return EDGE_OK;
-    float *bias = ew_arena_get(&p->session->arena, (size_t)f->outputs * sizeof *bias);
-    if (!bias) return EDGE_NO_MEMORY;
-    for (int64_t i = 0; i < f->outputs; i++) bias[i] = (first ? first[i] : 0) + (second ? second[i] : 0);
-    f->bias = bias;
+    float *sum = ew_arena_get(&p->session->arena, (size_t)outputs * sizeof *sum);
+    if (!sum) return EDGE_NO_MEMORY;
+    for (int64_t i = 0; i < outputs; i++) sum[i] = (first ? first[i] : 0) + (second ? second[i] : 0);
+    *bias = sum;
     return EDGE_OK;
 }
 
@@ -115,10 +117,11 @@ static edge_status pack(ew_preparer *p, const ew_chain *chain, bool conv, bool d
     int64_t line = f->depth * (conv ? weights->dims[weights->rank - 1] : 1);
     f->zeros = ew_arena_get(&p->session->arena, (size_t)line * sizeof(float));
     if (!f->zeros) return EDGE_NO_MEMORY;
-    return join_bias(p, head, chain, depthwise, f);
+    return ew_join_bias(p, chain, f->outputs, depthwise, &f->bias);
 }
 
 edge_status ew_emit_chain(ew_preparer *p, const ew_chain *chain) {
+    if (chain->eight) return ew_emit_eight(p, chain);
     const ew_node *head = &p->from->nodes[chain->head];
     bool conv = ew_is(head, "Conv"), depthwise = conv && ew_attr_int(head, "group", 1) > 1;
     ew_fused *f = ew_arena_get(&p->session->arena, sizeof *f);

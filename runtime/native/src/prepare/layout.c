@@ -5,7 +5,10 @@
 
 /* Whether the only form of an input so far is the channels-last one. */
 static bool comes_last(const ew_preparer *p, int value) {
-    return value >= 0 && !p->plain[value] && p->channels_last[value] >= 0;
+    if (value < 0 || p->plain[value]) return false;
+    if (p->channels_last[value] >= 0) return true;
+    int maker = p->dequantized[value];
+    return maker >= 0 && comes_last(p, p->from->nodes[maker].inputs[0]);
 }
 
 static bool any_comes_last(const ew_preparer *p, const ew_node *node) {
@@ -75,8 +78,8 @@ static edge_status emit_pool(ew_preparer *p, const ew_node *node, bool *done) {
     return emit_last(p, ew_find_op(EW_FUSED_DOMAIN, "ChannelsLastPool", 1), node, &input, 1, &emitted);
 }
 
-/* Mean over all pixels: over the middle axes. */
-static bool is_mean_of_pixels(const ew_preparer *p, const ew_node *node, int rank) {
+bool ew_is_mean_of_pixels(const ew_preparer *p, const ew_node *node) {
+    int rank = rank_of(p, node->inputs[0]);
     if (ew_is(node, "GlobalAveragePool")) return true;
     if (!ew_is(node, "ReduceMean") || rank < 3) return false;
     uint32_t wanted = (1u << rank) - 1 - 3, found = 0;
@@ -98,7 +101,7 @@ static bool is_mean_of_pixels(const ew_preparer *p, const ew_node *node, int ran
 
 static edge_status emit_mean(ew_preparer *p, const ew_node *node, bool *done) {
     int rank = rank_of(p, node->inputs[0]), inputs[2];
-    if (!is_mean_of_pixels(p, node, rank)) return EDGE_OK;
+    if (!ew_is_mean_of_pixels(p, node)) return EDGE_OK;
     bool keep = ew_is(node, "GlobalAveragePool") || ew_attr_int(node, "keepdims", 1);
     const ew_op *op = ew_find_op("", "ReduceMean", 18);
     void *data;

@@ -24,11 +24,12 @@ static edge_status allocate(ew_preparer *p) {
     p->maker = ew_arena_get(arena, values * sizeof *p->maker);
     p->plain = ew_arena_get(arena, values * sizeof *p->plain);
     p->channels_last = ew_arena_get(arena, values * sizeof *p->channels_last);
+    p->dequantized = ew_arena_get(arena, values * sizeof *p->dequantized);
     p->absorbed = ew_arena_get(arena, nodes * sizeof *p->absorbed);
     p->chain = ew_arena_get(arena, nodes * sizeof(ew_chain *));
     p->attention = ew_arena_get(arena, nodes * sizeof(ew_attention *));
     bool all = p->to.values && p->to.nodes && p->uses && p->reader && p->maker && p->plain && p->channels_last &&
-               p->absorbed && p->chain && p->attention;
+               p->dequantized && p->absorbed && p->chain && p->attention;
     if (!all) return EDGE_NO_MEMORY;
     memcpy(p->to.values, from->values, values * sizeof *from->values);
     return EDGE_OK;
@@ -37,7 +38,7 @@ static edge_status allocate(ew_preparer *p) {
 static void count_uses(ew_preparer *p) {
     const ew_graph *from = p->from;
     for (int v = 0; v < from->value_count; v++) {
-        p->channels_last[v] = p->maker[v] = -1;
+        p->channels_last[v] = p->maker[v] = p->dequantized[v] = -1;
         p->plain[v] = from->values[v].is_input || from->values[v].has_data || ew_is_constant(p, v);
     }
     for (int n = 0; n < from->node_count; n++) {
@@ -123,19 +124,38 @@ static edge_status transpose(ew_preparer *p, int from, int to, int rank, bool ch
     return ew_set_ints(p, node, "perm", order, rank);
 }
 
+/* Emits the node that makes a value of 8 bits. */
+static edge_status dequantize(ew_preparer *p, int value, int from, int to) {
+    const ew_node *node = &p->from->nodes[p->dequantized[value]];
+    int inputs[3] = {from, node->inputs[1], node->input_count > 2 ? node->inputs[2] : -1};
+    ew_node *emitted;
+    for (int i = 1; i < 3; i++) EW_TRY(ew_plain(p, inputs[i]));
+    return ew_emit(p, node->op, node, inputs, 3, &to, 1, &emitted);
+}
+
 edge_status ew_plain(ew_preparer *p, int value) {
     if (value < 0 || p->plain[value]) return EDGE_OK;
     p->plain[value] = true;
-    return transpose(p, p->channels_last[value], value, ew_tensor_of(p, value)->rank, false);
+    if (p->channels_last[value] >= 0)
+        return transpose(p, p->channels_last[value], value, ew_tensor_of(p, value)->rank, false);
+    if (p->dequantized[value] < 0) return ew_fail(EDGE_INVALID_MODEL, "value '%s' is read before it is made", p->from->values[value].name);
+    int from = p->from->nodes[p->dequantized[value]].inputs[0];
+    EW_TRY(ew_plain(p, from));
+    return dequantize(p, value, from, value);
 }
 
 edge_status ew_channels_last(ew_preparer *p, int value, int *index) {
-    if (p->channels_last[value] < 0) {
-        EW_TRY(ew_new_value(p, &p->from->values[value], &p->channels_last[value]));
-        EW_TRY(transpose(p, value, p->channels_last[value], ew_tensor_of(p, value)->rank, true));
+    if (p->channels_last[value] >= 0) {
+        *index = p->channels_last[value];
+        return EDGE_OK;
     }
-    *index = p->channels_last[value];
-    return EDGE_OK;
+    int from = -1;
+    if (!p->plain[value] && p->dequantized[value] >= 0)
+        EW_TRY(ew_channels_last(p, p->from->nodes[p->dequantized[value]].inputs[0], &from));
+    EW_TRY(ew_new_value(p, &p->from->values[value], index));
+    p->channels_last[value] = *index;
+    if (from >= 0) return dequantize(p, value, from, *index);
+    return transpose(p, value, *index, ew_tensor_of(p, value)->rank, true);
 }
 
 int ew_sole_reader(const ew_preparer *p, int value) {
@@ -166,25 +186,67 @@ static edge_status emit_unchanged(ew_preparer *p, const ew_node *node) {
 
 /* A chain waits for its last node: until then what it adds may not be there. */
 static edge_status begin_chain(ew_preparer *p, int head) {
+    ew_eight found, *eight = NULL;
+    bool of_eight = ew_find_eight(p, head, &found);
+    if (!of_eight) EW_TRY(ew_fold_late(p, &p->from->nodes[head]));
+    if (!of_eight && !ew_is_head(p, &p->from->nodes[head])) return EDGE_OK;
     ew_chain *chain = ew_arena_get(&p->session->arena, sizeof *chain);
-    if (!chain) return EDGE_NO_MEMORY;
-    ew_chain_find(p, head, chain, p->absorbed);
+    if (of_eight) eight = ew_arena_get(&p->session->arena, sizeof *eight);
+    if (!chain || (of_eight && !eight)) return EDGE_NO_MEMORY;
+    if (eight) *eight = found;
+    ew_chain_find(p, head, eight, chain, p->absorbed);
     p->chain[chain->last] = chain;
     p->absorbed[head] = true;
     return EDGE_OK;
+}
+
+/* Whether a value of 8 bits is made f32 only where somebody asks for that. */
+static bool waits(ew_preparer *p, int n) {
+    edge_grid grid;
+    const ew_node *node = &p->from->nodes[n];
+    if (p->session->steps[n].late) return true;
+    if (!ew_is(node, "DequantizeLinear") || ew_made_of(p, node->outputs[0], &grid) < 0) return false;
+    p->dequantized[node->outputs[0]] = n;
+    return true;
 }
 
 static edge_status emit_node(ew_preparer *p, int n) {
     const ew_node *node = &p->from->nodes[n];
     bool done = false;
     if (p->attention[n]) return ew_emit_attention(p, p->attention[n]);
-    if (!p->absorbed[n] && ew_is_head(p, node)) EW_TRY(begin_chain(p, n));
+    if (waits(p, n)) return EDGE_OK;
+    if (!p->absorbed[n]) EW_TRY(begin_chain(p, n));
     if (p->chain[n]) return ew_emit_chain(p, p->chain[n]);
     if (p->absorbed[n]) return EDGE_OK;
-    EW_TRY(ew_emit_matmul(p, node, &done));
+    EW_TRY(ew_emit_bytes(p, node, &done));
+    if (!done) EW_TRY(ew_emit_matmul(p, node, &done));
     if (!done) EW_TRY(ew_emit_rows(p, node, &done));
     if (!done) EW_TRY(ew_emit_channels_last(p, node, &done));
     return done ? EDGE_OK : emit_unchanged(p, node);
+}
+
+/* Leaves out nodes whose results nobody reads any more. */
+static edge_status drop_unused(ew_preparer *p) {
+    ew_graph *to = &p->to;
+    ew_arena passing;
+    ew_arena_init(&passing, &p->session->arena.allocator);
+    bool *read = ew_arena_get(&passing, (size_t)to->value_count * sizeof *read);
+    if (!read) return EDGE_NO_MEMORY;
+    for (int i = 0; i < to->output_count; i++) read[to->outputs[i]] = true;
+    int kept = to->node_count;
+    for (int n = to->node_count - 1; n >= 0; n--) {
+        const ew_node node = to->nodes[n];
+        bool wanted = false;
+        for (int i = 0; i < node.output_count; i++) wanted |= node.outputs[i] >= 0 && read[node.outputs[i]];
+        if (!wanted) continue;
+        for (int i = 0; i < node.input_count; i++)
+            if (node.inputs[i] >= 0) read[node.inputs[i]] = true;
+        to->nodes[--kept] = node;
+    }
+    to->node_count -= kept;
+    memmove(to->nodes, to->nodes + kept, (size_t)to->node_count * sizeof *to->nodes);
+    ew_arena_free(&passing);
+    return EDGE_OK;
 }
 
 edge_status ew_prepare(edge_session *session, ew_graph *prepared) {
@@ -196,6 +258,7 @@ edge_status ew_prepare(edge_session *session, ew_graph *prepared) {
     for (int n = 0; n < p.from->node_count; n++)
         if (!session->steps[n].folded) EW_TRY(emit_node(&p, n));
     for (int i = 0; i < p.from->output_count; i++) EW_TRY(ew_plain(&p, p.from->outputs[i]));
+    EW_TRY(drop_unused(&p));
     *prepared = p.to;
     return EDGE_OK;
 }

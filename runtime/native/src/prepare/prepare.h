@@ -9,6 +9,17 @@
 #include "../ops/fused.h"
 #include "../session.h"
 
+/* A product of 8 bits. */
+typedef struct ew_eight {
+    int x; /* value */
+    edge_grid grid; /* its grid; of a dynamic product scale and zero point are values */
+    int x_scale, x_zero; /* values, -1: the grid is constant */
+    int weights;         /* value, s8 */
+    const ew_tensor *scale; /* of the weights: one, or one for each output */
+    int quantize;           /* the node that makes 8 bits of the result, -1: it stays f32 */
+    edge_grid y;
+} ew_eight;
+
 /* What follows a product and is done with it: nodes [.., last]. */
 typedef struct ew_chain {
     int head, last; /* nodes */
@@ -18,6 +29,7 @@ typedef struct ew_chain {
     float low, high;
     bool clamped;
     edge_map_f32 *map;
+    const ew_eight *eight; /* NULL: everything is f32 */
 } ew_chain;
 
 /* softmax(scale q k + mask) v, written as several nodes. */
@@ -38,6 +50,7 @@ typedef struct ew_preparer {
     int *maker;         /* the node that makes it, -1 */
     bool *plain;        /* of each value of the model: its plain form is there */
     int *channels_last; /* of each value of the model: its other form, -1 */
+    int *dequantized;   /* of each value of the model: the node that makes it of 8 bits when somebody asks, -1 */
     bool *absorbed;     /* nodes that a chain does */
     ew_chain **chain;   /* of each node: the chain that is emitted in its place, or NULL */
     ew_attention **attention; /* the same for attention */
@@ -78,14 +91,47 @@ static inline int ew_other(const ew_node *node, int value) {
 
 /* ---- chain.c ---- */
 /* The longest chain that begins at a node; low = -inf, high = inf and map = NULL where it does nothing. */
-void ew_chain_find(const ew_preparer *p, int head, ew_chain *chain, bool *absorbed);
+void ew_chain_find(const ew_preparer *p, int head, ew_eight *eight, ew_chain *chain, bool *absorbed);
+/* The next node continues a chain, whose result is then its own. */
+void ew_chain_extend(const ew_preparer *p, ew_chain *chain, int next, bool *absorbed);
 
 /* ---- fuse.c ---- */
 /* Whether a node is the head of a product that the engine has in fused form. */
 bool ew_is_head(const ew_preparer *p, const ew_node *node);
 edge_status ew_emit_chain(ew_preparer *p, const ew_chain *chain);
+/* The head's own bias and the chain's in one, NULL: there is none. */
+edge_status ew_join_bias(ew_preparer *p, const ew_chain *chain, int64_t outputs, bool wanted, const float **bias);
+/* Whether these weights of a convolution, these attributes, are depthwise (or of one group); false: neither. */
+bool ew_is_window(const ew_node *node, const ew_tensor *weights, bool *depthwise);
+/* Whether the weights of this product have two axes and no other transformation. */
+bool ew_is_plain_product(const ew_preparer *p, const ew_node *node, const ew_tensor *weights);
+/* Whether input i, a bias, is absent or f32 constants, as many as there are outputs. */
+bool ew_is_fitting_bias(const ew_preparer *p, const ew_node *node, int i, int64_t outputs);
+/* Whether the second matrix is given transposed. */
+static inline bool ew_is_turned(const ew_node *node) { return ew_is(node, "Gemm") && ew_attr_int(node, "transB", 0); }
 /* Emits a product of two computed matrices; *done is false when the node is something else. */
 edge_status ew_emit_matmul(ew_preparer *p, const ew_node *node, bool *done);
+
+/* ---- quantized.c ---- */
+/* The value of 8 bits that a value is made of with one constant scale, -1: there is none. */
+int ew_made_of(const ew_preparer *p, int value, edge_grid *grid);
+/* Whether a node makes 8 bits of its input with one constant scale. */
+bool ew_is_quantize(const ew_preparer *p, int node, edge_grid *grid);
+/* Whether a node is the head of a product of 8 bits. */
+bool ew_find_eight(const ew_preparer *p, int node, ew_eight *eight);
+/* Of a dynamic product: the nodes that turn its sums into f32. */
+void ew_take_scales(const ew_preparer *p, const ew_eight *eight, ew_chain *chain, bool *absorbed);
+/* The chain ends with its result in 8 bits, where that follows. */
+void ew_take_quantize(const ew_preparer *p, ew_eight *eight, ew_chain *chain, bool *absorbed);
+edge_status ew_emit_eight(ew_preparer *p, const ew_chain *chain);
+
+/* ---- bytes.c ---- */
+/* Emits a node between values of 8 bits without making them f32; *done is false when the node is something else. */
+edge_status ew_emit_bytes(ew_preparer *p, const ew_node *node, bool *done);
+
+/* ---- late.c ---- */
+/* Makes f32 of the weights that a node needs so. */
+edge_status ew_fold_late(ew_preparer *p, const ew_node *node);
 
 /* ---- attention.c ---- */
 /* When a node is the softmax of an attention: marks its nodes as absorbed, the last one emits it. */
@@ -97,6 +143,8 @@ edge_status ew_emit_attention(ew_preparer *p, const ew_attention *attention);
 edge_status ew_emit_rows(ew_preparer *p, const ew_node *node, bool *done);
 
 /* ---- layout.c ---- */
+/* Whether a node is the mean over all pixels, the axes from the third on. */
+bool ew_is_mean_of_pixels(const ew_preparer *p, const ew_node *node);
 /* Emits a node on channels-last images where that saves transposes; *done is false when it does not apply. */
 edge_status ew_emit_channels_last(ew_preparer *p, const ew_node *node, bool *done);
 
