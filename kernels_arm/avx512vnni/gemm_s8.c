@@ -5,9 +5,18 @@
 #define ROWS 12
 #define WIDE 2
 
+/* A call of memcpy would put every sum into memory. */
+EDGE_INLINE uint32_t few(const uint8_t *row, int64_t count) {
+    uint32_t bytes = row[0];
+    if (count > 1) bytes |= (uint32_t)row[1] << 8;
+    if (count > 2) bytes |= (uint32_t)row[2] << 16;
+    return bytes;
+}
+
 EDGE_INLINE __m512i four(const uint8_t *row, int64_t count, bool flip) {
-    uint32_t bytes = 0;
-    memcpy(&bytes, row, (size_t)count);
+    uint32_t bytes;
+    if (count == 4) memcpy(&bytes, row, 4);
+    else bytes = few(row, count);
     return _mm512_set1_epi32((int32_t)(flip ? bytes ^ 0x80808080u : bytes));
 }
 
