@@ -87,6 +87,9 @@ typedef struct ew_mean_detail {
     bool keep; /* the axes of pixels stay, of length 1 */
 } ew_mean_detail;
 
+/* Fills the rows of a matrix; context is its memory. */
+void ew_rows_in_order(const ew_product *product, int64_t begin, int64_t count, const void **a, uint8_t *scratch);
+
 void ew_run_product(const ew_call *call, const ew_product *product);
 
 #endif

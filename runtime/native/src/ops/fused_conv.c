@@ -46,26 +46,54 @@ typedef struct image {
     int64_t in_pixels, out_pixels;
 } image;
 
-/* The pixel under a tap of the window at (top, left), or zeros. */
-static const uint8_t *pixel(const image *m, const uint8_t *x, int64_t top, int64_t left, int64_t i, int64_t j) {
-    const ew_window *w = m->w;
-    int64_t row = top + i * w->dilation[1], column = left + j * w->dilation[2];
-    if (row < 0 || row >= w->in[1] || column < 0 || column >= w->in[2]) return m->zeros;
-    return x + (row * w->in[2] + column) * m->pixel;
+/* Where the window of an output pixel begins; found once for a range of them, then moved on: divisions are slow. */
+typedef struct place {
+    const uint8_t *x; /* the image */
+    int64_t row, column; /* of the output */
+    int64_t top, left;   /* of the window in the input */
+} place;
+
+static void settle(const ew_window *w, place *at) {
+    at->top = at->row * w->stride[1] - w->pad[1];
+    at->left = at->column * w->stride[2] - w->pad[2];
 }
 
-static void pixel_taps(const image *m, int64_t number, const void **a) {
+static place place_of(const image *m, int64_t number) {
     const ew_window *w = m->w;
-    const uint8_t *x = m->x + number / m->out_pixels * m->in_pixels * m->pixel;
-    int64_t at = number % m->out_pixels;
-    int64_t top = at / w->out[2] * w->stride[1] - w->pad[1], left = at % w->out[2] * w->stride[2] - w->pad[2];
-    for (int64_t i = 0; i < w->kernel[1]; i++)
-        for (int64_t j = 0; j < w->kernel[2]; j++) *a++ = pixel(m, x, top, left, i, j);
+    int64_t pixel = number % m->out_pixels;
+    place at = {m->x + number / m->out_pixels * m->in_pixels * m->pixel, pixel / w->out[2], pixel % w->out[2], 0, 0};
+    settle(w, &at);
+    return at;
+}
+
+static void move_on(const image *m, place *at) {
+    const ew_window *w = m->w;
+    at->left += w->stride[2];
+    if (++at->column < w->out[2]) return;
+    at->column = 0;
+    if (++at->row == w->out[1]) {
+        at->row = 0;
+        at->x += m->in_pixels * m->pixel;
+    }
+    settle(w, at);
+}
+
+/* The pixel under tap (i, j) of the window, or zeros. */
+static const uint8_t *pixel(const image *m, const place *at, int64_t i, int64_t j) {
+    const ew_window *w = m->w;
+    int64_t row = at->top + i * w->dilation[1], column = at->left + j * w->dilation[2];
+    if (row < 0 || row >= w->in[1] || column < 0 || column >= w->in[2]) return m->zeros;
+    return at->x + (row * w->in[2] + column) * m->pixel;
 }
 
 static void fill_taps(const ew_product *p, int64_t begin, int64_t count, const void **a, uint8_t *scratch) {
     (void)scratch;
-    for (int64_t r = 0; r < count; r++) pixel_taps(p->context, begin + r, a + r * p->taps);
+    const image *m = p->context;
+    const ew_window *w = m->w;
+    place at = place_of(m, begin);
+    for (int64_t r = 0; r < count; r++, move_on(m, &at))
+        for (int64_t i = 0; i < w->kernel[1]; i++)
+            for (int64_t j = 0; j < w->kernel[2]; j++) *a++ = pixel(m, &at, i, j);
 }
 
 /* A line of the window whose ends are outside of the image. */
@@ -80,20 +108,18 @@ static void copy_line(const image *m, const uint8_t *line, int64_t left, uint8_t
 static void fill_lines(const ew_product *p, int64_t begin, int64_t count, const void **a, uint8_t *scratch) {
     const image *m = p->context;
     const ew_window *w = m->w;
-    for (int64_t number = begin; number < begin + count; number++) {
-        const uint8_t *x = m->x + number / m->out_pixels * m->in_pixels * m->pixel;
-        int64_t at = number % m->out_pixels;
-        int64_t top = at / w->out[2] * w->stride[1] - w->pad[1], left = at % w->out[2] * w->stride[2] - w->pad[2];
-        bool inside = left >= 0 && left + w->kernel[2] <= w->in[2];
+    place at = place_of(m, begin);
+    for (int64_t r = 0; r < count; r++, move_on(m, &at)) {
+        bool inside = at.left >= 0 && at.left + w->kernel[2] <= w->in[2];
         for (int64_t i = 0; i < w->kernel[1]; i++) {
-            int64_t row = top + i * w->dilation[1];
-            const uint8_t *line = x + row * w->in[2] * m->pixel;
+            int64_t row = at.top + i * w->dilation[1];
+            const uint8_t *line = at.x + row * w->in[2] * m->pixel;
             if (row < 0 || row >= w->in[1]) {
                 *a++ = m->zeros;
             } else if (inside) {
-                *a++ = line + left * m->pixel;
+                *a++ = line + at.left * m->pixel;
             } else {
-                copy_line(m, line, left, scratch);
+                copy_line(m, line, at.left, scratch);
                 *a++ = scratch;
                 scratch += p->depth * ew_x_bytes(p->fused);
             }
@@ -127,6 +153,12 @@ static edge_status read(const ew_call *call, ew_conv *c, image *m) {
     return EDGE_OK;
 }
 
+/* One tap, which moves over the image as the output does: its pixels are rows in order. */
+static bool is_pointwise(const ew_conv *c) {
+    const ew_window *w = &c->w;
+    return c->taps == 1 && w->in[1] == w->out[1] && w->in[2] == w->out[2] && !w->pad[1] && !w->pad[2];
+}
+
 edge_status ew_run_fused_conv(ew_call *call) {
     const ew_tensor *add = ew_in(call, 2);
     ew_conv c;
@@ -145,6 +177,10 @@ edge_status ew_run_fused_conv(ew_call *call) {
                     .fill = lines ? fill_lines : fill_taps,
                     .needs_scratch = lines};
     if (f->quantized) p.rescale = f->quantized->out;
+    if (is_pointwise(&c)) {
+        p.context = m.x;
+        p.fill = ew_rows_in_order;
+    }
     ew_run_product(call, &p);
     return EDGE_OK;
 }
@@ -211,20 +247,18 @@ typedef struct pooling {
     bool largest, count_padding;
 } pooling;
 
-static void pool_pixel(const pooling *p, int64_t number, float *y) {
+static void pool_pixel(const pooling *p, const place *at, float *y) {
     const image *m = &p->m;
     const ew_window *w = m->w;
-    const uint8_t *x = m->x + number / m->out_pixels * m->in_pixels * m->pixel;
-    int64_t at = number % m->out_pixels, count = 0, padded = 0;
-    int64_t top = at / w->out[2] * w->stride[1] - w->pad[1], left = at % w->out[2] * w->stride[2] - w->pad[2];
+    int64_t count = 0, padded = 0;
     for (int64_t c = 0; c < p->channels; c++) y[c] = p->largest ? -INFINITY : 0;
     for (int64_t i = 0; i < w->kernel[1]; i++)
         for (int64_t j = 0; j < w->kernel[2]; j++) {
-            int64_t row = top + i * w->dilation[1], column = left + j * w->dilation[2];
+            int64_t row = at->top + i * w->dilation[1], column = at->left + j * w->dilation[2];
             padded += row < w->in[1] + w->pad_end[1] && column < w->in[2] + w->pad_end[2];
             if (row < 0 || row >= w->in[1] || column < 0 || column >= w->in[2]) continue;
             count++;
-            p->combine((const float *)(const void *)(x + (row * w->in[2] + column) * m->pixel), y, y, p->channels);
+            p->combine((const float *)(const void *)pixel(m, at, i, j), y, y, p->channels);
         }
     if (p->largest) return;
     float scale = 1.0f / (float)(p->count_padding ? padded : count);
@@ -233,7 +267,8 @@ static void pool_pixel(const pooling *p, int64_t number, float *y) {
 
 static void pool_pixels(void *context, int64_t begin, int64_t end) {
     const pooling *p = context;
-    for (int64_t i = begin; i < end; i++) pool_pixel(p, i, p->y + i * p->channels);
+    place at = place_of(&p->m, begin);
+    for (int64_t i = begin; i < end; i++, move_on(&p->m, &at)) pool_pixel(p, &at, p->y + i * p->channels);
 }
 
 edge_status ew_run_channels_last_pool(ew_call *call) {

@@ -11,7 +11,7 @@ edge_status ew_infer_fused_linear(ew_call *call) {
     return ew_shape(ew_out(call, 0), ew_y_dtype(f), x->rank, dims);
 }
 
-static void rows_in_order(const ew_product *p, int64_t begin, int64_t count, const void **a, uint8_t *scratch) {
+void ew_rows_in_order(const ew_product *p, int64_t begin, int64_t count, const void **a, uint8_t *scratch) {
     (void)scratch;
     int64_t row = p->depth * ew_x_bytes(p->fused);
     const uint8_t *x = (const uint8_t *)p->context + begin * row;
@@ -46,7 +46,7 @@ edge_status ew_run_fused_linear(ew_call *call) {
                     .c = ew_out(call, 0)->data,
                     .add = add ? add->data : NULL,
                     .context = x->data,
-                    .fill = rows_in_order};
+                    .fill = ew_rows_in_order};
     if (f->quantized) p.rescale = rescale_of(call);
     ew_run_product(call, &p);
     return EDGE_OK;
