@@ -1,5 +1,7 @@
 #include "elementwise.h"
 
+#include "../session.h"
+#include "edge_kernels.h"
 #include "edge_math.h"
 
 #define EW_OP(d, n, f, l, t, g, i, r, w) \
@@ -130,6 +132,41 @@ QUANTIZE(int8_t, -128, 127)
 QUANTIZE(uint16_t, 0, 65535)
 QUANTIZE(int16_t, -32768, 32767)
 
+/* One scale for all, bytes on one side, f32 on the other: there are kernels for that. */
+typedef struct bytes_job {
+    const edge_kernel *kernel;
+    edge_grid grid;
+    const uint8_t *from;
+    uint8_t *to;
+} bytes_job;
+
+static void quantize_part(void *context, int64_t begin, int64_t end) {
+    const bytes_job *j = context;
+    ((edge_quantize_s8 *)j->kernel->run)(&j->grid, (const float *)(const void *)j->from + begin, j->to + begin,
+                                         end - begin);
+}
+
+static void dequantize_part(void *context, int64_t begin, int64_t end) {
+    const bytes_job *j = context;
+    ((edge_dequantize_s8 *)j->kernel->run)(&j->grid, j->from + begin, (float *)(void *)j->to + begin, end - begin);
+}
+
+static void run_bytes(const ew_call *call, edge_kernel_op op, const edge_grid *grid, const ew_tensor *from,
+                      const ew_tensor *to) {
+    bytes_job j = {edge_kernel_find(op, EDGE_KERNEL_S8, EDGE_DENSE, call->session->isa), *grid, from->data, to->data};
+    ew_parallel(call, ew_count(from), 16384, op == EDGE_QUANTIZE ? quantize_part : dequantize_part, &j);
+}
+
+/* Whether the kernels do this node: `bytes` is its side of 8 bits. */
+static bool has_one_grid(const ew_call *call, const ew_tensor *bytes, const ew_tensor *floats, edge_grid *grid) {
+    const ew_tensor *scale = ew_in(call, 1), *zero = ew_in(call, 2);
+    if (!(EW_8_BITS & EW_T(bytes->dtype)) || floats->dtype != EDGE_F32 || scale->dtype != EDGE_F32) return false;
+    if (scale->rank > 1 || ew_count(scale) != 1 || ew_attr_int(call->node, "block_size", 0)) return false;
+    float value = *(const float *)scale->data;
+    *grid = (edge_grid){value, zero ? (int32_t)ew_get_int(zero, 0) : 0, bytes->dtype == EDGE_S8};
+    return value > 0;
+}
+
 static edge_status quantized_dtype(const ew_call *call, edge_dtype *dtype) {
     const ew_tensor *zero = ew_in(call, 2);
     int64_t given = ew_attr_int(call->node, "output_dtype", 0);
@@ -163,6 +200,11 @@ edge_status ew_infer_quantize_linear(ew_call *call) {
 edge_status ew_run_quantize_linear(ew_call *call) {
     ew_params params = {.positive = divides_in_half(call)};
     edge_dtype to;
+    edge_grid grid;
+    if (ew_out(call, 0) && !params.positive && has_one_grid(call, ew_out(call, 0), ew_in(call, 0), &grid)) {
+        run_bytes(call, EDGE_QUANTIZE, &grid, ew_in(call, 0), ew_out(call, 0));
+        return EDGE_OK;
+    }
     EW_TRY(quantized_dtype(call, &to));
     ew_kernel kernel = to == EDGE_U8    ? quantize_uint8_t
                        : to == EDGE_S8  ? quantize_int8_t
@@ -194,7 +236,13 @@ edge_status ew_infer_dequantize_linear(ew_call *call) {
     return infer(call, to);
 }
 
-edge_status ew_run_dequantize_linear(ew_call *call) { return run(call, EDGE_F32, dequantize, NULL); }
+edge_status ew_run_dequantize_linear(ew_call *call) {
+    edge_grid grid;
+    if (!ew_out(call, 0) || !has_one_grid(call, ew_in(call, 0), ew_out(call, 0), &grid))
+        return run(call, EDGE_F32, dequantize, NULL);
+    run_bytes(call, EDGE_DEQUANTIZE, &grid, ew_in(call, 0), ew_out(call, 0));
+    return EDGE_OK;
+}
 
 edge_status ew_infer_dynamic_quantize_linear(ew_call *call) {
     EW_TRY(ew_expect(call, 1, 1, 3));
@@ -204,39 +252,47 @@ edge_status ew_infer_dynamic_quantize_linear(ew_call *call) {
     return ew_out(call, 2) ? ew_shape(ew_out(call, 2), EDGE_U8, 0, NULL) : EDGE_OK;
 }
 
-/* The least range that holds all of x and 0. */
-static void range_of(const float *x, int64_t count, float *min, float *max) {
-    float low[EW_LANES] = {0}, high[EW_LANES] = {0};
-    int64_t whole = count / EW_LANES * EW_LANES;
-    for (int64_t i = 0; i < whole; i += EW_LANES) EW_EACH_LANE {
-            low[j] = ew_pick(x[i + j] < low[j], x[i + j], low[j]);
-            high[j] = ew_pick(x[i + j] > high[j], x[i + j], high[j]);
-        }
-    *min = *max = 0;
-    for (int64_t i = whole; i < count; i++) {
-        if (x[i] < *min) *min = x[i];
-        if (x[i] > *max) *max = x[i];
+enum { PARTS = 64, PART = 16384 };
+
+typedef struct ranges {
+    edge_range_f32 *kernel;
+    const float *x;
+    int64_t count, each;
+    float low[PARTS], high[PARTS];
+} ranges;
+
+static void range_parts(void *context, int64_t begin, int64_t end) {
+    ranges *r = context;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t at = i * r->each, count = r->count - at < r->each ? r->count - at : r->each;
+        r->kernel(r->x + at, count, &r->low[i], &r->high[i]);
     }
-    for (int j = 0; j < EW_LANES; j++) {
-        if (low[j] < *min) *min = low[j];
-        if (high[j] > *max) *max = high[j];
+}
+
+/* The least range that holds all of x and 0. */
+static void range_of(const ew_call *call, const ew_tensor *x, float *min, float *max) {
+    ranges r = {.kernel = (edge_range_f32 *)edge_kernel_find(EDGE_RANGE, EDGE_KERNEL_F32, EDGE_DENSE,
+                                                             call->session->isa)->run,
+                .x = x->data,
+                .count = ew_count(x)};
+    r.each = r.count <= PART * PARTS ? PART : (r.count + PARTS - 1) / PARTS;
+    int64_t parts = (r.count + r.each - 1) / r.each;
+    ew_parallel(call, parts, 1, range_parts, &r);
+    *min = *max = 0;
+    for (int64_t i = 0; i < parts; i++) {
+        *min = r.low[i] < *min ? r.low[i] : *min;
+        *max = r.high[i] > *max ? r.high[i] : *max;
     }
 }
 
 edge_status ew_run_dynamic_quantize_linear(ew_call *call) {
     ew_tensor *x = ew_in(call, 0), *y = ew_out(call, 0), *y_scale = ew_out(call, 1), *y_zero = ew_out(call, 2);
     float min, max;
-    range_of(x->data, ew_count(x), &min, &max);
+    range_of(call, x, &min, &max);
     float scale = (max - min) / 255.0f, start = ew_round(0.0f - min / scale);
     uint8_t zero = !(start > 0) ? 0 : start > 255 ? 255 : (uint8_t)start;
     if (y_scale) *(float *)y_scale->data = scale;
     if (y_zero) *(uint8_t *)y_zero->data = zero;
-    if (!y) return EDGE_OK;
-    ew_view views[3];
-    ew_view_of(&views[0], x, y);
-    ew_view_constant(&views[1], EDGE_F32, &scale);
-    ew_view_constant(&views[2], EDGE_U8, &zero);
-    ew_walk_run(&(ew_walk){.call = call, .views = views, .count = 3, .work = EDGE_F32,
-                           .kernel = quantize_uint8_t, .out = y});
+    if (y) run_bytes(call, EDGE_QUANTIZE, &(edge_grid){scale, zero, 0}, x, y);
     return EDGE_OK;
 }
