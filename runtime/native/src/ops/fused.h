@@ -21,6 +21,7 @@ typedef struct ew_quantized {
     edge_rescale out; /* of a dynamic product: scale without that of x, a_zero unset */
     edge_dtype dtype; /* of the result */
     bool dynamic;     /* scale and zero point of x are inputs 3 and 4 */
+    int64_t line;     /* bytes of a line of the window */
     bool by_lines;    /* how the weights of a convolution are packed: a tap is a line of the window */
 } ew_quantized;
 
@@ -89,6 +90,10 @@ typedef struct ew_mean_detail {
 
 /* Fills the rows of a matrix; context is its memory. */
 void ew_rows_in_order(const ew_product *product, int64_t begin, int64_t count, const void **a, uint8_t *scratch);
+
+/* What a dynamic product finds out in a run: its scale is that of the weights times that of x, and the line outside of
+ * the image holds the zero point of x.  Both are kept in the workspace. */
+edge_rescale ew_rescale_of(const ew_call *call, const void **zeros);
 
 void ew_run_product(const ew_call *call, const ew_product *product);
 

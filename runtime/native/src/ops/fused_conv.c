@@ -176,7 +176,9 @@ edge_status ew_run_fused_conv(ew_call *call) {
                     .context = &m,
                     .fill = lines ? fill_lines : fill_taps,
                     .needs_scratch = lines};
-    if (f->quantized) p.rescale = f->quantized->out;
+    const void *zeros = f->zeros;
+    if (f->quantized) p.rescale = ew_rescale_of(call, &zeros);
+    m.zeros = zeros;
     if (is_pointwise(&c)) {
         p.context = m.x;
         p.fill = ew_rows_in_order;

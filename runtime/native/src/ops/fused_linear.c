@@ -18,24 +18,6 @@ void ew_rows_in_order(const ew_product *p, int64_t begin, int64_t count, const v
     for (int64_t r = 0; r < count; r++) a[r] = x + r * row;
 }
 
-size_t ew_workspace_fused_linear(const ew_call *call) {
-    const ew_fused *f = ew_detail(call);
-    return f->quantized && f->quantized->dynamic ? (size_t)f->outputs * sizeof(float) : 0;
-}
-
-/* Of a dynamic product: its scale is that of the weights times that of x. */
-static edge_rescale rescale_of(const ew_call *call) {
-    const ew_fused *f = ew_detail(call);
-    edge_rescale out = f->quantized->out;
-    if (!f->quantized->dynamic) return out;
-    const ew_tensor *zero = ew_in(call, 4);
-    float *scales = call->workspace, scale = *(const float *)ew_in(call, 3)->data;
-    for (int64_t i = 0; i < f->outputs; i++) scales[i] = scale * out.scale[i];
-    out.scale = scales;
-    if (zero) out.a_zero = (int32_t)ew_get_int(zero, 0);
-    return out;
-}
-
 edge_status ew_run_fused_linear(ew_call *call) {
     const ew_tensor *x = ew_in(call, 0), *add = ew_in(call, 2);
     const ew_fused *f = ew_detail(call);
@@ -47,7 +29,8 @@ edge_status ew_run_fused_linear(ew_call *call) {
                     .add = add ? add->data : NULL,
                     .context = x->data,
                     .fill = ew_rows_in_order};
-    if (f->quantized) p.rescale = rescale_of(call);
+    const void *zeros;
+    if (f->quantized) p.rescale = ew_rescale_of(call, &zeros);
     ew_run_product(call, &p);
     return EDGE_OK;
 }

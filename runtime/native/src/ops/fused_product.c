@@ -83,6 +83,26 @@ static void run_panels(void *context, int64_t begin, int64_t end) {
     multiply(p, first, last - first, 0, p->rows, a);
 }
 
+size_t ew_workspace_fused_product(const ew_call *call) {
+    const ew_fused *f = ew_detail(call);
+    if (!f->quantized || !f->quantized->dynamic) return 0;
+    return (size_t)f->outputs * sizeof(float) + (size_t)f->quantized->line;
+}
+
+edge_rescale ew_rescale_of(const ew_call *call, const void **zeros) {
+    const ew_fused *f = ew_detail(call);
+    edge_rescale out = f->quantized->out;
+    *zeros = f->zeros;
+    if (!f->quantized->dynamic) return out;
+    const ew_tensor *zero = ew_in(call, 4);
+    float *scales = call->workspace, scale = *(const float *)ew_in(call, 3)->data;
+    for (int64_t i = 0; i < f->outputs; i++) scales[i] = scale * out.scale[i];
+    out.scale = scales;
+    if (zero) out.a_zero = (int32_t)ew_get_int(zero, 0);
+    *zeros = memset(scales + f->outputs, out.a_zero & 255, (size_t)f->quantized->line);
+    return out;
+}
+
 void ew_run_product(const ew_call *call, const ew_product *p) {
     int64_t tile = p->fused->kernel->mr, each = p->fused->outputs * p->taps * p->depth;
     if (p->rows < 2 * tile && p->rows <= block_rows(p)) {

@@ -19,7 +19,7 @@ bool ew_is_fitting_bias(const ew_preparer *p, const ew_node *node, int i, int64_
 bool ew_is_window(const ew_node *node, const ew_tensor *weights, bool *depthwise) {
     int64_t groups = ew_attr_int(node, "group", 1);
     *depthwise = groups > 1 && groups == weights->dims[0] && weights->dims[1] == 1;
-    if (!ew_is(node, "Conv") || weights->rank < 3 || weights->rank > 4 || ew_count(weights) == 0) return false;
+    if (!ew_is_conv(node) || weights->rank < 3 || weights->rank > 4 || ew_count(weights) == 0) return false;
     if (groups != 1 && (!*depthwise || (weights->rank == 4 && weights->dims[2] > 32))) return false;
     return ew_span(weights, 2, weights->rank) <= 1024;
 }

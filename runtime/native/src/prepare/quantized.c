@@ -82,48 +82,50 @@ static bool find_static(const ew_preparer *p, const ew_node *node, ew_eight *e) 
            (!depthwise || fits_depthwise(node, weights));
 }
 
-/* The scale of x, a value, and that of the weights, which a product of both gives; *scale: NULL when there is none. */
-static void split_scales(const ew_preparer *p, int value, int64_t outputs, int *x_scale, const ew_tensor **scale) {
+/* The scale of x, a value, and that of the weights, in a product of both: one, or one for each column. */
+static bool split_scales(const ew_preparer *p, int value, int64_t columns, ew_eight *e) {
     int maker = value < 0 ? -1 : p->maker[value];
-    *scale = NULL;
-    if (maker < 0 || !ew_is(&p->from->nodes[maker], "Mul")) return;
+    if (maker < 0 || !ew_is(&p->from->nodes[maker], "Mul")) return false;
     const int *inputs = p->from->nodes[maker].inputs;
     for (int i = 0; i < 2; i++) {
         const ew_tensor *x = ew_tensor_of(p, inputs[i]), *w = ew_tensor_of(p, inputs[1 - i]);
         if (!ew_is_constant(p, inputs[1 - i]) || w->dtype != EDGE_F32 || x->dtype != EDGE_F32) continue;
-        if (ew_count(x) != 1 || x->dynamic || (ew_count(w) != 1 && ew_count(w) != outputs)) continue;
-        if (ew_count(w) == outputs && w->rank > 0 && w->dims[w->rank - 1] != outputs) continue;
-        *x_scale = inputs[i];
-        *scale = w;
+        bool fits = ew_count(w) == 1 || (ew_count(w) == columns && w->rank > 0 && w->dims[w->rank - 1] == columns);
+        if (ew_count(x) != 1 || x->dynamic || !fits) continue;
+        e->x_scale = inputs[i];
+        e->scale = w;
+        return true;
     }
+    return false;
 }
 
-/* The nodes after a MatMulInteger: its sums made f32, and multiplied. */
-static bool dynamic_tail(const ew_preparer *p, const ew_node *node, int64_t outputs, int *cast, int *multiply,
-                         int *x_scale, const ew_tensor **scale) {
-    *cast = ew_sole_reader(p, node->outputs[0]);
-    if (*cast < 0 || !ew_is(&p->from->nodes[*cast], "Cast")) return false;
-    int value = p->from->nodes[*cast].outputs[0];
-    *multiply = ew_sole_reader(p, value);
-    if (*multiply < 0 || !ew_is(&p->from->nodes[*multiply], "Mul") || ew_tensor_of(p, value)->dtype != EDGE_F32)
+/* The nodes after a product of integers: its sums made f32, and multiplied. */
+static bool find_tail(const ew_preparer *p, const ew_node *node, int64_t columns, ew_eight *e) {
+    int cast = ew_sole_reader(p, node->outputs[0]);
+    if (cast < 0 || !ew_is(&p->from->nodes[cast], "Cast")) return false;
+    int value = p->from->nodes[cast].outputs[0], multiply = ew_sole_reader(p, value);
+    if (multiply < 0 || !ew_is(&p->from->nodes[multiply], "Mul") || ew_tensor_of(p, value)->dtype != EDGE_F32)
         return false;
-    split_scales(p, ew_other(&p->from->nodes[*multiply], value), outputs, x_scale, scale);
-    return *scale != NULL;
+    return split_scales(p, ew_other(&p->from->nodes[multiply], value), columns, e);
 }
 
 static bool find_dynamic(const ew_preparer *p, const ew_node *node, ew_eight *e) {
-    int cast, multiply;
-    if (!ew_is(node, "MatMulInteger") || !ew_is_constant(p, node->inputs[1]) || !all_zero(p, node, 3)) return false;
+    bool conv = ew_is(node, "ConvInteger"), depthwise = false;
+    if ((!conv && !ew_is(node, "MatMulInteger")) || !ew_is_constant(p, node->inputs[1]) || !all_zero(p, node, 3))
+        return false;
     const ew_tensor *x = ew_tensor_of(p, node->inputs[0]), *weights = ew_tensor_of(p, node->inputs[1]);
     int zero = node->input_count > 2 ? node->inputs[2] : -1;
-    if (weights->dtype != EDGE_S8 || weights->rank != 2 || ew_count(weights) == 0 || x->rank < 2) return false;
     if (zero >= 0 && (ew_count(ew_tensor_of(p, zero)) != 1 || ew_tensor_of(p, zero)->dynamic)) return false;
+    if (weights->dtype != EDGE_S8) return false;
+    if (conv && (!ew_is_window(node, weights, &depthwise) || depthwise))
+        return false;
+    if (!conv && (weights->rank != 2 || ew_count(weights) == 0 || x->rank < 2)) return false;
     *e = (ew_eight){.x = node->inputs[0],
                     .grid = {.is_signed = x->dtype == EDGE_S8},
                     .x_zero = zero,
                     .weights = node->inputs[1],
                     .quantize = -1};
-    return dynamic_tail(p, node, weights->dims[1], &cast, &multiply, &e->x_scale, &e->scale);
+    return find_tail(p, node, conv ? 1 : weights->dims[1], e);
 }
 
 bool ew_find_eight(const ew_preparer *p, int n, ew_eight *e) {
@@ -234,7 +236,7 @@ static edge_status pack(ew_preparer *p, const ew_chain *c, bool depthwise, ew_fu
     const ew_eight *e = c->eight;
     const ew_node *head = &p->from->nodes[c->head];
     const ew_tensor *weights = ew_tensor_of(p, e->weights);
-    bool conv = ew_is(head, "Conv");
+    bool conv = ew_is_conv(head);
     ew_quantized *q = ew_arena_get(&p->session->arena, sizeof *q);
     if (!q) return EDGE_NO_MEMORY;
     q->dynamic = e->x_scale >= 0;
@@ -245,10 +247,10 @@ static edge_status pack(ew_preparer *p, const ew_chain *c, bool depthwise, ew_fu
     if (depthwise) EW_TRY(pack_depthwise(p, weights, f));
     else if (conv) EW_TRY(pack_conv(p, head, weights, f, q));
     else EW_TRY(pack_linear(p, head, weights, f));
-    size_t line = (size_t)(f->depth * (conv ? weights->dims[weights->rank - 1] : 1));
-    void *zeros = ew_arena_get(&p->session->arena, line);
+    q->line = f->depth * (conv ? weights->dims[weights->rank - 1] : 1);
+    void *zeros = ew_arena_get(&p->session->arena, (size_t)q->line);
     if (!zeros) return EDGE_NO_MEMORY;
-    memset(zeros, (uint8_t)e->grid.zero, line);
+    memset(zeros, (uint8_t)e->grid.zero, (size_t)q->line);
     f->zeros = zeros;
     return rescale(p, c, f, q);
 }
@@ -256,7 +258,7 @@ static edge_status pack(ew_preparer *p, const ew_chain *c, bool depthwise, ew_fu
 edge_status ew_emit_eight(ew_preparer *p, const ew_chain *c) {
     const ew_eight *e = c->eight;
     const ew_node *head = &p->from->nodes[c->head];
-    bool conv = ew_is(head, "Conv"), depthwise = conv && ew_attr_int(head, "group", 1) > 1;
+    bool conv = ew_is_conv(head), depthwise = conv && ew_attr_int(head, "group", 1) > 1;
     int inputs[5] = {e->x, e->weights, c->add, e->x_scale, e->x_zero}, output = c->result;
     ew_fused *f = ew_arena_get(&p->session->arena, sizeof *f);
     if (!f) return EDGE_NO_MEMORY;
