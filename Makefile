@@ -12,7 +12,7 @@ demo: $(READY)
 test: $(READY) native
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Every operator of torch's own database through every target; about an hour on two cores.
 op-sweep: $(READY)
