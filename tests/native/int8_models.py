@@ -1,0 +1,193 @@
+"""The benchmark's models in 8 bits, each by the engine's own quantizer; ours runs ONNX Runtime's file.
+
+Convolutional networks are quantized with calibrated activations, transformers with activations that are quantized in
+each run: for each engine that was the faster and the more exact of its ways.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from apps import models
+from edgewright_runtime.native_library import Model
+
+Inputs = tuple[np.ndarray, ...]
+CALIBRATED = {"mobilenet_v1": True, "efficientnet_lite0": True, "vit_tiny": False, "minilm": False}
+
+
+def draw_inputs(name: str, count: int) -> list[Inputs]:
+    """Inputs of a model: photos where it was trained on photos, else random numbers and words."""
+    draw = np.random.default_rng(0)
+    if name == "efficientnet_lite0":
+        return [(models.EFFICIENTNET_IMAGE.load(path),) for path, _ in models.photos()[:count]]
+    if name == "minilm":
+        words = draw.integers(1000, 20000, (count, 1, 64))
+        return [(ids, np.ones_like(ids)) for ids in words]
+    return [(image,) for image in draw.standard_normal((count, 1, 3, 224, 224)).astype(np.float32)]
+
+
+def onnx(name: str, fp32: Path, to: Path) -> None:
+    """By ONNX Runtime: U8S8, weights for each channel; QDQ where activations are calibrated."""
+    import onnx as files
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+
+    model = files.load(fp32)
+    del model.graph.value_info[:]  # shapes of the exporter's that the quantizer's own inference contradicts
+    names = [value.name for value in model.graph.input]
+    if not CALIBRATED[name]:
+        quantize_dynamic(model, to, per_channel=True, weight_type=QuantType.QInt8)
+        return
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = iter(draw_inputs(name, 8))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            inputs = next(self.left, None)
+            return None if inputs is None else dict(zip(names, inputs, strict=True))
+
+    quantize_static(
+        model, to, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+    )  # fmt: skip
+
+
+def tflite(name: str, fp32: Path, to: Path) -> None:
+    """By AI Edge Quantizer."""
+    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_quantizer import quantizer, recipe
+
+    if not CALIBRATED[name]:
+        quantizer.Quantizer(str(fp32), quantization_recipe=recipe.dynamic_wi8_afp32()).quantize().export_model(str(to))
+        return
+    signature = Interpreter(str(fp32)).get_signature_list()["serving_default"]["inputs"]
+    data = [dict(zip(signature, inputs, strict=True)) for inputs in draw_inputs(name, 8)]
+    made = quantizer.Quantizer(str(fp32), quantization_recipe=recipe.static_wi8_ai8())
+    made.quantize(made.calibrate({"serving_default": data})).export_model(str(to))
+
+
+def executorch(name: str, module: torch.nn.Module, to: Path) -> None:
+    """By PT2E with XNNPACK's quantizer."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from executorch.exir import to_edge_transform_and_lower
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    data = [tuple(map(torch.from_numpy, inputs)) for inputs in draw_inputs(name, 8)]
+    config = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=not CALIBRATED[name])
+    quantizer = XNNPACKQuantizer()
+    quantizer = quantizer.set_global(config) if CALIBRATED[name] else quantizer.set_module_type(torch.nn.Linear, config)
+    prepared = prepare_pt2e(torch.export.export(module, data[0]).module(), quantizer)
+    for inputs in data:
+        prepared(*inputs)
+    exported = torch.export.export(convert_pt2e(prepared), data[0])
+    program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
+    to.write_bytes(program.buffer)
+
+
+def make(name: str, module: Callable[[], torch.nn.Module], fp32: dict[str, Path], folder: Path) -> dict[str, Path]:
+    """The files of one model by engine; made where they are not in the folder yet."""
+    files = {kind: folder / f"{name}-int8.{kind}" for kind in ("onnx", "tflite", "pte")}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        if not files["onnx"].exists():
+            onnx(name, fp32["onnxruntime"], files["onnx"])
+        if not files["tflite"].exists():
+            tflite(name, fp32["litert"], files["tflite"])
+        if not files["pte"].exists():
+            executorch(name, module(), files["pte"])
+    return {
+        "native": files["onnx"],
+        "onnxruntime": files["onnx"],
+        "litert": files["tflite"],
+        "executorch": files["pte"],
+    }
+
+
+Run = Callable[[Inputs], np.ndarray]
+"""From inputs to the first output."""
+
+
+def native(path: Path, threads: int) -> Run:
+    """Our engine; fixed inputs are not copied."""
+    session = Model(path).session(threads=threads)
+    return lambda inputs: session.run(inputs)[0]
+
+
+def onnxruntime(path: Path, threads: int) -> Run:
+    """ONNX Runtime with its default graph optimizations, all of them."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    return lambda inputs: session.run(None, dict(zip(names, inputs, strict=True)))[0]
+
+
+def litert(path: Path, threads: int) -> Run:
+    """LiteRT with XNNPACK; where the file has inputs or outputs of 8 bits, they are converted outside of the timing."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=threads)
+    interpreter.allocate_tensors()
+    signature = next(iter(interpreter.get_signature_list().values()))["inputs"]
+    by_name = {detail["name"]: detail for detail in interpreter.get_input_details()}
+    runner = interpreter.get_signature_runner().get_input_details()
+    ins = [runner[name] if name in runner else by_name[name] for name in signature]
+    out = interpreter.get_output_details()[0]
+
+    def run(inputs: Inputs) -> np.ndarray:
+        for detail, array in zip(ins, inputs, strict=True):
+            interpreter.set_tensor(detail["index"], _to(detail, array))
+        interpreter.invoke()
+        return _from(out, interpreter.get_tensor(out["index"]))
+
+    return run
+
+
+def _to(detail: dict[str, Any], array: np.ndarray) -> np.ndarray:
+    if array.dtype != np.float32 or detail["dtype"] == np.float32:
+        return array.astype(detail["dtype"])
+    scale, zero = detail["quantization"]
+    return np.clip(np.round(array / scale) + zero, -128, 127).astype(detail["dtype"])
+
+
+def _from(detail: dict[str, Any], array: np.ndarray) -> np.ndarray:
+    if array.dtype == np.float32:
+        return array
+    scale, zero = detail["quantization"]
+    return ((array.astype(np.float32) - zero) * scale).astype(np.float32)
+
+
+def executorch_run(path: Path, threads: int) -> Run:
+    """ExecuTorch with XNNPACK."""
+    from executorch.extension.pybindings import portable_lib
+
+    portable_lib._unsafe_reset_threadpool(threads)
+    module = portable_lib._load_for_executorch(str(path))
+    return lambda inputs: module.forward([torch.from_numpy(array) for array in inputs])[0].numpy()
+
+
+ENGINES: dict[str, Callable[[Path, int], Run]] = {
+    "native": native,
+    "onnxruntime": onnxruntime,
+    "executorch": executorch_run,
+    "litert": litert,
+}
+
+
+def decibels(exact: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
+    """Signal over noise of all outputs together."""
+    signal = sum(float((a.astype(np.float64) ** 2).sum()) for a in exact)
+    noise = sum(float(((a.astype(np.float64) - b) ** 2).sum()) for a, b in zip(exact, found, strict=True))
+    return float(10 * np.log10(signal / max(noise, 1e-300)))
