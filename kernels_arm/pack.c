@@ -12,8 +12,34 @@ size_t edge_gemm_packed_f32(const edge_kernel *kernel, int64_t n, int64_t k) {
     return (size_t)((whole + (left ? panel_width(kernel, left) : 0)) * k);
 }
 
+typedef float four __attribute__((vector_size(16)));
+
+/* Four columns of b, which lie b_col apart and are read in order, four rows at a time. */
+static void pack_columns(int64_t k, int64_t width, const float *b, int64_t b_col, float *packed) {
+    int64_t i = 0;
+    for (; i + 4 <= k; i += 4) {
+        four a[4], low[2], high[2];
+        for (int j = 0; j < 4; j++) memcpy(&a[j], b + j * b_col + i, sizeof a[j]);
+        for (int j = 0; j < 2; j++) {
+            low[j] = __builtin_shufflevector(a[2 * j], a[2 * j + 1], 0, 4, 1, 5);
+            high[j] = __builtin_shufflevector(a[2 * j], a[2 * j + 1], 2, 6, 3, 7);
+        }
+        four rows[4] = {__builtin_shufflevector(low[0], low[1], 0, 1, 4, 5),
+                        __builtin_shufflevector(low[0], low[1], 2, 3, 6, 7),
+                        __builtin_shufflevector(high[0], high[1], 0, 1, 4, 5),
+                        __builtin_shufflevector(high[0], high[1], 2, 3, 6, 7)};
+        for (int j = 0; j < 4; j++) memcpy(packed + (i + j) * width, &rows[j], sizeof rows[j]);
+    }
+    for (; i < k; i++)
+        for (int j = 0; j < 4; j++) packed[i * width + j] = b[j * b_col + i];
+}
+
 static void pack_panel(int64_t k, int64_t width, int64_t filled, const float *b, int64_t b_row, int64_t b_col,
                        float *packed) {
+    if (b_row == 1 && b_col != 1 && filled == width) {
+        for (int64_t j = 0; j < width; j += 4) pack_columns(k, width, b + j * b_col, b_col, packed + j);
+        return;
+    }
     for (int64_t i = 0; i < k; i++, packed += width, b += b_row) {
         if (b_col == 1) memcpy(packed, b, (size_t)filled * sizeof *b);
         else

@@ -37,12 +37,21 @@ typedef struct ew_fused {
     const ew_quantized *quantized; /* NULL: x and weights are f32 */
 } ew_fused;
 
-/* softmax(scale q k + mask) v */
+/* softmax(scale q k + mask) v: q [.., m, d], k [.., d, t], v [.., t, e], result [.., m, e], whatever order of axes they
+ * have in memory; all leading axes are alike. */
 typedef struct ew_attention_detail {
-    ew_fused fused; /* of both products */
+    const edge_kernel *gemm;
+    int rank;
+    int64_t leading[EDGE_MAX_RANK]; /* lengths */
+    int64_t m, d, t, e;
+    int64_t q[EDGE_MAX_RANK], k[EDGE_MAX_RANK], v[EDGE_MAX_RANK], y[EDGE_MAX_RANK]; /* steps of their axes, in floats */
+    int64_t dims[EDGE_MAX_RANK];                                                    /* of the result as it is in memory */
     float scale;
     bool nan_to_zero; /* rows whose scores are all -inf give zeros */
 } ew_attention_detail;
+
+/* Scores of a block of rows stay on the stack. */
+enum { EW_MOST_SCORES = 16384 };
 
 static inline const ew_fused *ew_detail(const ew_call *call) { return call->node->detail; }
 

@@ -1,4 +1,5 @@
-/* Finds MatMul, (Mul or Div), (Add), Softmax, (IsNaN, Where), MatMul. */
+/* Finds MatMul, (Mul or Div), (Add), Softmax, (IsNaN, Where), MatMul, and transposes before and after them: what they
+ * would bring into order is read and written where it is. */
 #include "prepare.h"
 
 static bool is_softmax(const ew_preparer *p, const ew_node *node) {
@@ -9,8 +10,9 @@ static bool is_softmax(const ew_preparer *p, const ew_node *node) {
 }
 
 /* The nodes that an attention absorbs. */
+enum { MOST_FOUND = 32 };
 typedef struct found {
-    int nodes[12], count;
+    int nodes[MOST_FOUND], count;
 } found;
 
 static void take(found *f, int node) { f->nodes[f->count++] = node; }
@@ -41,7 +43,7 @@ static int without_scale(const ew_preparer *p, int value, float *scale, found *f
 
 /* The product of queries and keys under a value, or -1. */
 static int scores_of(const ew_preparer *p, int value, ew_attention *a, found *f) {
-    return ew_made_by(p, without_scale(p, value, &a->scale, f), "MatMul");
+    return ew_made_by(p, without_scale(p, value, &a->detail.scale, f), "MatMul");
 }
 
 static bool broadcasts(const ew_tensor *mask, const ew_tensor *scores) {
@@ -80,13 +82,97 @@ static int without_nan(const ew_preparer *p, int value, ew_attention *a, found *
     if (!ew_scalar(p, where->inputs[1], &zero) || zero != 0.0f) return value;
     take(f, test);
     take(f, last);
-    a->nan_to_zero = true;
+    a->detail.nan_to_zero = true;
     return where->outputs[0];
+}
+
+/* The order of axes of a Transpose; false: it is another node. */
+static bool order_of(const ew_preparer *p, int node, int64_t *order) {
+    if (node < 0 || !ew_is(&p->from->nodes[node], "Transpose")) return false;
+    int count = 0, rank = ew_tensor_of(p, p->from->nodes[node].inputs[0])->rank;
+    const int64_t *given = ew_attr_ints(&p->from->nodes[node], "perm", &count);
+    for (int i = 0; i < rank; i++) order[i] = count == rank ? given[i] : rank - 1 - i;
+    return true;
+}
+
+static void set_steps(const ew_tensor *t, const int64_t *order, int64_t *steps) {
+    for (int i = 0; i < t->rank; i++) steps[i] = ew_span(t, (int)order[i] + 1, t->rank);
+}
+
+/* A transpose of the last two axes with all others made one for it, as converters write it: reshape, transpose,
+ * reshape.  The value that it begins with, -1: it is something else. */
+static int turned_as_one(const ew_preparer *p, int value, found *f) {
+    int last = ew_made_by(p, value, "Reshape"), rank = ew_tensor_of(p, value)->rank;
+    int middle = last < 0 ? -1 : ew_made_by(p, p->from->nodes[last].inputs[0], "Transpose");
+    int first = middle < 0 ? -1 : ew_made_by(p, p->from->nodes[middle].inputs[0], "Reshape");
+    int64_t order[EDGE_MAX_RANK];
+    if (first < 0 || !order_of(p, middle, order) || order[0] != 0 || order[1] != 2) return -1;
+    int from = p->from->nodes[first].inputs[0];
+    const ew_tensor *a = ew_tensor_of(p, from), *b = ew_tensor_of(p, p->from->nodes[first].outputs[0]);
+    const ew_tensor *c = ew_tensor_of(p, value);
+    if (b->rank != 3 || a->rank != rank || a->dynamic || a->dims[rank - 1] != b->dims[2] ||
+        a->dims[rank - 2] != b->dims[1] || a->dims[rank - 1] != c->dims[rank - 2] || a->dims[rank - 2] != c->dims[rank - 1])
+        return -1;
+    for (int i = 0; i < rank - 2; i++)
+        if (a->dims[i] != c->dims[i]) return -1;
+    take(f, first);
+    take(f, middle);
+    take(f, last);
+    return from;
+}
+
+/* One transpose towards where a matrix comes from; false: there is none. */
+static bool step_back(const ew_preparer *p, int *value, int64_t *order, found *f) {
+    int64_t before[EDGE_MAX_RANK];
+    int node = ew_made_by(p, *value, "Transpose"), rank = ew_tensor_of(p, *value)->rank;
+    if (order_of(p, node, before)) {
+        take(f, node);
+        *value = p->from->nodes[node].inputs[0];
+    } else {
+        int from = turned_as_one(p, *value, f);
+        if (from < 0) return false;
+        for (int i = 0; i < rank; i++) before[i] = i < rank - 2 ? i : 2 * rank - 3 - i;
+        *value = from;
+    }
+    for (int i = 0; i < rank; i++) order[i] = before[order[i]];
+    return true;
+}
+
+/* Steps of a matrix; where transposes make it, *value is what the first one reads. */
+static void view(const ew_preparer *p, int *value, bool whole_rows, int64_t *steps, found *f) {
+    int64_t order[EDGE_MAX_RANK] = {0, 1, 2, 3, 4, 5, 6, 7};
+    int rank = ew_tensor_of(p, *value)->rank;
+    while (f->count + 3 <= MOST_FOUND) {
+        int64_t further[EDGE_MAX_RANK];
+        found more = *f;
+        int from = *value;
+        memcpy(further, order, sizeof order);
+        if (!step_back(p, &from, further, &more) || (whole_rows && further[rank - 1] != rank - 1)) break;
+        *value = from;
+        *f = more;
+        memcpy(order, further, sizeof order);
+    }
+    set_steps(ew_tensor_of(p, *value), order, steps);
+}
+
+/* Steps of the result; where a transpose of it follows, *value is what that one makes. */
+static void view_result(const ew_preparer *p, int *value, ew_attention_detail *d, found *f) {
+    int64_t order[EDGE_MAX_RANK], back[EDGE_MAX_RANK];
+    int next = ew_sole_reader(p, *value), rank = d->rank;
+    bool turned = order_of(p, next, order) && order[rank - 1] == rank - 1;
+    if (turned) {
+        take(f, next);
+        *value = p->from->nodes[next].outputs[0];
+    }
+    for (int i = 0; i < rank; i++) back[turned ? order[i] : i] = i;
+    const ew_tensor *t = ew_tensor_of(p, *value);
+    set_steps(t, back, d->y);
+    memcpy(d->dims, t->dims, sizeof d->dims);
 }
 
 static bool is_f32(const ew_preparer *p, int value, int rank) {
     const ew_tensor *t = ew_tensor_of(p, value);
-    return t->dtype == EDGE_F32 && t->rank == rank;
+    return t->dtype == EDGE_F32 && t->rank == rank && !t->dynamic;
 }
 
 /* Batches of q, k and v must be alike, at every size, and there must be something to attend to. */
@@ -95,13 +181,30 @@ static bool fits(const ew_preparer *p, const ew_attention *a) {
     if (ew_count(k) == 0 || !is_f32(p, a->q, q->rank) || !is_f32(p, a->k, q->rank) || !is_f32(p, a->v, q->rank)) return false;
     for (int i = 0; i < q->rank - 2; i++)
         if (q->dims[i] != k->dims[i] || q->dims[i] != v->dims[i]) return false;
-    return !q->dynamic && !k->dynamic && !v->dynamic && (a->mask < 0 || !ew_tensor_of(p, a->mask)->dynamic);
+    return k->dims[k->rank - 1] <= EW_MOST_SCORES && (a->mask < 0 || !ew_tensor_of(p, a->mask)->dynamic);
+}
+
+static void read_detail(const ew_preparer *p, ew_attention *a, found *f) {
+    const ew_tensor *q = ew_tensor_of(p, a->q), *k = ew_tensor_of(p, a->k), *v = ew_tensor_of(p, a->v);
+    int rank = q->rank;
+    ew_attention_detail *d = &a->detail;
+    d->gemm = edge_kernel_find(EDGE_GEMM, EDGE_KERNEL_F32, EDGE_DENSE, p->session->isa);
+    d->rank = rank;
+    memcpy(d->leading, q->dims, (size_t)(rank - 2) * sizeof *q->dims);
+    d->m = q->dims[rank - 2];
+    d->d = q->dims[rank - 1];
+    d->t = k->dims[rank - 1];
+    d->e = v->dims[rank - 1];
+    view(p, &a->q, true, d->q, f);
+    view(p, &a->k, false, d->k, f);
+    view(p, &a->v, false, d->v, f);
+    view_result(p, &a->result, d, f);
 }
 
 edge_status ew_find_attention(ew_preparer *p, int n) {
     const ew_node *node = &p->from->nodes[n];
     if (!is_softmax(p, node)) return EDGE_OK;
-    ew_attention a = {.softmax = n, .mask = -1, .scale = 1};
+    ew_attention a = {.softmax = n, .mask = -1, .detail = {.scale = 1}};
     found f = {.count = 0};
     int scores = masked_scores(p, node->inputs[0], &a, &f), weights = without_nan(p, node->outputs[0], &a, &f);
     int last = ew_sole_reader(p, weights);
@@ -110,11 +213,12 @@ edge_status ew_find_attention(ew_preparer *p, int n) {
         return EDGE_OK;
     take(&f, n);
     take(&f, scores);
-    a.q = without_factor(p, p->from->nodes[scores].inputs[0], &a.scale, &f);
-    a.k = without_factor(p, p->from->nodes[scores].inputs[1], &a.scale, &f);
+    a.q = without_factor(p, p->from->nodes[scores].inputs[0], &a.detail.scale, &f);
+    a.k = without_factor(p, p->from->nodes[scores].inputs[1], &a.detail.scale, &f);
     a.v = p->from->nodes[last].inputs[1];
     a.result = p->from->nodes[last].outputs[0];
     if (!fits(p, &a)) return EDGE_OK;
+    read_detail(p, &a, &f);
     for (int i = 0; i < f.count; i++) p->absorbed[f.nodes[i]] = true;
     p->absorbed[last] = true;
     p->attention[last] = ew_arena_get(&p->session->arena, sizeof a);
@@ -125,16 +229,11 @@ edge_status ew_find_attention(ew_preparer *p, int n) {
 
 edge_status ew_emit_attention(ew_preparer *p, const ew_attention *a) {
     int inputs[4] = {a->q, a->k, a->v, a->mask};
-    ew_attention_detail *detail = ew_arena_get(&p->session->arena, sizeof *detail);
-    if (!detail) return EDGE_NO_MEMORY;
-    detail->fused.kernel = edge_kernel_find(EDGE_GEMM, EDGE_KERNEL_F32, EDGE_DENSE, p->session->isa);
-    detail->scale = a->scale;
-    detail->nan_to_zero = a->nan_to_zero;
     for (int i = 0; i < 4; i++) EW_TRY(ew_plain(p, inputs[i]));
     p->plain[a->result] = true;
     ew_node like = p->from->nodes[a->softmax], *emitted;
     like.op_type = "Attention";
     EW_TRY(ew_emit(p, ew_find_op(EW_FUSED_DOMAIN, "FusedAttention", 1), &like, inputs, 4, &a->result, 1, &emitted));
-    emitted->detail = detail;
+    emitted->detail = &a->detail;
     return EDGE_OK;
 }

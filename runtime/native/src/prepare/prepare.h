@@ -36,8 +36,7 @@ typedef struct ew_chain {
 typedef struct ew_attention {
     int softmax, result;  /* node; value */
     int q, k, v, mask;    /* values; mask may be -1 */
-    float scale;
-    bool nan_to_zero;
+    ew_attention_detail detail;
 } ew_attention;
 
 typedef struct ew_preparer {
