@@ -1,6 +1,6 @@
 #include "fused.h"
 
-enum { POINTERS = 1024, SCRATCH = 32768 /* bytes */ };
+enum { POINTERS = 1024, SCRATCH = 32768 /* bytes */, MAPPED = 18432 /* values */ };
 
 /* Multiplications below which a thread is not worth waking. */
 #define SMALL 65536
@@ -53,11 +53,18 @@ static void multiply(const ew_product *p, int64_t first, int64_t columns, int64_
     const float *add = p->add ? p->add + at : NULL;
     if (f->quantized) multiply_s8(p, first, columns, rows, a, c, add);
     else multiply_f32(p, first, columns, rows, a, c, add);
-    if (!f->map) return;
     float *y = c;
-    if (columns == f->outputs) f->map(y, y, rows * columns);
-    else
-        for (int64_t r = 0; r < rows; r++) f->map(y + r * f->outputs, y + r * f->outputs, columns);
+    for (int64_t r = 0; f->map && r < rows; r++, y += f->outputs) f->map(y, y, columns);
+}
+
+/* All columns; where a map follows, as many at a time as leave the result in the first cache for it. */
+static void multiply_row(const ew_product *p, int64_t row, int64_t rows, const void **a) {
+    const ew_fused *f = p->fused;
+    int64_t nr = f->kernel->nr, each = f->map ? (MAPPED / rows + nr - 1) / nr * nr : f->outputs;
+    for (int64_t first = 0; first < f->outputs; first += each) {
+        int64_t left = f->outputs - first;
+        multiply(p, first, left < each ? left : each, row, rows, a);
+    }
 }
 
 static void run_rows(void *context, int64_t begin, int64_t end) {
@@ -68,7 +75,7 @@ static void run_rows(void *context, int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row += block) {
         int64_t count = end - row < block ? end - row : block;
         p->fill(p, row, count, a, scratch);
-        multiply(p, 0, p->fused->outputs, row, count, a);
+        multiply_row(p, row, count, a);
     }
 }
 
