@@ -35,7 +35,13 @@ def draw_inputs(name: str, count: int) -> list[Inputs]:
 def onnx(name: str, fp32: Path, to: Path) -> None:
     """By ONNX Runtime: U8S8, weights for each channel; QDQ where activations are calibrated."""
     import onnx as files
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_dynamic,
+        quantize_static,
+    )
 
     model = files.load(fp32)
     del model.graph.value_info[:]  # shapes of the exporter's that the quantizer's own inference contradicts

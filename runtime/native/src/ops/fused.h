@@ -1,6 +1,6 @@
 /* Operators that no file names: what prepare/ makes of several nodes of the model.  Their weights are packed, images
  * have their channels last ([N, H, W, C], [N, W, C]), everything is f32 or, on both sides of a product, 8 bits.
- * node->detail says the rest. */
+ * node->detail says the rest; each begins with the kernel that does the work. */
 #ifndef EW_FUSED_H
 #define EW_FUSED_H
 
@@ -92,6 +92,7 @@ typedef struct ew_add_detail {
 
 /* The mean over pixels of 8 bits. */
 typedef struct ew_mean_detail {
+    const edge_kernel *kernel; /* none */
     edge_grid x, y;
     edge_dtype dtype;
     bool keep; /* the axes of pixels stay, of length 1 */
