@@ -23,6 +23,9 @@ from .kernels import (
     windows_of,
 )
 
+#: The largest window of a depthwise kernel: its rows, and the columns from its first tap to its last.
+DEPTHWISE_MOST_HEIGHT = 8
+DEPTHWISE_MOST_SPAN = 32
 _FLOAT_BYTES = 4
 
 
@@ -338,6 +341,10 @@ def _prepare_depthwise(
     zeros: Any,
 ) -> Prepared:
     packed, channels, height, width = weights
+    span = (width - 1) * where[1] + 1
+    if height > DEPTHWISE_MOST_HEIGHT or span > DEPTHWISE_MOST_SPAN:
+        most = (DEPTHWISE_MOST_HEIGHT, DEPTHWISE_MOST_SPAN)
+        raise ValueError("a window has at most {} rows and {} columns, given are {} and {}".format(*most, height, span))
     size = depthwise_packed_size(kernel, channels, height, width)
     fits("weights", packed, (size,), dtype=np.uint8)
     in_width, out_width = width_of(windows, height, channels, a_dtype), len(outs[0]) if outs else 0

@@ -15,6 +15,7 @@ from edgewright_runtime.kernels import INFINITY, Kernel
 from edgewright_runtime.kernels_s8 import Grid, PackedWeights, Rescale
 from tests.native.test_kernels import (
     HALF_ULP,
+    HEADER,
     ISAS,
     LENGTHS,
     SENTINEL,
@@ -111,10 +112,18 @@ def test_a_kernel_is_refused_what_it_cannot_do():
         kernels_s8.gemm(scalar, b.T, b, Rescale(np.ones(3)))
     with pytest.raises(ValueError, match=r"packed must be uint8 of shape \(32,\)"):
         kernels_s8.prepare_gemm(scalar, b.T, np.zeros(16, np.uint8), 2, Rescale(np.ones(2)))
+    depthwise, out = kernels.find("depthwise", "scalar", "s8"), np.zeros((1, 1), np.int8)
+    weights, rescale = kernels_s8.pack_depthwise(depthwise, np.ones((1, 3, 3))), Rescale(np.ones(1))
     with pytest.raises(ValueError, match="weights have 3 rows, given are 2 lines"):
-        depthwise = kernels.find("depthwise", "scalar", "s8")
-        weights = kernels_s8.pack_depthwise(depthwise, np.ones((1, 3, 3)))
-        kernels_s8.depthwise_row(depthwise, [None, None], weights, Rescale(np.ones(1)), np.zeros((1, 1), np.int8))
+        kernels_s8.depthwise_row(depthwise, [None] * 2, weights, rescale, out)
+    with pytest.raises(ValueError, match="at most 8 rows and 32 columns, given are 3 and 33"):
+        kernels_s8.depthwise_row(depthwise, [None] * 3, weights, rescale, out, dilation=16)
+
+
+def test_the_largest_window_is_that_of_the_header():
+    text = HEADER.read_text(encoding="utf-8")
+    assert f"EDGE_DEPTHWISE_MOST_HEIGHT = {kernels_s8.DEPTHWISE_MOST_HEIGHT}," in text
+    assert f"EDGE_DEPTHWISE_MOST_SPAN = {kernels_s8.DEPTHWISE_MOST_SPAN} " in text
 
 
 # Products
