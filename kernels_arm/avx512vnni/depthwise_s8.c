@@ -88,19 +88,21 @@ static void weave_columns(const strip *s, int64_t four, int64_t column, int64_t 
     }
 }
 
-/* pixels: a constant. */
-EDGE_INLINE void multiply(const int pixels, const strip *s, const e_bytes *y, int64_t column, uint8_t *out) {
+/* pixels is a constant; fours and width are constants where it pays. */
+EDGE_INLINE void multiply(const int pixels, const int64_t fours, const int64_t width, const strip *s, const e_bytes *y,
+                          int64_t column, uint8_t *out) {
     const edge_depthwise_s8 *d = s->d;
-    int64_t fours = (d->kernel_height + 3) / 4;
     const uint8_t *w = s->weights[0];
     __m512i sum[2][QUARTERS];
 #pragma GCC unroll 2
     for (int p = 0; p < pixels; p++)
 #pragma GCC unroll 4
         for (int q = 0; q < QUARTERS; q++) sum[p][q] = s->start[q];
+#pragma GCC unroll 2
     for (int64_t f = 0; f < fours; f++) {
         const uint8_t *from = s->columns[f][column];
-        for (int64_t j = 0; j < d->kernel_width; j++, from += d->dilation * QUARTERS * VECTOR)
+#pragma GCC unroll 5
+        for (int64_t j = 0; j < width; j++, from += d->dilation * QUARTERS * VECTOR)
 #pragma GCC unroll 4
             for (int q = 0; q < QUARTERS; q++, w += VECTOR) {
                 __m512i weight = _mm512_load_si512(w);
@@ -118,12 +120,20 @@ EDGE_INLINE void multiply(const int pixels, const strip *s, const e_bytes *y, in
     }
 }
 
-static void multiply_pixels(const strip *s, int64_t pixels, uint8_t *out) {
+EDGE_INLINE void multiply_pixels(const int64_t fours, const int64_t width, const strip *s, int64_t pixels,
+                                 uint8_t *out) {
     const edge_depthwise_s8 *d = s->d;
     e_bytes y = e_bytes_of(&d->out);
     int64_t x = 0;
-    for (; x + 2 <= pixels; x += 2) multiply(2, s, &y, x * d->stride, out + x * d->channels);
-    if (x < pixels) multiply(1, s, &y, x * d->stride, out + x * d->channels);
+    for (; x + 2 <= pixels; x += 2) multiply(2, fours, width, s, &y, x * d->stride, out + x * d->channels);
+    if (x < pixels) multiply(1, fours, width, s, &y, x * d->stride, out + x * d->channels);
+}
+
+static void multiply_strip(const strip *s, int64_t pixels, uint8_t *out) {
+    int64_t fours = (s->d->kernel_height + 3) / 4, width = s->d->kernel_width;
+    if (fours == 1 && width == 3) multiply_pixels(1, 3, s, pixels, out);
+    else if (fours == 2 && width == 5) multiply_pixels(2, 5, s, pixels, out);
+    else multiply_pixels(fours, width, s, pixels, out);
 }
 
 void edge_depthwise_s8_avx512vnni(const edge_depthwise_s8 *d, const uint8_t *const *line, uint8_t *out) {
@@ -141,7 +151,7 @@ void edge_depthwise_s8_avx512vnni(const edge_depthwise_s8 *d, const uint8_t *con
             int64_t pixels = d->out_width - x < most ? d->out_width - x : most;
             for (int64_t four = 0; four < d->kernel_height; four += 4)
                 weave_columns(&s, four, x * d->stride - d->pad, (pixels - 1) * d->stride + span);
-            multiply_pixels(&s, pixels, out + x * d->channels + s.first);
+            multiply_strip(&s, pixels, out + x * d->channels + s.first);
         }
     }
 }
