@@ -180,18 +180,32 @@ def scales_for(draw: np.random.Generator, sums: np.ndarray) -> np.ndarray:
     )
 
 
+def assert_product(kernel: Kernel, draw: np.random.Generator, whole: Product) -> None:
+    """Both as bytes and as its sums."""
+    dtype, scale = str(draw.choice(BYTES)), scales_for(draw, whole.sums)
+    zero, clamp = either_end(draw, dtype), clamp_of(draw, dtype)
+    out = room(*whole.sums.shape, fill=garbage(dtype), offset=int(draw.integers(64)))
+    whole.run(kernel, whole.rescale(scale, zero, clamp), dtype=dtype, out=out.view)
+    what = (whole.sums.shape, whole.a.shape, whole.index.shape, dtype, zero, clamp)
+    assert_rounded(out.view, whole.sums * scale.astype(np.float64), zero, clamp, what)
+    assert out.untouched(garbage(dtype)), what
+    found = whole.run(kernel, whole.rescale(np.ones(len(scale), np.float32)), dtype="float32")
+    np.testing.assert_array_equal(found, whole.sums.astype(np.float32))
+
+
 @each("gemm")
 def test_a_product_of_any_size(kernel):
     for draw, whole in products():
-        dtype, scale = str(draw.choice(BYTES)), scales_for(draw, whole.sums)
-        zero, clamp = either_end(draw, dtype), clamp_of(draw, dtype)
-        out = room(*whole.sums.shape, fill=garbage(dtype), offset=int(draw.integers(64)))
-        whole.run(kernel, whole.rescale(scale, zero, clamp), dtype=dtype, out=out.view)
-        what = (whole.sums.shape, whole.a.shape, whole.index.shape, dtype, zero, clamp)
-        assert_rounded(out.view, whole.sums * scale.astype(np.float64), zero, clamp, what)
-        assert out.untouched(garbage(dtype)), what
-        found = whole.run(kernel, whole.rescale(np.ones(len(scale), np.float32)), dtype="float32")
-        np.testing.assert_array_equal(found, whole.sums)
+        assert_product(kernel, draw, whole)
+
+
+@each("gemm")
+@pytest.mark.parametrize("dtype", BYTES)
+def test_a_product_with_many_columns_of_great_depth(kernel, dtype):
+    sizes = itertools.product((1, 13, 96, 97, 200), (33, 64, 131), ((64, 1), (127, 1), (257, 1), (63, 3), (66, 2)))
+    for rows, n, (depth, taps) in sizes:
+        draw = np.random.default_rng([rows, n, depth])
+        assert_product(kernel, draw, Product.drawn(draw, rows, n, depth, taps, dtype))
 
 
 @each("gemm")
