@@ -43,7 +43,8 @@ EDGE_INLINE void store(const edge_gemm_s8 *g, __m256i sum, int64_t left, int64_t
 EDGE_INLINE void tile(const int rows, const bool wide, const bool is_signed, const edge_gemm_s8 *g,
                       const uint8_t *const *a, const int8_t *b, int64_t column, void *c, const float *add) {
     const int64_t width = wide ? 8 : 4;
-    __m256i acc[ROWS][2], sums = wide ? e_load(b) : _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)b));
+    __m128i four = _mm_loadu_si128((const __m128i *)(const void *)b);
+    __m256i acc[ROWS][2], sums = wide ? e_load(b) : _mm256_castsi128_si256(four);
     int64_t left = g->n - column < width ? g->n - column : width;
     for (int r = 0; r < rows; r++) acc[r][0] = acc[r][1] = _mm256_setzero_si256();
     b += width * 4;

@@ -70,14 +70,15 @@ EDGE_INLINE void weave(const uint8_t *const *row, __mmask64 mask, __m512i turn, 
 static void weave_columns(const strip *s, int64_t four, int64_t column, int64_t count) {
     const edge_depthwise_s8 *d = s->d;
     const uint8_t *zeros = d->zeros + s->first, *outside[4] = {zeros, zeros, zeros, zeros}, *row[4];
-    int64_t step[4], begin = column < 0 ? -column : 0, end = d->in_width - column < count ? d->in_width - column : count;
+    int64_t begin = column < 0 ? -column : 0, behind = d->in_width - column, end = behind < count ? behind : count;
+    int64_t step[4];
     for (int i = 0; i < 4; i++) {
         bool inside = four + i < d->kernel_height && s->line[four + i];
         row[i] = inside && begin < end ? s->line[four + i] + (column + begin) * d->channels + s->first : zeros;
         step[i] = inside ? d->channels : 0;
     }
     __m512i turn = _mm512_set1_epi8(d->out.a_signed ? -128 : 0);
-    uint8_t (*to)[QUARTERS * VECTOR] = s->columns[four / 4];
+    uint8_t(*to)[QUARTERS * VECTOR] = s->columns[four / 4];
     for (int64_t x = 0; x < count; x++) {
         if (x < begin || x >= end) {
             weave(outside, s->mask, turn, to[x]);

@@ -6,7 +6,7 @@
 #define ROWS 12
 #define WIDE 2
 #define DEEP 2
-#define BLOCK (8 * ROWS)  /* rows of which the sums are kept */
+#define BLOCK (8 * ROWS) /* rows of which the sums are kept */
 #define WORTH (64 * 128) /* columns times depth from which on the sums of rows take less time than shifting rows */
 
 typedef enum shifted { NONE, THE_ROWS, THE_COLUMNS } shifted;
@@ -179,8 +179,8 @@ EDGE_INLINE void tile(const int rows, const int vectors, const shifted what, con
     else store_bytes_2(p, rows, sum);
 }
 
-EDGE_INLINE void some_rows(const int vectors, const shifted what, int64_t rows, const place *p,
-                           const uint8_t *const *a, const int32_t *excess, const int8_t *b) {
+EDGE_INLINE void some_rows(const int vectors, const shifted what, int64_t rows, const place *p, const uint8_t *const *a,
+                           const int32_t *excess, const int8_t *b) {
     switch (rows) {
     case 1: tile(1, vectors, what, p, a, excess, b); break;
     case 2: tile(2, vectors, what, p, a, excess, b); break;
@@ -227,8 +227,7 @@ PANELS(panels_as_they_are, NONE)
 PANELS(panels_of_shifted_rows, THE_ROWS)
 PANELS(panels_of_shifted_columns, THE_COLUMNS)
 
-void edge_gemm_s8_avx512vnni(const edge_gemm_s8 *g, int64_t rows, const uint8_t *const *a, void *c,
-                             const float *add) {
+void edge_gemm_s8_avx512vnni(const edge_gemm_s8 *g, int64_t rows, const uint8_t *const *a, void *c, const float *add) {
     if (!g->out.a_signed) {
         panels_as_they_are(g, rows, a, c, add);
         return;

@@ -10,7 +10,9 @@
 
 #define EDGE_INLINE static inline __attribute__((always_inline))
 
-EDGE_INLINE __mmask16 e_mask(int64_t left) { return left >= 16 ? 0xffff : left <= 0 ? 0 : (__mmask16)((1 << left) - 1); }
+EDGE_INLINE __mmask16 e_mask(int64_t left) {
+    return left >= 16 ? 0xffff : left <= 0 ? 0 : (__mmask16)((1 << left) - 1);
+}
 
 /* low where v is NaN. */
 EDGE_INLINE __m512 e_clamp(__m512 v, float low, float high) {
