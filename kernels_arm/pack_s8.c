@@ -60,13 +60,15 @@ void edge_depthwise_pack_s8(const edge_kernel *kernel, int64_t channels, int64_t
                             const int8_t *weights, void *packed) {
     int64_t all = padded(channels), together = kernel->mr;
     memset(packed, 0, edge_depthwise_packed_s8(kernel, channels, height, width));
-    int32_t *sums = packed;
-    int8_t *to = (int8_t *)(sums + all);
-    for (int64_t c = 0; c < channels; c++)
+    int8_t *sums = packed, *to = sums + all * 4;
+    for (int64_t c = 0; c < channels; c++) {
+        int32_t sum = 0;
         for (int64_t i = 0; i < height; i++)
             for (int64_t j = 0; j < width; j++) {
                 int8_t w = *weights++;
-                sums[c] += w;
+                sum += w;
                 to[((i / together * width + j) * all + c) * together + i % together] = w;
             }
+        memcpy(sums + c * 4, &sum, sizeof sum);
+    }
 }

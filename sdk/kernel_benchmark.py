@@ -13,16 +13,18 @@ import numpy as np
 
 from device_profiles.errors import OptionError
 from device_profiles.record import structure, unstructure
-from edgewright_runtime import kernels
+from edgewright_runtime import kernels, kernels_s8
 from edgewright_runtime.bundle.paths import write_file
 from edgewright_runtime.engines import engine_named, installed
 from edgewright_runtime.kernels import Kernel, Prepared
+from edgewright_runtime.kernels_s8 import Rescale
 from edgewright_runtime.measure import Timing, machine, measure, now, ratio
 
 from .benchmark import PACKAGES, current_commit
 
 OURS = Path(__file__).parent / "shapes"
 SCALAR = "scalar"
+_S8 = "s8"
 _SAMPLES = 10
 _BLOCK_TILES = 8
 _BLOCK_VALUES = 16384
@@ -40,17 +42,24 @@ class GemmShape:
     k: int
 
     @property
-    def flop(self) -> int:
+    def operations(self) -> int:
         """A multiplication and an addition for each product."""
         return 2 * self.m * self.n * self.k
 
     def prepare(self, kernel: Kernel) -> Prepared:
         """The calls for the whole product."""
         draw = np.random.default_rng(0)
-        a, b = _normal(draw, self.m, self.k), _normal(draw, self.k, self.n)
         block = max(_BLOCK_TILES, _BLOCK_VALUES // (self.k * kernel.mr)) * kernel.mr
+        if kernel.dtype == _S8:
+            a, packed = _bytes(draw, self.m, self.k), kernels_s8.pack(kernel, _bytes(draw, self.k, self.n))
+            return kernels_s8.prepare_gemm(kernel, a, packed, self.n, _rescale(draw, self.n, self.k), block=block)
+        a, b = _normal(draw, self.m, self.k), _normal(draw, self.k, self.n)
         packed, bias = kernels.pack(kernel, b), _normal(draw, self.n)
         return kernels.prepare_gemm(kernel, a, packed, self.n, bias=bias, block=block)
+
+    def fits(self, kernel: Kernel) -> bool:
+        """Whether the kernel can do it."""
+        return kernel.op == self.op
 
 
 @dataclass(frozen=True)
@@ -66,18 +75,27 @@ class DepthwiseShape:
     stride: int
 
     @property
-    def flop(self) -> int:
+    def operations(self) -> int:
         """A multiplication and an addition for each tap of each output pixel, those on zeros included."""
         height, width = self._out()
         return 2 * height * width * self.channels * self.kernel**2
 
     def prepare(self, kernel: Kernel) -> Prepared:
         """The calls for the whole image."""
-        draw = np.random.default_rng(0)
-        image, bias = _normal(draw, self.height, self.width, self.channels), _normal(draw, self.channels)
-        weights = _normal(draw, self.kernel, self.kernel, self.channels)
-        out, pad = np.zeros((*self._out(), self.channels), np.float32), self.kernel // 2
-        return kernels.prepare_depthwise(kernel, image, weights, bias, out, stride=self.stride, pad=pad)
+        draw, image, out = np.random.default_rng(0), (self.height, self.width, self.channels), self._out()
+        side, where = self.kernel, {"stride": self.stride, "pad": self.kernel // 2}
+        if kernel.dtype == _S8:
+            packed = kernels_s8.pack_depthwise(kernel, _bytes(draw, self.channels, side, side))
+            rescale, bytes_out = _rescale(draw, self.channels, side**2), np.zeros((*out, self.channels), np.int8)
+            return kernels_s8.prepare_depthwise(kernel, _bytes(draw, *image), packed, rescale, bytes_out, **where)
+        weights, bias = _normal(draw, side, side, self.channels), _normal(draw, self.channels)
+        floats_out = np.zeros((*out, self.channels), np.float32)
+        return kernels.prepare_depthwise(kernel, _normal(draw, *image), weights, bias, floats_out, **where)
+
+    def fits(self, kernel: Kernel) -> bool:
+        """Whether the kernel can do it: those of 8 bits have no room for larger windows."""
+        most = min(kernels_s8.DEPTHWISE_MOST_HEIGHT, kernels_s8.DEPTHWISE_MOST_SPAN)
+        return kernel.op == self.op and (kernel.dtype != _S8 or self.kernel <= most)
 
     def _out(self) -> tuple[int, int]:
         return -(-self.height // self.stride), -(-self.width // self.stride)
@@ -102,20 +120,22 @@ class KernelTiming:
     """One kernel on one shape.
 
     ``calls`` is how many calls of the kernel a sample takes, ``calling_s`` what so many calls take that have nothing to
-    do; the samples include it.  ``ratio`` is the median over the scalar kernel's (None: not timed), with its interval.
+    do; the samples include it.  ``ratio`` is the median over that of the scalar kernel of the same dtype (None: not
+    timed), with its interval.
     """
 
     network: str
     shape: Shape
     kernel: str
     isa: str
-    flop: int
+    dtype: str
+    operations: int
     samples: int
     min_s: float
     p10_s: float
     median_s: float
     p90_s: float
-    flop_per_s: float
+    operations_per_s: float
     calls: int
     calling_s: float
     ratio: float | None
@@ -138,22 +158,30 @@ class KernelBenchResult:
     date: str
 
 
-def bench_kernels(shapes: Sequence[str], isas: Sequence[str], seconds: float) -> KernelBenchResult:
+def bench_kernels(
+    shapes: Sequence[str], isas: Sequence[str], seconds: float, dtypes: Sequence[str] = ()
+) -> KernelBenchResult:
     """Times every kernel that has a shape file's op, all kernels of a shape interleaved, on one thread.
 
     Args:
         shapes: Names of our shape files or paths of others; empty: all of ours.
         isas: Instruction sets; empty: every usable one but scalar code.
         seconds: At least so long for each kernel and shape.
+        dtypes: f32, s8; empty: all.
 
     Raises:
-        OptionError: No such shape file or instruction set, or a file with mistakes.
+        OptionError: No such shape file, instruction set or dtype, or a file with mistakes.
         DependencyError: The native engine was not built.
     """
     engine_named("native")
     files = tuple(read_shapes(name) for name in shapes or shape_names())
     chosen, found = _isas(isas), machine()
-    rows = [row for file in files for shape in file.shapes for row in _time_shape(file.name, shape, chosen, seconds)]
+    unknown = sorted(set(dtypes) - set(kernels.DTYPES))
+    if unknown:
+        raise OptionError(f"no dtype {', '.join(map(repr, unknown))}; there are {', '.join(kernels.DTYPES)}")
+    of = dtypes or kernels.DTYPES
+    table = [row for row in kernels.rows() if row.isa in chosen and row.dtype in of and row.format == "dense"]
+    rows = [row for file in files for shape in file.shapes for row in _time_shape(file.name, shape, table, seconds)]
     versions = {name: installed(name) or "" for name in PACKAGES}
     return KernelBenchResult(tuple(rows), files, "measured", 1, seconds, found, versions, current_commit(), now())
 
@@ -225,13 +253,14 @@ def _isas(wanted: Sequence[str]) -> list[str]:
     return [isa for isa in usable if isa in wanted] or [isa for isa in usable if isa != SCALAR] or usable
 
 
-def _time_shape(network: str, shape: Shape, isas: Sequence[str], seconds: float) -> list[KernelTiming]:
-    rows = {row.name: row for row in kernels.rows() if (row.op, row.dtype, row.format) == (shape.op, "f32", "dense")}
-    rows = {name: row for name, row in rows.items() if row.isa in isas}
+def _time_shape(network: str, shape: Shape, table: Sequence[Kernel], seconds: float) -> list[KernelTiming]:
+    rows = {row.name: row for row in table if shape.fits(row)}
     prepared = {name: shape.prepare(row) for name, row in rows.items()}
     timings = measure(prepared, min_samples=_SAMPLES, min_seconds=seconds)
-    scalar = next((timings[name] for name, row in rows.items() if row.isa == SCALAR), None)
-    return [_row(network, shape, row, prepared[name], timings[name], scalar) for name, row in rows.items()]
+    scalar = {row.dtype: timings[name] for name, row in rows.items() if row.isa == SCALAR}
+    return [
+        _row(network, shape, row, prepared[name], timings[name], scalar.get(row.dtype)) for name, row in rows.items()
+    ]
 
 
 def _row(
@@ -239,12 +268,21 @@ def _row(
 ) -> KernelTiming:
     calling = measure({"": prepared.idle}, min_samples=_SAMPLES, min_seconds=0)[""]
     return KernelTiming(
-        network, shape, kernel.name, kernel.isa, shape.flop, len(timing.samples_s),
+        network, shape, kernel.name, kernel.isa, kernel.dtype, shape.operations, len(timing.samples_s),
         timing.min_s, timing.quantile_s(0.1), timing.median_s, timing.quantile_s(0.9),
-        shape.flop / timing.median_s, prepared.calls, calling.median_s,
+        shape.operations / timing.median_s, prepared.calls, calling.median_s,
         *(ratio(timing, scalar) if scalar else (None, None, None)),
     )  # fmt: skip
 
 
 def _normal(draw: np.random.Generator, *shape: int) -> np.ndarray:
     return draw.standard_normal(shape, np.float32)
+
+
+def _bytes(draw: np.random.Generator, *shape: int) -> np.ndarray:
+    return draw.integers(-128, 128, shape, np.int8)
+
+
+def _rescale(draw: np.random.Generator, n: int, products: int) -> Rescale:
+    """Of sums of so many products of any bytes to bytes that use their range."""
+    return Rescale(np.full(n, 50 / (74**2 * products**0.5), np.float32), draw.integers(-999, 999, n, np.int32), 3, -3)

@@ -59,33 +59,35 @@ def test_the_table_has_a_row_for_each_shape_and_kernel(edgewright, small):
     isas = [isa for isa in kernels.isas() if isa != "scalar"] or ["scalar"]
     assert (code, err) == (0, "")
     rows = [line.split() for line in out.splitlines() if line.startswith("small ")]
-    names = [f"edge_{op}_f32_{isa}" for op in ("gemm", "depthwise") for isa in isas]
-    assert [row[2] for row in rows] == names
-    assert "ratio" not in out and "GFLOP/s" in out and "measured" in out and "1 thread" in out
+    names = {f"edge_{op}_{dtype}_{isa}" for op in ("gemm", "depthwise") for dtype in kernels.DTYPES for isa in isas}
+    assert {row[2] for row in rows} == names and len(rows) == len(names)
+    assert "ratio" not in out and "GOP/s" in out and "measured" in out and "1 thread" in out
     assert all(0 < float(row[3]) <= float(row[4]) <= float(row[5]) for row in rows)
 
 
 def test_scalar_is_timed_on_request_and_is_the_base_of_the_ratios(edgewright, small):
     code, out, _ = edgewright("--shapes", small, "--seconds", "0", "--isa", BEST, "--isa", "scalar", "--json")
     rows = json.loads(out)["rows"]
-    assert code == 0 and [row["isa"] for row in rows] == ["scalar", BEST] * 2
-    assert [row["ratio"] for row in rows if row["isa"] == "scalar"] == [1, 1]
+    assert code == 0 and [row["isa"] for row in rows] == ["scalar"] * 2 + [BEST] * 2 + ["scalar"] * 2 + [BEST] * 2
+    assert [row["dtype"] for row in rows] == ["f32", "s8"] * 4
+    assert [row["ratio"] for row in rows if row["isa"] == "scalar"] == [1] * 4
     assert all(row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in rows)
     assert "ratio" in edgewright("--shapes", small, "--seconds", "0", "--isa", "scalar")[1]
 
 
 def test_a_result_file_says_where_it_was_taken(edgewright, small, tmp_path):
-    code, _, _ = edgewright("--shapes", small, "--seconds", "0.001", "--isa", BEST, "-o", tmp_path / "r.json")
+    chosen = ("--isa", BEST, "--dtype", "f32")
+    code, _, _ = edgewright("--shapes", small, "--seconds", "0.001", *chosen, "-o", tmp_path / "r.json")
     result = json.loads((tmp_path / "r.json").read_text())
     assert code == 0 and (result["kind"], result["threads"], result["seconds"]) == ("measured", 1, 0.001)
     assert result["machine"]["processor"] and result["versions"]["numpy"] and result["date"] and "commit" in result
     product, window = result["rows"]
     assert product["shape"] == {"name": "product", "op": "gemm", "m": 100, "n": 9, "k": 5}
-    assert (product["flop"], window["flop"]) == (2 * 100 * 9 * 5, 2 * 3 * 4 * 3 * 9)
+    assert (product["operations"], window["operations"]) == (2 * 100 * 9 * 5, 2 * 3 * 4 * 3 * 9)
     for row in result["rows"]:
         assert row["samples"] >= 10 and row["ratio"] is None
         assert row["min_s"] <= row["p10_s"] <= row["median_s"] <= row["p90_s"]
-        assert row["flop_per_s"] == row["flop"] / row["median_s"]
+        assert row["operations_per_s"] == row["operations"] / row["median_s"]
     assert window["calls"] == 3 and window["calling_s"] > 0
     assert [file["network"] for file in result["files"]] == ["A small one"]
     code, _, err = edgewright("--shapes", small, "--seconds", "0", "-o", tmp_path / "none" / "r.json")
@@ -99,8 +101,21 @@ def test_what_is_not_there_is_refused_with_what_is(edgewright, small):
     assert code == 1 and "OptionError: no shapes 'nothing.toml'" in err
     code, _, err = edgewright("--shapes", small, "--isa", "nonsense", "--seconds", "0")
     assert code == 1 and "OptionError: no instruction set 'nonsense'" in err and ", ".join(kernels.isas()) in err
+    code, _, err = edgewright("--shapes", small, "--dtype", "s4", "--seconds", "0")
+    assert code == 1 and "OptionError: no dtype 's4'" in err and "f32, s8" in err
     code, _, err = edgewright("--seconds", "-1")
     assert code == 1 and "OptionError: --seconds" in err
+
+
+def test_one_dtype_is_timed_on_request_and_only_on_shapes_that_fit(edgewright, small):
+    path = Path(small)
+    window = SMALL[SMALL.rindex("[[shapes]]") :]
+    path.write_text(SMALL + window.replace("window", "large").replace("kernel = 3", "kernel = 9"))
+    code, out, _ = edgewright("--shapes", small, "--seconds", "0", "--isa", BEST, "--dtype", "s8", "--json")
+    rows = json.loads(out)["rows"]
+    assert code == 0 and [(row["shape"]["name"], row["dtype"]) for row in rows] == [("product", "s8"), ("window", "s8")]
+    out = edgewright("--shapes", small, "--seconds", "0", "--isa", BEST, "--json")[1]
+    assert [row["shape"]["name"] for row in json.loads(out)["rows"]] == ["product"] * 2 + ["window"] * 2 + ["large"]
 
 
 def test_without_the_library_the_remedy_is_told(small, monkeypatch, tmp_path):
@@ -135,13 +150,15 @@ def test_our_shape_files_are_valid(name):
     assert file.name == name and file.network and file.source and len(file.shapes) >= 6
 
 
-def test_every_shape_of_ours_can_be_prepared_and_small_ones_are_right():
-    kernel = {op: kernels.find(op, BEST) for op in ("gemm", "depthwise")}
+@pytest.mark.parametrize("dtype", kernels.DTYPES)
+def test_every_shape_of_ours_can_be_prepared_and_small_ones_are_right(dtype):
+    kernel = {op: kernels.find(op, BEST, dtype) for op in ("gemm", "depthwise")}
     for name in shape_names():
         for shape in read_shapes(name).shapes:
             prepared = shape.prepare(kernel[shape.op])
             prepared()
-            assert np.isfinite(prepared.out).all() and (prepared.out != 0).any()
+            assert shape.fits(kernel[shape.op]) and np.isfinite(prepared.out).all() and (prepared.out != 0).any()
+            assert dtype == "f32" or len(np.unique(prepared.out)) > 200
     assert GemmShape("", "gemm", 3, 4, 5).prepare(kernel["gemm"]).out.shape == (3, 4)
     for size, out in ((7, 4), (8, 4)):
         shape = DepthwiseShape("", "depthwise", 2, size, size, 5, 2)

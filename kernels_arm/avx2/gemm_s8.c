@@ -3,6 +3,14 @@
 
 #define ROWS 6
 
+/* count: up to 4, a constant but for the last bytes of a row; no call, which would put the sums into memory. */
+EDGE_INLINE __m128i some_bytes(const uint8_t *p, int64_t count) {
+    int32_t bytes;
+    if (count == 4) memcpy(&bytes, p, 4);
+    else bytes = p[0] | (count > 1 ? p[1] << 8 : 0) | (count > 2 ? p[2] << 16 : 0);
+    return _mm_cvtsi32_si128(bytes);
+}
+
 /* Rows of four columns in each of two vectors, two partial sums a column. */
 EDGE_INLINE void step(const int rows, const bool wide, const uint8_t *const *row, int64_t k, int64_t count,
                       bool is_signed, const int8_t *b, __m256i (*acc)[2]) {
@@ -10,9 +18,7 @@ EDGE_INLINE void step(const int rows, const bool wide, const uint8_t *const *row
     if (wide) b1 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(b + 16)));
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++) {
-        int32_t bytes = 0;
-        memcpy(&bytes, row[r] + k, (size_t)count);
-        __m128i x = _mm_cvtsi32_si128(bytes);
+        __m128i x = some_bytes(row[r] + k, count);
         __m256i all = _mm256_broadcastq_epi64(is_signed ? _mm_cvtepi8_epi16(x) : _mm_cvtepu8_epi16(x));
         acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(all, b0));
         if (wide) acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(all, b1));
@@ -37,7 +43,8 @@ EDGE_INLINE void store(const edge_gemm_s8 *g, __m256i sum, int64_t left, int64_t
 EDGE_INLINE void tile(const int rows, const bool wide, const bool is_signed, const edge_gemm_s8 *g,
                       const uint8_t *const *a, const int8_t *b, int64_t column, void *c, const float *add) {
     const int64_t width = wide ? 8 : 4;
-    __m256i acc[ROWS][2], sums = wide ? e_load(b) : _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)b));
+    __m128i four = _mm_loadu_si128((const __m128i *)(const void *)b);
+    __m256i acc[ROWS][2], sums = wide ? e_load(b) : _mm256_castsi128_si256(four);
     int64_t left = g->n - column < width ? g->n - column : width;
     for (int r = 0; r < rows; r++) acc[r][0] = acc[r][1] = _mm256_setzero_si256();
     b += width * 4;

@@ -36,7 +36,8 @@ EDGE_INLINE void e_store(const edge_rescale *out, __m256i sum, int64_t left, int
     __m256i pairs = _mm256_packus_epi32(bytes, bytes);
     pairs = _mm256_permute4x64_epi64(pairs, 0xd8);
     int64_t eight = _mm_cvtsi128_si64(_mm_packus_epi16(_mm256_castsi256_si128(pairs), _mm_setzero_si128()));
-    memcpy(y, &eight, left < 8 ? (size_t)left : 8);
+    if (left >= 8) memcpy(y, &eight, 8);
+    else memcpy(y, &eight, (size_t)left);
 }
 
 #endif

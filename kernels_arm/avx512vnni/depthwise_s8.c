@@ -1,118 +1,158 @@
-/* One output row.  Four rows of the input lie byte by byte in one vector, so that one instruction does four taps of a
- * column: first a strip of the input is brought into that order, then each output pixel takes its columns of it.
- * Strips are at most CHANNELS channels and COLUMNS columns. */
+/* One output row, sixty-four channels at a time.  Four rows of the input lie byte by byte in one vector, so that one
+ * instruction does four taps of a column: first a strip of the input is woven into that order, then each output pixel
+ * takes its columns of it.
+ * Weaving and packing both work in quarters of vectors: between them, quarter i of vector q is of the channels from
+ * 16 i + 4 q on, and what belongs to channels is brought into that order before. */
 #include "rescale.h"
 
-enum { CHANNELS = 64, COLUMNS = 64, MOST_FOURS = EDGE_DEPTHWISE_MOST_HEIGHT / 4 };
+enum { CHANNELS = 64, COLUMNS = 64, VECTOR = 64, QUARTERS = 4, MOST_FOURS = EDGE_DEPTHWISE_MOST_HEIGHT / 4 };
 
 typedef struct strip {
     const edge_depthwise_s8 *d;
     const uint8_t *const *line;
-    int64_t first, width; /* channels */
-    int64_t groups;       /* of 16 channels */
-    int64_t column;       /* of the input, of the first one in the buffer */
-    uint8_t *buffer;      /* [fours][COLUMNS][groups][16][4] */
-    bool flip;
+    int64_t first; /* channel */
+    int groups;    /* of 16 channels */
+    __mmask64 mask;
+    uint8_t (*columns)[COLUMNS][QUARTERS * VECTOR]; /* [fours], woven */
+    uint8_t (*weights)[QUARTERS * VECTOR];          /* [fours * kernel_width] */
+    __m512i start[QUARTERS];
+    __m512 scale[QUARTERS];
 } strip;
 
-EDGE_INLINE __m128i some_bytes(const uint8_t *p, int64_t count) {
-    return count >= 16 ? _mm_loadu_si128((const __m128i *)(const void *)p) : _mm_maskz_loadu_epi8((__mmask16)((1 << count) - 1), p);
+/* What lies in vectors of 16 channels, in the order of weaving. */
+EDGE_INLINE void ordered(const void *from, int groups, __m512i *v) {
+    for (int g = 0; g < QUARTERS; g++)
+        v[g] = g < groups ? _mm512_loadu_si512((const uint8_t *)from + g * VECTOR) : _mm512_setzero_si512();
+    e_transpose(v);
 }
 
-static const uint8_t *pixel(const strip *s, int64_t i, int64_t column) {
+static void order_constants(strip *s) {
     const edge_depthwise_s8 *d = s->d;
-    bool inside = i < d->kernel_height && s->line[i] && column >= 0 && column < d->in_width;
-    return (inside ? s->line[i] + column * d->channels : d->zeros) + s->first;
+    const int32_t *sums = (const int32_t *)d->weights + s->first;
+    __m512i scale[QUARTERS];
+    for (int g = 0; g < QUARTERS; g++) {
+        int64_t channel = s->first + g * 16;
+        __mmask16 mask = e_mask(d->channels - channel);
+        s->start[g] = scale[g] = _mm512_setzero_si512();
+        if (g >= s->groups) continue;
+        s->start[g] = e_start(&d->out, d->out.a_signed != 0, mask, channel, sums + g * 16);
+        scale[g] = _mm512_maskz_loadu_epi32(mask, d->out.scale + channel);
+    }
+    e_transpose(s->start);
+    e_transpose(scale);
+    for (int q = 0; q < QUARTERS; q++) s->scale[q] = _mm512_castsi512_ps(scale[q]);
 }
 
-/* Sixteen channels of four rows. */
-EDGE_INLINE void weave_16(const uint8_t *const *row, int64_t at, int64_t count, bool flip, uint8_t *to) {
-    __m128i a = some_bytes(row[0] + at, count), b = some_bytes(row[1] + at, count);
-    __m128i c = some_bytes(row[2] + at, count), d = some_bytes(row[3] + at, count);
-    __m128i low = _mm_unpacklo_epi8(a, b), high = _mm_unpackhi_epi8(a, b);
-    __m128i low2 = _mm_unpacklo_epi8(c, d), high2 = _mm_unpackhi_epi8(c, d);
-    __m128i turn = _mm_set1_epi8(flip ? -128 : 0), *y = (__m128i *)(void *)to;
-    _mm_storeu_si128(y + 0, _mm_xor_si128(turn, _mm_unpacklo_epi16(low, low2)));
-    _mm_storeu_si128(y + 1, _mm_xor_si128(turn, _mm_unpackhi_epi16(low, low2)));
-    _mm_storeu_si128(y + 2, _mm_xor_si128(turn, _mm_unpacklo_epi16(high, high2)));
-    _mm_storeu_si128(y + 3, _mm_xor_si128(turn, _mm_unpackhi_epi16(high, high2)));
+static void order_weights(const strip *s, int64_t taps) {
+    int64_t padded = (s->d->channels + 15) / 16 * 16;
+    const uint8_t *from = (const uint8_t *)s->d->weights + (padded + s->first) * 4;
+    for (int64_t t = 0; t < taps; t++, from += padded * 4) {
+        __m512i v[QUARTERS];
+        ordered(from, s->groups, v);
+        for (int q = 0; q < QUARTERS; q++) _mm512_store_si512(s->weights[t] + q * VECTOR, v[q]);
+    }
 }
 
-/* Sixty-four channels: the same in every quarter of a vector, whose parts are stored where they belong. */
-EDGE_INLINE void weave_64(const uint8_t *const *row, bool flip, uint8_t *to) {
-    __m512i turn = _mm512_set1_epi8(flip ? -128 : 0);
-    __m512i a = _mm512_loadu_si512(row[0]), b = _mm512_loadu_si512(row[1]);
-    __m512i c = _mm512_loadu_si512(row[2]), d = _mm512_loadu_si512(row[3]);
-    __m512i low = _mm512_unpacklo_epi8(a, b), high = _mm512_unpackhi_epi8(a, b);
-    __m512i low2 = _mm512_unpacklo_epi8(c, d), high2 = _mm512_unpackhi_epi8(c, d);
-    __m512i part[4] = {_mm512_unpacklo_epi16(low, low2), _mm512_unpackhi_epi16(low, low2),
-                       _mm512_unpacklo_epi16(high, high2), _mm512_unpackhi_epi16(high, high2)};
+/* One column of four rows. */
+EDGE_INLINE void weave(const uint8_t *const *row, __mmask64 mask, __m512i turn, uint8_t *to) {
+    __m512i v[4];
 #pragma GCC unroll 4
-    for (int q = 0; q < 4; q++) {
-        __m512i v = flip ? _mm512_xor_si512(part[q], turn) : part[q];
-        _mm_storeu_si128((__m128i *)(void *)(to + q * 16), _mm512_castsi512_si128(v));
-        _mm_storeu_si128((__m128i *)(void *)(to + q * 16 + 64), _mm512_extracti32x4_epi32(v, 1));
-        _mm_storeu_si128((__m128i *)(void *)(to + q * 16 + 128), _mm512_extracti32x4_epi32(v, 2));
-        _mm_storeu_si128((__m128i *)(void *)(to + q * 16 + 192), _mm512_extracti32x4_epi32(v, 3));
-    }
+    for (int i = 0; i < 4; i++) v[i] = _mm512_xor_si512(turn, _mm512_maskz_loadu_epi8(mask, row[i]));
+    __m512i low = _mm512_unpacklo_epi8(v[0], v[1]), high = _mm512_unpackhi_epi8(v[0], v[1]);
+    __m512i low2 = _mm512_unpacklo_epi8(v[2], v[3]), high2 = _mm512_unpackhi_epi8(v[2], v[3]);
+    _mm512_store_si512(to + 0 * VECTOR, _mm512_unpacklo_epi16(low, low2));
+    _mm512_store_si512(to + 1 * VECTOR, _mm512_unpackhi_epi16(low, low2));
+    _mm512_store_si512(to + 2 * VECTOR, _mm512_unpacklo_epi16(high, high2));
+    _mm512_store_si512(to + 3 * VECTOR, _mm512_unpackhi_epi16(high, high2));
 }
 
-static void weave(const strip *s, int64_t columns) {
-    int64_t fours = (s->d->kernel_height + 3) / 4;
-    for (int64_t f = 0; f < fours; f++) {
-        uint8_t *to = s->buffer + f * COLUMNS * s->groups * 64;
-        for (int64_t x = 0; x < columns; x++, to += s->groups * 64) {
-            const uint8_t *row[4];
-            for (int i = 0; i < 4; i++) row[i] = pixel(s, f * 4 + i, s->column + x);
-            if (s->width == CHANNELS) {
-                weave_64(row, s->flip, to);
-                continue;
-            }
-            for (int64_t g = 0; g < s->groups; g++)
-                weave_16(row, g * 16, s->width - g * 16, s->flip, to + g * 64);
-        }
-    }
-}
-
-/* Sixteen channels of `pixels` outputs; fours and width are constants where it pays. */
-EDGE_INLINE void multiply(const int64_t fours, const int64_t width, const strip *s, int64_t group, int64_t pixels,
-                          uint8_t *out) {
+/* Columns from `column` of the input on; four: the first of the rows. */
+static void weave_columns(const strip *s, int64_t four, int64_t column, int64_t count) {
     const edge_depthwise_s8 *d = s->d;
-    int64_t channel = s->first + group * 16, padded = (d->channels + 15) / 16 * 16, each = s->groups * 64;
-    __mmask16 mask = e_mask(d->channels - channel);
-    const uint8_t *weights = (const uint8_t *)d->weights + padded * 4 + channel * 4;
-    __m512i start = e_start(&d->out, s->flip, mask, channel, (const int32_t *)d->weights + channel);
-    const uint8_t *from = s->buffer + group * 64;
-    for (int64_t x = 0; x < pixels; x++, from += d->stride * each) {
-        __m512i sum = start;
-#pragma GCC unroll 2
-        for (int64_t f = 0; f < fours; f++)
-#pragma GCC unroll 5
-            for (int64_t j = 0; j < width; j++)
-                sum = _mm512_dpbusd_epi32(sum,
-                                          _mm512_loadu_si512(from + f * COLUMNS * each + j * d->dilation * each),
-                                          _mm512_loadu_si512(weights + (f * width + j) * padded * 4));
-        e_store(&d->out, sum, mask, channel, out + x * d->channels + channel);
+    const uint8_t *zeros = d->zeros + s->first, *outside[4] = {zeros, zeros, zeros, zeros}, *row[4];
+    int64_t begin = column < 0 ? -column : 0, behind = d->in_width - column, end = behind < count ? behind : count;
+    int64_t step[4];
+    for (int i = 0; i < 4; i++) {
+        bool inside = four + i < d->kernel_height && s->line[four + i];
+        row[i] = inside && begin < end ? s->line[four + i] + (column + begin) * d->channels + s->first : zeros;
+        step[i] = inside ? d->channels : 0;
+    }
+    __m512i turn = _mm512_set1_epi8(d->out.a_signed ? -128 : 0);
+    uint8_t(*to)[QUARTERS * VECTOR] = s->columns[four / 4];
+    for (int64_t x = 0; x < count; x++) {
+        if (x < begin || x >= end) {
+            weave(outside, s->mask, turn, to[x]);
+            continue;
+        }
+        weave(row, s->mask, turn, to[x]);
+        for (int i = 0; i < 4; i++) row[i] += step[i];
     }
 }
 
-static void multiply_group(const strip *s, int64_t group, int64_t pixels, uint8_t *out) {
+/* pixels is a constant; fours and width are constants where it pays. */
+EDGE_INLINE void multiply(const int pixels, const int64_t fours, const int64_t width, const strip *s, const e_bytes *y,
+                          int64_t column, uint8_t *out) {
+    const edge_depthwise_s8 *d = s->d;
+    const uint8_t *w = s->weights[0];
+    __m512i sum[2][QUARTERS];
+#pragma GCC unroll 2
+    for (int p = 0; p < pixels; p++)
+#pragma GCC unroll 4
+        for (int q = 0; q < QUARTERS; q++) sum[p][q] = s->start[q];
+#pragma GCC unroll 2
+    for (int64_t f = 0; f < fours; f++) {
+        const uint8_t *from = s->columns[f][column];
+#pragma GCC unroll 5
+        for (int64_t j = 0; j < width; j++, from += d->dilation * QUARTERS * VECTOR)
+#pragma GCC unroll 4
+            for (int q = 0; q < QUARTERS; q++, w += VECTOR) {
+                __m512i weight = _mm512_load_si512(w);
+#pragma GCC unroll 2
+                for (int p = 0; p < pixels; p++)
+                    sum[p][q] = _mm512_dpbusd_epi32(
+                        sum[p][q], _mm512_load_si512(from + (p * d->stride * QUARTERS + q) * VECTOR), weight);
+            }
+    }
+#pragma GCC unroll 2
+    for (int p = 0; p < pixels; p++) {
+#pragma GCC unroll 4
+        for (int q = 0; q < QUARTERS; q++) sum[p][q] = e_round(y, sum[p][q], s->scale[q]);
+        _mm512_mask_storeu_epi8(out + p * d->channels, s->mask, e_pack(y, sum[p]));
+    }
+}
+
+EDGE_INLINE void multiply_pixels(const int64_t fours, const int64_t width, const strip *s, int64_t pixels,
+                                 uint8_t *out) {
+    const edge_depthwise_s8 *d = s->d;
+    e_bytes y = e_bytes_of(&d->out);
+    int64_t x = 0;
+    for (; x + 2 <= pixels; x += 2) multiply(2, fours, width, s, &y, x * d->stride, out + x * d->channels);
+    if (x < pixels) multiply(1, fours, width, s, &y, x * d->stride, out + x * d->channels);
+}
+
+static void multiply_strip(const strip *s, int64_t pixels, uint8_t *out) {
     int64_t fours = (s->d->kernel_height + 3) / 4, width = s->d->kernel_width;
-    if (fours == 1 && width == 3) multiply(1, 3, s, group, pixels, out);
-    else if (fours == 2 && width == 5) multiply(2, 5, s, group, pixels, out);
-    else multiply(fours, width, s, group, pixels, out);
+    if (fours == 1 && width == 3) multiply_pixels(1, 3, s, pixels, out);
+    else if (fours == 2 && width == 5) multiply_pixels(2, 5, s, pixels, out);
+    else multiply_pixels(fours, width, s, pixels, out);
 }
 
 void edge_depthwise_s8_avx512vnni(const edge_depthwise_s8 *d, const uint8_t *const *line, uint8_t *out) {
-    uint8_t buffer[MOST_FOURS * COLUMNS * CHANNELS * 4] __attribute__((aligned(64)));
+    uint8_t columns[MOST_FOURS][COLUMNS][QUARTERS * VECTOR] __attribute__((aligned(64)));
+    uint8_t weights[MOST_FOURS * EDGE_DEPTHWISE_MOST_SPAN][QUARTERS * VECTOR] __attribute__((aligned(64)));
     int64_t span = (d->kernel_width - 1) * d->dilation + 1, most = (COLUMNS - span) / d->stride + 1;
-    for (int64_t c = 0; c < d->channels; c += CHANNELS) {
-        int64_t width = d->channels - c < CHANNELS ? d->channels - c : CHANNELS;
-        strip s = {d, line, c, width, (width + 15) / 16, -d->pad, buffer, d->out.a_signed != 0};
-        for (int64_t x = 0; x < d->out_width; x += most, s.column += most * d->stride) {
+    strip s = {.d = d, .line = line, .columns = columns, .weights = weights};
+    for (s.first = 0; s.first < d->channels; s.first += CHANNELS) {
+        int64_t left = d->channels - s.first;
+        s.groups = left < CHANNELS ? (int)(left + 15) / 16 : QUARTERS;
+        s.mask = left < CHANNELS ? ((__mmask64)1 << left) - 1 : ~(__mmask64)0;
+        order_constants(&s);
+        order_weights(&s, (d->kernel_height + 3) / 4 * d->kernel_width);
+        for (int64_t x = 0; x < d->out_width; x += most) {
             int64_t pixels = d->out_width - x < most ? d->out_width - x : most;
-            weave(&s, (pixels - 1) * d->stride + span);
-            for (int64_t g = 0; g < s.groups; g++) multiply_group(&s, g, pixels, out + x * d->channels);
+            for (int64_t four = 0; four < d->kernel_height; four += 4)
+                weave_columns(&s, four, x * d->stride - d->pad, (pixels - 1) * d->stride + span);
+            multiply_strip(&s, pixels, out + x * d->channels + s.first);
         }
     }
 }

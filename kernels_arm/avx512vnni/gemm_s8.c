@@ -1,59 +1,158 @@
-/* Four bytes of a row against four of each column at once, exact: vpdpbusd takes unsigned rows, signed ones are shifted
- * by 128 and their zero point with them. */
+/* Four bytes of a row against four of each column at once, exact.  One side of vpdpbusd is unsigned: where rows are
+ * signed, either they are shifted by 128 and their zero point with them, or columns are, and 128 times the sum of each
+ * row is taken off. */
 #include "rescale.h"
 
 #define ROWS 12
 #define WIDE 2
+#define DEEP 2
+#define BLOCK (8 * ROWS) /* rows of which the sums are kept */
+#define WORTH (64 * 128) /* columns times depth from which on the sums of rows take less time than shifting rows */
 
-/* A call of memcpy would put every sum into memory. */
-EDGE_INLINE uint32_t few(const uint8_t *row, int64_t count) {
-    uint32_t bytes = row[0];
-    if (count > 1) bytes |= (uint32_t)row[1] << 8;
-    if (count > 2) bytes |= (uint32_t)row[2] << 16;
-    return bytes;
+typedef enum shifted { NONE, THE_ROWS, THE_COLUMNS } shifted;
+
+EDGE_INLINE __m512i shift(__m512i v) { return _mm512_xor_si512(v, _mm512_set1_epi8(-128)); }
+
+EDGE_INLINE __m512i columns(const shifted what, const int8_t *b) {
+    __m512i w = _mm512_loadu_si512(b);
+    return what == THE_COLUMNS ? shift(w) : w;
 }
 
-EDGE_INLINE __m512i four(const uint8_t *row, int64_t count, bool flip) {
-    uint32_t bytes;
-    if (count == 4) memcpy(&bytes, row, 4);
-    else bytes = few(row, count);
-    return _mm512_set1_epi32((int32_t)(flip ? bytes ^ 0x80808080u : bytes));
+EDGE_INLINE __m512i plus(const shifted what, __m512i sum, __m512i row, __m512i column) {
+    return what == THE_COLUMNS ? _mm512_dpbusd_epi32(sum, column, row) : _mm512_dpbusd_epi32(sum, row, column);
 }
 
-/* rows, vectors and flip are constants where this is called. */
-EDGE_INLINE void step(const int rows, const int vectors, const bool flip, const uint8_t *const *row, int64_t k,
-                      int64_t count, const int8_t *b, __m512i (*acc)[WIDE]) {
-    __m512i b0 = _mm512_loadu_si512(b), b1 = vectors > 1 ? _mm512_loadu_si512(b + 64) : b0;
+/* `count` times four bytes of every row; rows, vectors, count and what are constants where this is called. */
+EDGE_INLINE void steps(const int rows, const int vectors, const int count, const shifted what,
+                       const uint8_t *const *row, int64_t k, const int8_t *b, __m512i (*acc)[WIDE]) {
+    __m512i w[DEEP][WIDE];
+#pragma GCC unroll 2
+    for (int s = 0; s < count; s++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) w[s][v] = columns(what, b + (s * vectors + v) * 64);
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int s = 0; s < count; s++) {
+            int32_t bytes;
+            memcpy(&bytes, row[r] + k + s * 4, sizeof bytes);
+            __m512i x = what == THE_ROWS ? shift(_mm512_set1_epi32(bytes)) : _mm512_set1_epi32(bytes);
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++) acc[r][v] = plus(what, acc[r][v], x, w[s][v]);
+        }
+}
+
+/* Fewer than four bytes, the last ones; behind them is zero on the side that is not shifted. */
+EDGE_INLINE void last_step(const int rows, const int vectors, const shifted what, const uint8_t *const *row, int64_t k,
+                           int64_t count, const int8_t *b, __m512i (*acc)[WIDE]) {
+    __mmask16 mask = e_mask(count);
 #pragma GCC unroll 12
     for (int r = 0; r < rows; r++) {
-        __m512i x = four(row[r] + k, count, flip);
-        acc[r][0] = _mm512_dpbusd_epi32(acc[r][0], x, b0);
-        if (vectors > 1) acc[r][1] = _mm512_dpbusd_epi32(acc[r][1], x, b1);
+        __m512i x = _mm512_broadcastd_epi32(_mm_maskz_loadu_epi8(mask, row[r] + k));
+        if (what == THE_ROWS) x = shift(x);
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) acc[r][v] = plus(what, acc[r][v], x, columns(what, b + v * 64));
     }
 }
 
-EDGE_INLINE void store(const edge_gemm_s8 *g, __m512i sum, __mmask16 mask, int64_t r, int64_t column, void *c,
-                       const float *add) {
-    int64_t at = r * g->c_row + column;
-    if (!g->to_f32) {
-        e_store(&g->out, sum, mask, column, (uint8_t *)c + at);
-        return;
+EDGE_INLINE __m512i sum_row(const edge_gemm_s8 *g, const uint8_t *const *tap) {
+    const __m512i one = _mm512_set1_epi8(1);
+    __mmask64 mask = ((__mmask64)1 << g->depth % 64) - 1;
+    __m512i sum = _mm512_setzero_si512();
+    for (int64_t t = 0; t < g->taps; t++) {
+        int64_t k = 0;
+        for (; k + 64 <= g->depth; k += 64) sum = _mm512_dpbusd_epi32(sum, one, _mm512_loadu_si512(tap[t] + k));
+        if (mask) sum = _mm512_dpbusd_epi32(sum, one, _mm512_maskz_loadu_epi8(mask, tap[t] + k));
     }
-    __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_maskz_loadu_ps(mask, g->out.scale + column));
-    if (g->offset) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, g->offset + column));
-    if (add) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, add + r * g->add_row + column));
-    _mm512_mask_storeu_ps((float *)c + at, mask, e_clamp(y, g->out.low, g->out.high));
+    return sum;
 }
 
-EDGE_INLINE void tile(const int rows, const int vectors, const bool flip, const edge_gemm_s8 *g,
-                      const uint8_t *const *a, const int8_t *b, int64_t column, void *c, const float *add) {
+EDGE_INLINE __m512i add_pairs(__m512i a, __m512i b) {
+    return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+}
+
+/* 128 times the sum of each row; excess has room for a multiple of four. */
+static void sum_rows(const edge_gemm_s8 *g, int64_t rows, const uint8_t *const *a, int32_t *excess) {
+    for (int64_t r = 0; r < rows; r += 4, excess += 4) {
+        __m512i sum[4];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) sum[i] = sum_row(g, a + (r + i < rows ? r + i : r) * g->taps);
+        __m512i low = add_pairs(sum[0], sum[2]), high = add_pairs(sum[1], sum[3]), all = add_pairs(low, high);
+        __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+        __m128i four = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+        _mm_storeu_si128((__m128i *)(void *)excess, _mm_slli_epi32(four, 7));
+    }
+}
+
+/* Where the sums of a tile go to. */
+typedef struct place {
+    const edge_gemm_s8 *g;
+    int64_t column;
+    void *c;
+    const float *add;
+} place;
+
+static __attribute__((noinline)) void store_floats(const place *p, int rows, int vectors, const __m512i *sum) {
+    const edge_gemm_s8 *g = p->g;
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++, sum++) {
+            int64_t at = p->column + v * 16;
+            __mmask16 mask = e_mask(g->n - at);
+            __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(*sum), _mm512_maskz_loadu_ps(mask, g->out.scale + at));
+            if (g->offset) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, g->offset + at));
+            if (p->add) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, p->add + r * g->add_row + at));
+            _mm512_mask_storeu_ps((float *)p->c + r * g->c_row + at, mask, e_clamp(y, g->out.low, g->out.high));
+        }
+}
+
+/* Four vectors of sums at once: those of two rows, or of four. */
+EDGE_INLINE void store_bytes(const int vectors, const place *p, int rows, const __m512i *sum) {
+    const edge_gemm_s8 *g = p->g;
+    e_bytes bytes = e_bytes_of(&g->out);
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    int64_t left = g->n - p->column;
+    __mmask32 mask = left >= 32 ? ~(__mmask32)0 : ((__mmask32)1 << left) - 1;
+    __m512 scale[WIDE];
+    for (int v = 0; v < vectors; v++)
+        scale[v] = _mm512_maskz_loadu_ps(e_mask(left - v * 16), g->out.scale + p->column + v * 16);
+    uint8_t *to = (uint8_t *)p->c + p->column;
+    for (int r = 0; r < rows; r += 4 / vectors, sum += 4) {
+        __m512i whole[4];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) whole[i] = e_round(&bytes, sum[i], scale[i % vectors]);
+        __m512i y = _mm512_permutexvar_epi32(order, e_pack(&bytes, whole));
+        if (vectors == 2) {
+            _mm256_mask_storeu_epi8(to, mask, _mm512_castsi512_si256(y));
+            if (r + 1 < rows) _mm256_mask_storeu_epi8(to + g->c_row, mask, _mm512_extracti64x4_epi64(y, 1));
+            to += 2 * g->c_row;
+            continue;
+        }
+        uint8_t part[4][16];
+        memcpy(part, &y, sizeof part);
+        for (int i = 0; i < 4 && r + i < rows; i++, to += g->c_row)
+            _mm_mask_storeu_epi8(to, (__mmask16)mask, _mm_loadu_si128((const __m128i *)(const void *)part[i]));
+    }
+}
+
+static __attribute__((noinline)) void store_bytes_1(const place *p, int rows, const __m512i *sum) {
+    store_bytes(1, p, rows, sum);
+}
+static __attribute__((noinline)) void store_bytes_2(const place *p, int rows, const __m512i *sum) {
+    store_bytes(2, p, rows, sum);
+}
+
+/* excess: what is taken off each row, where columns are shifted. */
+EDGE_INLINE void tile(const int rows, const int vectors, const shifted what, const place *p, const uint8_t *const *a,
+                      const int32_t *excess, const int8_t *b) {
+    const edge_gemm_s8 *g = p->g;
     __m512i acc[ROWS][WIDE];
-    __mmask16 mask[WIDE];
+#pragma GCC unroll 2
     for (int v = 0; v < vectors; v++) {
-        mask[v] = e_mask(g->n - column - v * 16);
-        __m512i start = e_start(&g->out, flip, mask[v], column + v * 16, b + v * 64);
+        int64_t at = p->column + v * 16;
+        __m512i start = e_start(&g->out, what == THE_ROWS, e_mask(g->n - at), at, b + v * 64);
 #pragma GCC unroll 12
-        for (int r = 0; r < rows; r++) acc[r][v] = start;
+        for (int r = 0; r < rows; r++)
+            acc[r][v] = what == THE_COLUMNS ? _mm512_sub_epi32(start, _mm512_set1_epi32(excess[r])) : start;
     }
     b += vectors * 64;
     for (int64_t t = 0; t < g->taps; t++) {
@@ -61,55 +160,84 @@ EDGE_INLINE void tile(const int rows, const int vectors, const bool flip, const 
 #pragma GCC unroll 12
         for (int r = 0; r < rows; r++) row[r] = a[r * g->taps + t];
         int64_t k = 0;
-        for (; k + 4 <= g->depth; k += 4, b += vectors * 64) step(rows, vectors, flip, row, k, 4, b, acc);
+        for (; k + 4 * DEEP <= g->depth; k += 4 * DEEP, b += DEEP * vectors * 64)
+            steps(rows, vectors, DEEP, what, row, k, b, acc);
+        for (; k + 4 <= g->depth; k += 4, b += vectors * 64) steps(rows, vectors, 1, what, row, k, b, acc);
         if (k == g->depth) continue;
-        step(rows, vectors, flip, row, k, g->depth - k, b, acc);
+        last_step(rows, vectors, what, row, k, g->depth - k, b, acc);
         b += vectors * 64;
     }
+    __m512i sum[ROWS * WIDE + 3];
 #pragma GCC unroll 12
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
-        for (int v = 0; v < vectors; v++) store(g, acc[r][v], mask[v], r, column + v * 16, c, add);
+        for (int v = 0; v < vectors; v++) sum[r * vectors + v] = acc[r][v];
+#pragma GCC unroll 3
+    for (int i = rows * vectors; i % 4; i++) sum[i] = _mm512_setzero_si512();
+    if (g->to_f32) store_floats(p, rows, vectors, sum);
+    else if (vectors == 1) store_bytes_1(p, rows, sum);
+    else store_bytes_2(p, rows, sum);
 }
 
-EDGE_INLINE void some_rows(const int vectors, const bool flip, int64_t rows, const edge_gemm_s8 *g,
-                           const uint8_t *const *a, const int8_t *b, int64_t column, void *c, const float *add) {
+EDGE_INLINE void some_rows(const int vectors, const shifted what, int64_t rows, const place *p, const uint8_t *const *a,
+                           const int32_t *excess, const int8_t *b) {
     switch (rows) {
-    case 1: tile(1, vectors, flip, g, a, b, column, c, add); break;
-    case 2: tile(2, vectors, flip, g, a, b, column, c, add); break;
-    case 3: tile(3, vectors, flip, g, a, b, column, c, add); break;
-    case 4: tile(4, vectors, flip, g, a, b, column, c, add); break;
-    case 5: tile(5, vectors, flip, g, a, b, column, c, add); break;
-    case 6: tile(6, vectors, flip, g, a, b, column, c, add); break;
-    case 7: tile(7, vectors, flip, g, a, b, column, c, add); break;
-    case 8: tile(8, vectors, flip, g, a, b, column, c, add); break;
-    case 9: tile(9, vectors, flip, g, a, b, column, c, add); break;
-    case 10: tile(10, vectors, flip, g, a, b, column, c, add); break;
-    case 11: tile(11, vectors, flip, g, a, b, column, c, add); break;
-    default: tile(ROWS, vectors, flip, g, a, b, column, c, add);
+    case 1: tile(1, vectors, what, p, a, excess, b); break;
+    case 2: tile(2, vectors, what, p, a, excess, b); break;
+    case 3: tile(3, vectors, what, p, a, excess, b); break;
+    case 4: tile(4, vectors, what, p, a, excess, b); break;
+    case 5: tile(5, vectors, what, p, a, excess, b); break;
+    case 6: tile(6, vectors, what, p, a, excess, b); break;
+    case 7: tile(7, vectors, what, p, a, excess, b); break;
+    case 8: tile(8, vectors, what, p, a, excess, b); break;
+    case 9: tile(9, vectors, what, p, a, excess, b); break;
+    case 10: tile(10, vectors, what, p, a, excess, b); break;
+    case 11: tile(11, vectors, what, p, a, excess, b); break;
+    default: tile(ROWS, vectors, what, p, a, excess, b);
     }
 }
 
-EDGE_INLINE void panels(const bool flip, const edge_gemm_s8 *g, int64_t rows, const uint8_t *const *a, void *c,
+EDGE_INLINE void panels(const shifted what, const edge_gemm_s8 *g, int64_t rows, const uint8_t *const *a, void *c,
                         const float *add) {
     const int8_t *b = g->b;
     int64_t lines = 1 + g->taps * ((g->depth + 3) / 4), bytes = g->to_f32 ? 4 : 1;
+    int32_t excess[BLOCK];
+    if (what == THE_COLUMNS) sum_rows(g, rows, a, excess);
     for (int64_t column = 0; column < g->n; column += WIDE * 16) {
         int wide = g->n - column > 16 ? WIDE : 1;
         for (int64_t r = 0; r < rows; r += ROWS) {
             int64_t count = rows - r < ROWS ? rows - r : ROWS;
             const uint8_t *const *from = a + r * g->taps;
-            void *to = (uint8_t *)c + r * g->c_row * bytes;
-            const float *more = add ? add + r * g->add_row : NULL;
-            if (wide == WIDE) some_rows(WIDE, flip, count, g, from, b, column, to, more);
-            else some_rows(1, flip, count, g, from, b, column, to, more);
+            place p = {g, column, (uint8_t *)c + r * g->c_row * bytes, add ? add + r * g->add_row : NULL};
+            const int32_t *off = what == THE_COLUMNS ? excess + r : NULL;
+            if (wide == WIDE) some_rows(WIDE, what, count, &p, from, off, b);
+            else some_rows(1, what, count, &p, from, off, b);
         }
         b += wide * 64 * lines;
     }
 }
 
-void edge_gemm_s8_avx512vnni(const edge_gemm_s8 *g, int64_t rows, const uint8_t *const *a, void *c,
-                             const float *add) {
-    if (g->out.a_signed) panels(true, g, rows, a, c, add);
-    else panels(false, g, rows, a, c, add);
+/* Each a function of its own: pointers of rows need all registers. */
+#define PANELS(name, what)                                                                                             \
+    static __attribute__((noinline)) void name(const edge_gemm_s8 *g, int64_t rows, const uint8_t *const *a, void *c,  \
+                                               const float *add) {                                                     \
+        panels(what, g, rows, a, c, add);                                                                              \
+    }
+PANELS(panels_as_they_are, NONE)
+PANELS(panels_of_shifted_rows, THE_ROWS)
+PANELS(panels_of_shifted_columns, THE_COLUMNS)
+
+void edge_gemm_s8_avx512vnni(const edge_gemm_s8 *g, int64_t rows, const uint8_t *const *a, void *c, const float *add) {
+    if (!g->out.a_signed) {
+        panels_as_they_are(g, rows, a, c, add);
+        return;
+    }
+    if (g->n * g->depth < WORTH) {
+        panels_of_shifted_rows(g, rows, a, c, add);
+        return;
+    }
+    int64_t bytes = g->to_f32 ? 4 : 1;
+    for (int64_t r = 0; r < rows; r += BLOCK)
+        panels_of_shifted_columns(g, rows - r < BLOCK ? rows - r : BLOCK, a + r * g->taps,
+                                  (uint8_t *)c + r * g->c_row * bytes, add ? add + r * g->add_row : NULL);
 }

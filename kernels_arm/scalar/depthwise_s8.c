@@ -2,11 +2,12 @@
 
 void edge_depthwise_s8_scalar(const edge_depthwise_s8 *d, const uint8_t *const *line, uint8_t *out) {
     int64_t padded = (d->channels + 15) / 16 * 16;
-    const int32_t *sums = d->weights;
-    const int8_t *weights = (const int8_t *)(sums + padded);
+    const int8_t *sums = d->weights, *weights = sums + padded * 4;
     for (int64_t x = 0; x < d->out_width; x++)
         for (int64_t c = 0; c < d->channels; c++) {
-            int32_t sum = edge_start(&d->out, c, sums[c]);
+            int32_t weights_sum;
+            memcpy(&weights_sum, sums + c * 4, sizeof weights_sum);
+            int32_t sum = edge_start(&d->out, c, weights_sum);
             for (int64_t i = 0; i < d->kernel_height; i++)
                 for (int64_t j = 0; j < d->kernel_width; j++) {
                     int64_t column = x * d->stride - d->pad + j * d->dilation;

@@ -13,8 +13,7 @@ void edge_quantize_s8_scalar(const edge_grid *grid, const float *x, uint8_t *y, 
 }
 
 void edge_dequantize_s8_scalar(const edge_grid *grid, const uint8_t *x, float *y, int64_t count) {
-    for (int64_t i = 0; i < count; i++)
-        y[i] = (float)(edge_byte(x[i], grid->is_signed) - grid->zero) * grid->scale;
+    for (int64_t i = 0; i < count; i++) y[i] = (float)(edge_byte(x[i], grid->is_signed) - grid->zero) * grid->scale;
 }
 
 void edge_add_s8_scalar(const edge_add_s8_job *j, const uint8_t *a, const uint8_t *b, uint8_t *y, int64_t count) {

@@ -17,7 +17,8 @@ static inline int32_t edge_plus(int32_t a, int32_t b) { return (int32_t)((uint32
 
 /* What a sum begins with: the bias, and the zero point as often as there are weights. */
 static inline int32_t edge_start(const edge_rescale *out, int64_t at, int32_t weights) {
-    return edge_plus(out->bias ? out->bias[at] : 0, -out->a_zero * weights);
+    uint32_t bias = out->bias ? (uint32_t)out->bias[at] : 0;
+    return (int32_t)(bias - (uint32_t)out->a_zero * (uint32_t)weights);
 }
 
 static inline uint8_t edge_rescaled(const edge_rescale *out, int64_t at, int32_t sum) {

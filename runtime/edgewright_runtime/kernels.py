@@ -1,6 +1,7 @@
 """The ctypes binding of ``kernels_arm/include/edge_kernels.h``: for tests and benchmarks of single kernels.
 
 One function an op runs a row of the table on numpy arrays; ``prepare_*`` make calls that are repeated for timing.
+Here are the table and the kernels of float32; those of 8 bits are in ``kernels_s8``.
 Needs what ``native_library`` needs.
 """
 
@@ -25,6 +26,9 @@ OPS = (
     "silu",
     "max",
     "add",
+    "range",
+    "quantize",
+    "dequantize",
 )
 DTYPES = ("f32", "s8")
 FORMATS = ("dense",)
@@ -115,30 +119,40 @@ _SIGNATURES = {
         None,
         [ctypes.c_void_p] + [ctypes.c_int64] * 2 + [ctypes.c_void_p] + [ctypes.c_int64] * 2 + [ctypes.c_void_p],
     ),
+    "edge_gemm_packed_s8": (ctypes.c_size_t, [ctypes.c_void_p] + [ctypes.c_int64] * 3),
+    "edge_gemm_pack_s8": (
+        None,
+        [ctypes.c_void_p] + [ctypes.c_int64] * 3 + [ctypes.c_void_p] + [ctypes.c_int64] * 2 + [ctypes.c_void_p],
+    ),
+    "edge_depthwise_packed_s8": (ctypes.c_size_t, [ctypes.c_void_p] + [ctypes.c_int64] * 3),
+    "edge_depthwise_pack_s8": (None, [ctypes.c_void_p] + [ctypes.c_int64] * 3 + [ctypes.c_void_p] * 2),
 }
 _PRODUCT = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
 _VALUES = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
 _PAIRS = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+_LINE = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+_RANGE = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
 _NORM = [ctypes.c_void_p] * 3 + [ctypes.c_float, ctypes.c_void_p, ctypes.c_int64]
 
 
-def _library() -> Any:
-    library = native_library.library()
+def entries() -> Any:
+    """The native library, the functions of ``edge_kernels.h`` with their types."""
+    found = native_library.library()
     for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
+        typed = getattr(found, name)
+        typed.restype, typed.argtypes = result, arguments
+    return found
 
 
 def isas() -> List[str]:
     """Names of the instruction sets that this machine and this build have, the best last."""
-    library = _library()
+    library = entries()
     return [library.edge_isa_name(isa).decode() for isa in range(_MOST_ISAS) if library.edge_isa_usable(isa)]
 
 
 def rows() -> List[Kernel]:
     """The table of kernels, those included that this machine cannot run."""
-    library, found = _library(), []  # type: Any, List[Kernel]
+    library, found = entries(), []  # type: Any, List[Kernel]
     while True:
         pointer = library.edge_kernel_row(len(found))
         if not pointer:
@@ -158,7 +172,7 @@ def find(op: str, isa: str, dtype: str = "f32", format: str = "dense") -> Option
         dtype: One of :data:`DTYPES`.
         format: One of :data:`FORMATS`.
     """
-    library = _library()
+    library = entries()
     numbers = {library.edge_isa_name(number): number for number in range(_MOST_ISAS) if library.edge_isa_usable(number)}
     if isa.encode() not in numbers:
         raise ValueError("no usable instruction set {!r}; there are {}".format(isa, ", ".join(isas())))
@@ -209,16 +223,16 @@ def pack(kernel: Kernel, b: Any, out: Any = None) -> Any:
     depth, n = b.shape
     size = packed_size(kernel, n, depth)
     out = np.empty(size, np.float32) if out is None else out
-    _fits("out", out, (size,))
+    fits("out", out, (size,))
     strides = (b.strides[0] // _FLOAT_BYTES, b.strides[1] // _FLOAT_BYTES)
-    _library().edge_gemm_pack_f32(_pointer(kernel), n, depth, b.ctypes.data, strides[0], strides[1], out.ctypes.data)
+    entries().edge_gemm_pack_f32(row_pointer(kernel), n, depth, b.ctypes.data, strides[0], strides[1], out.ctypes.data)
     return out
 
 
 def packed_size(kernel: Kernel, n: int, k: int) -> int:
     """Values of the packed form of a [k, n] matrix."""
     _expect(kernel, ("gemm",))
-    return int(_library().edge_gemm_packed_f32(_pointer(kernel), n, k))
+    return int(entries().edge_gemm_packed_f32(row_pointer(kernel), n, k))
 
 
 def prepare_gemm(
@@ -253,18 +267,35 @@ def prepare_gemm(
     _expect(kernel, ("gemm",))
     a, index = _lines(a), np.arange(len(a))[:, None] if index is None else np.asarray(index)
     rows, taps = index.shape
-    _fits("packed", packed, (packed_size(kernel, n, taps * a.shape[1]),))
+    fits("packed", packed, (packed_size(kernel, n, taps * a.shape[1]),))
     out = np.empty((rows, n), np.float32) if out is None else out
-    _fits("out", out, (rows, n), apart=True)
+    fits("out", out, (rows, n), apart=True)
     bias, add = None if bias is None else _floats(bias), None if add is None else _lines(add)
     if bias is not None:
-        _fits("bias", bias, (n,))
+        fits("bias", bias, (n,))
     if add is not None:
-        _fits("add", add, (rows, n), apart=True)
-    pointers = np.ascontiguousarray(a.ctypes.data + index.astype(np.intp) * a.strides[0])
+        fits("add", add, (rows, n), apart=True)
     add_row = 0 if add is None else add.strides[0] // _FLOAT_BYTES
     sizes = (n, a.shape[1], taps, packed.ctypes.data, None if bias is None else bias.ctypes.data)
     job = _Gemm(*sizes, out.strides[0] // _FLOAT_BYTES, add_row, low, high)
+    return prepare_rows(kernel, job, a, index, add, out, block, (packed, bias))
+
+
+def prepare_rows(kernel: Kernel, job: Any, a: Any, index: Any, add: Any, out: Any, block: int, kept: Any) -> Prepared:
+    """The calls of a product, for either dtype.
+
+    Args:
+        kernel: A row of op gemm.
+        job: What the kernel takes first.
+        a: [lines, depth]
+        index: [m, taps], integers: which lines of ``a`` make a row.
+        add: [m, n], float32, or None.
+        out: [m, n]
+        block: Rows of one call; 0: all in one.
+        kept: Whatever else must stay in memory.
+    """
+    rows, taps = index.shape
+    pointers = np.ascontiguousarray(a.ctypes.data + index.astype(np.intp) * a.strides[0])
     calls, idle = [], []  # type: List[Any], List[Any]
     for begin in range(0, rows, block or max(rows, 1)):
         count = min(block or rows, rows - begin)
@@ -275,7 +306,7 @@ def prepare_gemm(
         )
         calls.append(_ready(_PRODUCT, ctypes.addressof(job), count, *places))
         idle.append(_ready(_PRODUCT, ctypes.addressof(job), 0, *places))
-    return Prepared(_function(kernel, _PRODUCT), calls, idle, out, (job, a, packed, bias, add, pointers))
+    return Prepared(function(kernel, _PRODUCT), calls, idle, out, (job, a, add, pointers, kept))
 
 
 def gemm(
@@ -340,13 +371,8 @@ def prepare_depthwise(
         high: Clamped to at most this.
     """
     _expect(kernel, ("depthwise",))
-    image = _floats(image)
-    tops = [i * stride - pad for i in range(len(out))]
-    windows = [
-        [image[top + i * dilation] if 0 <= top + i * dilation < len(image) else None for i in range(len(weights))]
-        for top in tops
-    ]
-    return _prepare_lines(kernel, windows, weights, bias, stride, dilation, pad, list(out), low, high, out)
+    windows = windows_of(_floats(image), len(weights), len(out), stride, dilation, pad)
+    return _prepare_depthwise(kernel, windows, weights, bias, stride, dilation, pad, list(out), low, high, out)
 
 
 def depthwise_row(
@@ -383,11 +409,32 @@ def depthwise_row(
     """
     _expect(kernel, ("depthwise",))
     out = np.empty((out_width, np.shape(weights)[2]), np.float32) if out is None else out
-    _prepare_lines(kernel, [list(lines)], weights, bias, stride, dilation, pad, [out], low, high, out)()
+    _prepare_depthwise(kernel, [list(lines)], weights, bias, stride, dilation, pad, [out], low, high, out)()
     return out
 
 
-def _prepare_lines(
+def windows_of(image: Any, height: int, out_height: int, stride: int, dilation: int, pad: int) -> List[List[Any]]:
+    """For each line of the result the lines under the rows of the kernel, None outside of the image."""
+    tops = [i * stride - pad for i in range(out_height)]
+    return [
+        [image[top + i * dilation] if 0 <= top + i * dilation < len(image) else None for i in range(height)]
+        for top in tops
+    ]
+
+
+def width_of(windows: List[List[Any]], height: int, channels: int, dtype: Any) -> int:
+    """Pixels of a line; refuses windows of another height, and lines of another shape or dtype."""
+    width = max([len(line) for lines in windows for line in lines if line is not None] or [1])
+    for lines in windows:
+        if len(lines) != height:
+            raise ValueError("weights have {} rows, given are {} lines".format(height, len(lines)))
+        for line in lines:
+            if line is not None:
+                fits("lines", line, (width, channels), dtype=dtype)
+    return width
+
+
+def _prepare_depthwise(
     kernel: Kernel,
     windows: List[List[Any]],
     weights: Any,
@@ -403,31 +450,41 @@ def _prepare_lines(
     weights, bias = _floats(weights), _floats(bias)
     height, width, channels = weights.shape
     windows = [[None if line is None else _floats(line) for line in lines] for lines in windows]
-    in_width = max([len(line) for lines in windows for line in lines if line is not None] or [1])
-    for lines in windows:
-        if len(lines) != height:
-            raise ValueError("weights have {} rows, given are {} lines".format(height, len(lines)))
-        for line in lines:
-            if line is not None:
-                _fits("lines", line, (in_width, channels))
-    _fits("bias", bias, (channels,))
+    in_width = width_of(windows, height, channels, np.float32)
+    fits("bias", bias, (channels,))
     out_width = len(outs[0]) if outs else 0
     for one in outs:
-        _fits("out", one, (out_width, channels))
+        fits("out", one, (out_width, channels))
     zeros = np.full(channels + 1, np.nan, np.float32)
     zeros[:channels] = 0
     sizes = (height, width, stride, dilation, pad, weights.ctypes.data, bias.ctypes.data, zeros.ctypes.data, low, high)
     job, empty = _Depthwise(channels, in_width, out_width, *sizes), _Depthwise(channels, in_width, 0, *sizes)
+    return prepare_lines(kernel, job, empty, windows, outs, out, (weights, bias, zeros))
+
+
+def prepare_lines(
+    kernel: Kernel, job: Any, empty: Any, windows: List[List[Any]], outs: List[Any], out: Any, kept: Any
+) -> Prepared:
+    """The calls of a depthwise convolution, for either dtype.
+
+    Args:
+        kernel: A row of op depthwise.
+        job: What the kernel takes first.
+        empty: The same without pixels.
+        windows: For each line of the result the lines under the rows of the kernel, or None.
+        outs: The lines of the result.
+        out: All of them.
+        kept: Whatever else must stay in memory.
+    """
     tables = [
-        (ctypes.c_void_p * height)(*[None if line is None else line.ctypes.data for line in lines]) for lines in windows
+        (ctypes.c_void_p * len(lines))(*[None if line is None else line.ctypes.data for line in lines])
+        for lines in windows
     ]
     calls, idle = [], []  # type: List[Any], List[Any]
-    for place, one in enumerate(outs):
-        table = ctypes.addressof(tables[place])
-        calls.append(_ready(_VALUES[:2] + [ctypes.c_void_p], ctypes.addressof(job), table, one.ctypes.data))
-        idle.append(_ready(_VALUES[:2] + [ctypes.c_void_p], ctypes.addressof(empty), table, one.ctypes.data))
-    run = _function(kernel, [ctypes.c_void_p] * 3)
-    return Prepared(run, calls, idle, out, (job, empty, tables, windows, weights, bias, zeros))
+    for table, one in zip(tables, outs):
+        calls.append(_ready(_LINE, ctypes.addressof(job), ctypes.addressof(table), one.ctypes.data))
+        idle.append(_ready(_LINE, ctypes.addressof(empty), ctypes.addressof(table), one.ctypes.data))
+    return Prepared(function(kernel, _LINE), calls, idle, out, (job, empty, tables, windows, kept))
 
 
 def map_rows(kernel: Kernel, x: Any, out: Any = None) -> Any:
@@ -444,8 +501,8 @@ def map_rows(kernel: Kernel, x: Any, out: Any = None) -> Any:
     _expect(kernel, MAPS)
     x = _floats(x)
     out = np.empty(x.shape, np.float32) if out is None else out
-    _fits("out", out, x.shape)
-    _function(kernel, _VALUES)(x.ctypes.data, out.ctypes.data, x.size)
+    fits("out", out, x.shape)
+    function(kernel, _VALUES)(x.ctypes.data, out.ctypes.data, x.size)
     return out
 
 
@@ -464,10 +521,26 @@ def combine(kernel: Kernel, a: Any, b: Any, out: Any = None) -> Any:
     _expect(kernel, COMBINES)
     a, b = _floats(a), _floats(b)
     out = np.empty(a.shape, np.float32) if out is None else out
-    _fits("b", b, a.shape)
-    _fits("out", out, a.shape)
-    _function(kernel, _PAIRS)(a.ctypes.data, b.ctypes.data, out.ctypes.data, a.size)
+    fits("b", b, a.shape)
+    fits("out", out, a.shape)
+    function(kernel, _PAIRS)(a.ctypes.data, b.ctypes.data, out.ctypes.data, a.size)
     return out
+
+
+def value_range(kernel: Kernel, x: Any) -> Tuple[float, float]:
+    """The least range that holds every value and 0; NaN are passed over.
+
+    Args:
+        kernel: A row of op range.
+        x: float32, any shape.
+
+    Returns:
+        (low, high)
+    """
+    _expect(kernel, ("range",))
+    x, found = _floats(x), np.empty(2, np.float32)
+    function(kernel, _RANGE)(x.ctypes.data, x.size, found.ctypes.data, found.ctypes.data + _FLOAT_BYTES)
+    return float(found[0]), float(found[1])
 
 
 def softmax(kernel: Kernel, x: Any, out: Any = None) -> Any:
@@ -484,8 +557,8 @@ def softmax(kernel: Kernel, x: Any, out: Any = None) -> Any:
     _expect(kernel, ("softmax",))
     x = _floats(x)
     out = np.empty(x.shape, np.float32) if out is None else out
-    _fits("out", out, x.shape)
-    _function(kernel, _VALUES)(x.ctypes.data, out.ctypes.data, x.size)
+    fits("out", out, x.shape)
+    function(kernel, _VALUES)(x.ctypes.data, out.ctypes.data, x.size)
     return out
 
 
@@ -507,9 +580,9 @@ def layer_norm(kernel: Kernel, x: Any, scale: Any, bias: Any = None, epsilon: fl
     x, scale, bias = _floats(x), _floats(scale), None if bias is None else _floats(bias)
     out = np.empty(x.shape, np.float32) if out is None else out
     for name, array in (("scale", scale), ("bias", scale if bias is None else bias), ("out", out)):
-        _fits(name, array, x.shape)
+        fits(name, array, x.shape)
     more = None if bias is None else bias.ctypes.data
-    _function(kernel, _NORM)(x.ctypes.data, scale.ctypes.data, more, epsilon, out.ctypes.data, x.size)
+    function(kernel, _NORM)(x.ctypes.data, scale.ctypes.data, more, epsilon, out.ctypes.data, x.size)
     return out
 
 
@@ -517,19 +590,42 @@ def _name(names: Tuple[str, ...], number: int, kind: str) -> str:
     return names[number] if 0 <= number < len(names) else "{}{}".format(kind, number)
 
 
-def _expect(kernel: Kernel, ops: Tuple[str, ...]) -> None:
-    if kernel.op not in ops or (kernel.dtype, kernel.format) != ("f32", "dense"):
-        raise ValueError("expected a dense f32 kernel of op {}, given is {}".format(" or ".join(ops), kernel.name))
+def expect(kernel: Kernel, ops: Tuple[str, ...], dtype: str) -> None:
+    """Refuses a row of another op or dtype, and one that this machine cannot run."""
+    if kernel.op not in ops or (kernel.dtype, kernel.format) != (dtype, "dense"):
+        raise ValueError(
+            "expected a dense {} kernel of op {}, given is {}".format(dtype, " or ".join(ops), kernel.name)
+        )
     if not kernel.usable:
         raise ValueError("{} needs {}; this machine has {}".format(kernel.name, kernel.isa, ", ".join(isas())))
 
 
-def _pointer(kernel: Kernel) -> Any:
-    return ctypes.cast(_library().edge_kernel_row(kernel.row), ctypes.c_void_p)
+def row_pointer(kernel: Kernel) -> Any:
+    """The row as ``const edge_kernel *``."""
+    return ctypes.cast(entries().edge_kernel_row(kernel.row), ctypes.c_void_p)
 
 
-def _function(kernel: Kernel, arguments: Any) -> Any:
-    return ctypes.CFUNCTYPE(None, *arguments)(_library().edge_kernel_row(kernel.row).contents.run)
+def function(kernel: Kernel, arguments: Any) -> Any:
+    """The kernel as a function of C values of these types."""
+    return ctypes.CFUNCTYPE(None, *arguments)(entries().edge_kernel_row(kernel.row).contents.run)
+
+
+def lines_of(array: Any, dtype: Any) -> Any:
+    """The array in a dtype, its last axis without gaps."""
+    array = np.asarray(array, dtype)
+    return array if array.shape[-1] < 2 or array.strides[-1] == array.itemsize else np.ascontiguousarray(array)
+
+
+def fits(name: str, array: Any, shape: Tuple[int, ...], apart: bool = False, dtype: Any = np.float32) -> None:
+    """Refuses memory of another shape or dtype; ``apart`` allows gaps between rows."""
+    dense = array.flags.c_contiguous or (apart and (array.shape[-1] < 2 or array.strides[-1] == array.itemsize))
+    if array.shape != shape or array.dtype != dtype or not dense:
+        given = "{} of shape {}{}".format(array.dtype, array.shape, "" if dense else " with gaps")
+        raise ValueError("{} must be {} of shape {}, given is {}".format(name, np.dtype(dtype), shape, given))
+
+
+def _expect(kernel: Kernel, ops: Tuple[str, ...]) -> None:
+    expect(kernel, ops, "f32")
 
 
 def _ready(types: Any, *values: Any) -> Tuple[Any, ...]:
@@ -542,14 +638,4 @@ def _floats(array: Any) -> Any:
 
 
 def _lines(array: Any) -> Any:
-    """Float32 whose last axis is without gaps."""
-    array = np.asarray(array, np.float32)
-    return array if array.shape[-1] < 2 or array.strides[-1] == _FLOAT_BYTES else np.ascontiguousarray(array)
-
-
-def _fits(name: str, array: Any, shape: Tuple[int, ...], apart: bool = False) -> None:
-    """Refuses memory of another shape or dtype; ``apart`` allows gaps between rows."""
-    dense = array.flags.c_contiguous or (apart and (array.shape[-1] < 2 or array.strides[-1] == _FLOAT_BYTES))
-    if array.shape != shape or array.dtype != np.float32 or not dense:
-        given = "{} of shape {}{}".format(array.dtype, array.shape, "" if dense else " with gaps")
-        raise ValueError("{} must be float32 of shape {}, given is {}".format(name, shape, given))
+    return lines_of(array, np.float32)

@@ -60,28 +60,37 @@ def model(
     "--shapes", multiple=True, metavar="NAME_OR_FILE", help="Shapes of a network; again for more.  [default: all]"
 )
 @click.option("--isa", multiple=True, help="Instruction set; again for more.  [default: every usable one but scalar]")
+@click.option("--dtype", multiple=True, help="f32 or s8; again for more.  [default: all]")
 @click.option(
     "--seconds", type=float, default=0.2, show_default=True, help="At least so long for each kernel and shape."
 )
 @click.option("-o", "--output", type=click.Path(), help="Write the result as JSON.")
 @json_option
-def kernels(shapes: tuple[str, ...], isa: tuple[str, ...], seconds: float, output: str | None, as_json: bool) -> None:
+def kernels(
+    shapes: tuple[str, ...],
+    isa: tuple[str, ...],
+    dtype: tuple[str, ...],
+    seconds: float,
+    output: str | None,
+    as_json: bool,
+) -> None:
     """Time the kernels of the native engine on this machine, one thread, those of a shape interleaved A B A B.
 
-    A ratio is over the scalar kernel's time, where that is timed too (ratio of medians, 95 % bootstrap interval).
+    An operation is a multiplication or an addition.  A ratio is over the time of the scalar kernel of the same dtype,
+    where that is timed too (ratio of medians, 95 % bootstrap interval).
     """
     from ..kernel_benchmark import bench_kernels, write_result
 
     if seconds < 0:
         raise OptionError("--seconds takes a number that is not negative")
-    result = bench_kernels(shapes, isa, seconds)
+    result = bench_kernels(shapes, isa, seconds, dtype)
     if output:
         write_result(result, Path(output))
     if as_json:
         print_json(unstructure(result))
         return
     compared = any(row.ratio is not None for row in result.rows)
-    columns = ("network", "shape", "kernel", "p10 us", "median us", "p90 us", "n", "GFLOP/s", "calling us")
+    columns = ("network", "shape", "kernel", "p10 us", "median us", "p90 us", "n", "GOP/s", "calling us")
     ratios = ("ratio", "95 % interval") if compared else ()
     print_table((*columns, *ratios), (_kernel_row(row) for row in result.rows))
     click.echo(f"kind measured, this machine: {result.machine['processor']}, load {result.machine['load']}, 1 thread")
@@ -92,7 +101,7 @@ def _kernel_row(row: object) -> tuple[str, ...]:
 
     assert isinstance(row, KernelTiming)
     times = (f"{value * 1e6:.1f}" for value in (row.p10_s, row.median_s, row.p90_s))
-    speed, calling = f"{row.flop_per_s / 1e9:.1f}", f"{row.calling_s * 1e6:.1f}"
+    speed, calling = f"{row.operations_per_s / 1e9:.1f}", f"{row.calling_s * 1e6:.1f}"
     spread = () if row.ratio is None else (f"{row.ratio:.3g}", f"{row.ratio_low:.3g} to {row.ratio_high:.3g}")
     return (row.network, row.shape.name, row.kernel, *times, str(row.samples), speed, calling, *spread)
 

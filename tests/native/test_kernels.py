@@ -25,8 +25,9 @@ from edgewright_runtime.kernels import COMBINES, INFINITY, MAPS, Kernel
 from tests.native.small_models import model
 
 HEADER = Path(__file__).parents[2] / "kernels_arm" / "include" / "edge_kernels.h"
-TESTED = {(op, "f32", "dense") for op in kernels.OPS}
-ROWS = kernels.rows()
+OPS = [op for op in kernels.OPS if op not in ("quantize", "dequantize")]
+TESTED = {(op, "f32", "dense") for op in OPS}
+ROWS = [row for row in kernels.rows() if row.dtype == "f32"]
 ISAS = kernels.isas()
 HALF_ULP = 2.0**-24
 TINY = 2.0**-149
@@ -39,7 +40,11 @@ NAN = np.float32(np.nan)
 
 def each(*ops: str) -> pytest.MarkDecorator:
     """Every row of these ops that this machine runs."""
-    found = [row for row in ROWS if row.usable and (row.op, row.dtype, row.format) in TESTED and row.op in ops]
+    return each_of(ROWS, ops)
+
+
+def each_of(rows: list[Kernel], ops: tuple[str, ...]) -> pytest.MarkDecorator:
+    found = [row for row in rows if row.usable and row.format == "dense" and row.op in ops]
     return pytest.mark.parametrize("kernel", found, ids=[row.name for row in found])
 
 
@@ -49,24 +54,29 @@ class Room(NamedTuple):
     whole: np.ndarray
     view: np.ndarray
 
-    def untouched(self, fill: np.float32) -> bool:
+    def untouched(self, fill: np.generic) -> bool:
         """Whether only the array has changed; the array is overwritten."""
         self.view[...] = fill
         return bool((self.whole == fill).all())
 
 
-def room(*shape: int, fill: np.float32 = SENTINEL, offset: int = 1, gap: int = GAP) -> Room:
-    """An array whose first value lies ``4 * offset`` bytes behind a multiple of 64."""
-    rows, columns = math.prod(shape[:-1]), shape[-1]
-    whole = np.full(64 + rows * (columns + gap) + 64, fill, np.float32)
-    begin = 32 - whole.ctypes.data // 4 % 16 + offset
+def room(*shape: int, fill: np.generic = SENTINEL, offset: int = 1, gap: int = GAP) -> Room:
+    """An array of the dtype of ``fill`` whose first value lies ``offset`` values behind a multiple of 64 bytes."""
+    rows, columns, line = math.prod(shape[:-1]), shape[-1], 64 // fill.itemsize
+    whole = np.full(4 * line + rows * (columns + gap) + 4 * line, fill)
+    begin = 2 * line - whole.ctypes.data // fill.itemsize % line + offset
     block = whole[begin : begin + rows * (columns + gap)].reshape(*shape[:-1], columns + gap)
     return Room(whole, block[..., :columns] if gap else block)
 
 
 def among_nan(values: np.ndarray, offset: int = 1, gap: int = GAP) -> np.ndarray:
     """The values, in memory whose other values are NaN."""
-    view = room(*values.shape, fill=NAN, offset=offset, gap=gap if values.ndim > 1 else 0).view
+    return among(values, NAN, offset, gap)
+
+
+def among(values: np.ndarray, fill: np.generic, offset: int = 1, gap: int = GAP) -> np.ndarray:
+    """The values, in memory that is filled with something else."""
+    view = room(*values.shape, fill=fill, offset=offset, gap=gap if values.ndim > 1 else 0).view
     view[...] = values
     return view
 
@@ -104,26 +114,28 @@ def test_every_row_is_tested_here():
 
 
 def test_every_op_has_a_scalar_row():
-    wanted = {(row.op, row.dtype, row.format) for row in ROWS}
-    assert {(row.op, row.dtype, row.format) for row in ROWS if row.isa == "scalar" and row.usable} == wanted
+    rows = kernels.rows()
+    wanted = {(row.op, row.dtype, row.format) for row in rows}
+    assert {(row.op, row.dtype, row.format) for row in rows if row.isa == "scalar" and row.usable} == wanted
     assert {op for op, _, _ in wanted} == set(kernels.OPS)
 
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_every_instruction_set_of_this_machine_has_every_op(isa):
-    assert {row.op for row in ROWS if row.isa == isa and row.dtype == "f32"} == set(kernels.OPS)
+    assert {row.op for row in ROWS if row.isa == isa} == set(OPS)
 
 
 def test_names_are_unique_and_end_with_their_instruction_set():
-    assert len({row.name for row in ROWS}) == len(ROWS)
-    assert len({row[:4] for row in ROWS}) == len(ROWS)
-    assert all(row.name.startswith(f"edge_{row.op}_{row.dtype}_") and row.name.endswith(f"_{row.isa}") for row in ROWS)
-    assert all((row.mr > 0 and row.nr > 0) == (row.op == "gemm") for row in ROWS)
+    rows = kernels.rows()
+    assert len({row.name for row in rows}) == len(rows)
+    assert len({row[:4] for row in rows}) == len(rows)
+    assert all(row.name.startswith(f"edge_{row.op}_{row.dtype}_") and row.name.endswith(f"_{row.isa}") for row in rows)
+    assert all((row.mr > 0 and row.nr > 0) == (row.op == "gemm") for row in rows)
 
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_find_gives_the_row_of_the_instruction_set(isa):
-    for op in kernels.OPS:
+    for op in OPS:
         found = kernels.find(op, isa)
         assert (found.op, found.isa, found.dtype) == (op, isa, "f32")
     with pytest.raises(ValueError, match="scalar"):
@@ -510,6 +522,32 @@ def test_two_values_at_a_time(kernel):
         np.testing.assert_array_equal(kernels.combine(kernel, among_nan(pair[0]), b, out=b), expected)
 
 
+# The range of values
+
+
+@each("range")
+def test_the_range_of_values_holds_all_of_them_and_zero(kernel):
+    draw = np.random.default_rng(0)
+    for count, shift in itertools.product(LENGTHS, (-9, 0, 9)):
+        x = draw_f32(draw, count) + np.float32(shift)
+        assert kernels.value_range(kernel, among_nan(x, offset=count % 16)) == (min(x.min(), 0), max(x.max(), 0))
+        for value in (np.inf, -np.inf):
+            x[draw.integers(count)] = value
+            assert kernels.value_range(kernel, x) == (min(x.min(), 0), max(x.max(), 0))
+
+
+@each("range")
+def test_the_range_of_values_passes_over_nan(kernel):
+    draw = np.random.default_rng(0)
+    for count in LENGTHS:
+        x = draw_f32(draw, count)
+        x[draw.random(count) < 0.5] = np.nan
+        numbers = [0, *x[~np.isnan(x)]]
+        assert kernels.value_range(kernel, x) == (min(numbers), max(numbers))
+        assert kernels.value_range(kernel, np.full(count, np.nan)) == (0, 0)
+    assert kernels.value_range(kernel, np.zeros(0)) == (0, 0)
+
+
 # Rows
 
 
@@ -622,7 +660,7 @@ def before_a_locked_page(values: np.ndarray) -> np.ndarray:
     _PAGES.append(pages)
     behind = ctypes.addressof(ctypes.c_char.from_buffer(pages)) + size
     assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(behind), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
-    view = np.frombuffer(pages, np.float32, values.size, size - values.nbytes).reshape(values.shape)
+    view = np.frombuffer(pages, values.dtype, values.size, size - values.nbytes).reshape(values.shape)
     view[...] = values
     return view
 
@@ -650,23 +688,31 @@ def touch_nothing_behind(kernel: Kernel) -> None:
                 kernels.layer_norm(kernel, x, y, z, out=out)
             elif kernel.op in COMBINES:
                 kernels.combine(kernel, x, y, out=out)
+            elif kernel.op == "range":
+                kernels.value_range(kernel, x)
             else:
                 (kernels.softmax if kernel.op == "softmax" else kernels.map_rows)(kernel, x, out=out)
+
+
+def touch_each(rows: list[Kernel], isa: str, touch: Callable[[Kernel], None]) -> None:
+    """Names each row before it runs, so that the last name is the one that ended the process."""
+    for row in rows:
+        if row.isa == isa and row.format == "dense":
+            print(row.name, flush=True)
+            touch(row)
+
+
+def run_touch_each(module: str, isa: str) -> None:
+    command = f"from {module} import *; touch_each(ROWS, {isa!r}, touch_nothing_behind)"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", command], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout.splitlines()[-1:]} ended with {done.returncode}: {done.stderr}"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="locks pages with mprotect")
 @pytest.mark.parametrize("isa", ISAS)
 def test_memory_behind_what_is_given_is_not_touched(isa):
-    command = f"""
-from tests.native.test_kernels import ROWS, TESTED, touch_nothing_behind
-for row in ROWS:
-    if row.isa == {isa!r} and (row.op, row.dtype, row.format) in TESTED:
-        print(row.name, flush=True)
-        touch_nothing_behind(row)
-"""
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", command], cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{done.stdout.splitlines()[-1:]} ended with {done.returncode}: {done.stderr}"
+    run_touch_each(__name__, isa)
 
 
 # Which instruction set a session runs
