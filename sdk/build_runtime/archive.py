@@ -1,0 +1,53 @@
+"""A folder as ``.tar.gz``: the same files give the same bytes, whoever packs them, when and where."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+from contextlib import suppress
+from pathlib import Path
+
+from device_profiles.errors import OutputError
+from edgewright_runtime.bundle.paths import remove_stale, sync_folder
+
+
+def write_archive(folder: Path, name: str, output: Path) -> None:
+    """Packs every file of a folder.
+
+    Args:
+        folder: Whose files.
+        name: The one folder that the archive unpacks to.
+        output: The archive; replaced as a whole.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    content = _tar(folder, name)
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    try:
+        remove_stale(output)
+        with open(temporary, "wb") as raw:
+            with gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed:
+                packed.write(content)
+            raw.flush()
+            os.fsync(raw.fileno())
+        os.replace(temporary, output)
+        sync_folder(output.parent)
+    except OSError as error:
+        raise OutputError(f"cannot write {output}: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _tar(folder: Path, name: str) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            info = tarfile.TarInfo(f"{name}/{path.relative_to(folder).as_posix()}")
+            data = path.read_bytes()
+            info.size, info.mode = len(data), 0o755 if path.suffix == ".so" else 0o644
+            archive.addfile(info, io.BytesIO(data))
+    return content.getvalue()
