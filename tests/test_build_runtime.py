@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import sdk
 from sdk.build_runtime import build, toolchain
 from sdk.build_runtime.archive import write_archive
 from sdk.build_runtime.triples import TRIPLES
@@ -19,6 +20,7 @@ from sdk.cli import main
 from sdk.errors import DependencyError, OptionError, OutputError
 
 ROOT = Path(__file__).parents[1]
+NAME = f"edgewright-{sdk.__version__}"
 
 
 def files(folder: Path, order: tuple[str, ...]) -> Path:
@@ -103,18 +105,18 @@ def installed(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_an_installation_elsewhere_builds_the_same_bytes(installed, tmp_path):
-    triple = "aarch64-linux-gnu.2.17"
+@pytest.mark.parametrize("triple", ["aarch64-linux-gnu.2.17", "aarch64-linux-musl"])
+def test_an_installation_elsewhere_builds_the_same_bytes(triple, installed, tmp_path):
     here = build.build_runtime(triple, output=tmp_path / "here.tar.gz")
     command = [sys.executable, "-c", "from sdk.cli import main; main()", "build-runtime", "--triple", triple, "--json"]
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
     there = json.loads(done.stdout)
-    assert Path(there["path"]).name == f"edgewright-0.1.0-{triple}.tar.gz"
+    assert Path(there["path"]).name == f"{NAME}-{triple}.tar.gz"
     assert Path(there["path"]).read_bytes() == here.path.read_bytes()
-    assert there["sha256"] == here.sha256 and here.library_bytes <= 500_000
+    assert there["sha256"] == here.sha256 and (triple.endswith("musl") or here.library_bytes <= 500_000)
     with tarfile.open(here.path) as archive:
-        library = archive.extractfile(f"edgewright-0.1.0-{triple}/lib/libedgewright.so").read()
+        library = archive.extractfile(f"{NAME}-{triple}/{TRIPLES[triple].library}").read()
     assert not any(str(folder).encode() in library for folder in (ROOT, installed))
 
 
@@ -143,7 +145,7 @@ def test_an_app_finds_the_package(triple, tmp_path):
     archive = build.build_runtime(triple, output=tmp_path / "a.tar.gz").path
     with tarfile.open(archive) as content:
         content.extractall(tmp_path, filter="data")
-    unpacked = tmp_path / f"edgewright-0.1.0-{triple}"
+    unpacked = tmp_path / f"{NAME}-{triple}"
     names = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
     assert {"include/edgewright.h", "share/doc/edgewright/LICENSE", TRIPLES[triple].library} < names
     (tmp_path / "CMakeLists.txt").write_text(PROJECT)

@@ -37,7 +37,7 @@ static float *filled(int number, int64_t count, int rare) {
     return values;
 }
 
-/* `wide` values in `count / wide` lines; `found` and `wanted` lie `gap` values further apart. */
+/* The result has lines of `wide` values, `count` in all, `gap` further apart; nothing around them may have changed. */
 static void compare(int found_in, int wanted_in, int64_t wide, int64_t count, int64_t gap, double bound,
                     const char *what, int64_t size) {
     const float *found = rooms[found_in].all, *wanted = rooms[wanted_in].all;
@@ -53,8 +53,6 @@ static void compare(int found_in, int wanted_in, int64_t wide, int64_t count, in
     }
 }
 
-static float *result(int number) { return at(number); }
-
 static void check_gemm(const edge_kernel *k, const edge_kernel *scalar, int64_t rows, int64_t n, int64_t depth,
                        int64_t taps, int rare) {
     const edge_kernel *kernels[2] = {k, scalar};
@@ -64,10 +62,11 @@ static void check_gemm(const edge_kernel *k, const edge_kernel *scalar, int64_t 
     for (int64_t i = 0; i < rows * taps; i++) pointers[i] = a + i * (depth + 3);
     for (int form = 0; form < 3; form++) {
         for (int which = 0; which < 2; which++) {
-            float *packed = at(4), *c = result(5 + which);
+            float *packed = at(4), *c = at(5 + which);
             edge_gemm_pack_f32(kernels[which], n, taps * depth, b, n, 1, packed);
-            edge_gemm_f32 job = {n,         depth, taps, packed, form ? bias : NULL, n + 7, n + 5, form > 1 ? -1.5f : -INFINITY,
-                                 form > 1 ? 2.5f : INFINITY};
+            edge_gemm_f32 job = {.n = n, .depth = depth, .taps = taps, .b = packed, .c_row = n + 7, .add_row = n + 5,
+                                 .bias = form ? bias : NULL, .low = form > 1 ? -1.5f : -INFINITY,
+                                 .high = form > 1 ? 2.5f : INFINITY};
             ((edge_gemm_f32_run *)kernels[which]->run)(&job, rows, pointers, c, form > 1 ? add : NULL);
         }
         compare(5, 6, n, rows * n, 7, 1e-6 * (double)(4 + taps * depth), "columns", n);
@@ -96,7 +95,8 @@ static void check_depthwise(const edge_kernel *k, const edge_kernel *scalar, int
     if (side == 1) lines[0] = image;
     edge_depthwise_f32 job = {channels, width, out_width, side, side,  stride, dilation,
                               pad,      weights, bias,    zeros, -3.0f, 4.0f};
-    for (int which = 0; which < 2; which++) ((edge_depthwise_f32_run *)kernels[which]->run)(&job, lines, result(5 + which));
+    for (int which = 0; which < 2; which++)
+        ((edge_depthwise_f32_run *)kernels[which]->run)(&job, lines, at(5 + which));
     compare(5, 6, channels, out_width * channels, 0, 2e-6 * (double)(4 + side * side), "channels", channels);
 }
 
@@ -118,14 +118,15 @@ static void check_rows(const edge_kernel *k, const edge_kernel *scalar) {
             if (mode == 2)
                 for (int64_t i = 0; i < count; i++) x[i] = odd[(size_t)i % (sizeof odd / sizeof *odd)];
             for (int which = 0; which < 2; which++) {
-                float *out = result(5 + which);
+                float *out = at(5 + which);
                 edge_any_kernel *run = kernels[which]->run;
                 if (k->op == EDGE_SOFTMAX) ((edge_softmax_f32 *)run)(x, out, count);
                 else if (k->op == EDGE_LAYER_NORM) ((edge_layer_norm_f32 *)run)(x, y, y, 1e-5f, out, count);
                 else if (k->op == EDGE_MAX || k->op == EDGE_ADD) ((edge_combine_f32 *)run)(x, y, out, count);
                 else ((edge_map_f32 *)run)(x, out, count);
             }
-            compare(5, 6, count, count, 0, k->op == EDGE_LAYER_NORM ? 2e-5 : 2e-6, mode ? "odd values" : "values", count);
+            double bound = k->op == EDGE_LAYER_NORM ? 2e-5 : 2e-6;
+            compare(5, 6, count, count, 0, bound, mode ? "odd values" : "values", count);
         }
 }
 
