@@ -109,7 +109,7 @@ def installed(tmp_path_factory):
 def test_an_installation_elsewhere_builds_the_same_bytes(triple, installed, tmp_path):
     here = build.build_runtime(triple, output=tmp_path / "here.tar.gz")
     command = [sys.executable, "-c", "from sdk.cli import main; main()", "build-runtime", "--triple", triple, "--json"]
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    environment = {**os.environ, "PYTHONPATH": str(installed), "CFLAGS": "-O0", "DESTDIR": str(tmp_path / "no")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
     there = json.loads(done.stdout)
     assert Path(there["path"]).name == f"{NAME}-{triple}.tar.gz"

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 import tarfile
-from contextlib import suppress
 from pathlib import Path
 
-from device_profiles.errors import OutputError
-from edgewright_runtime.bundle.paths import remove_stale, sync_folder
+from edgewright_runtime.bundle.paths import write_file
 
 
 def write_archive(folder: Path, name: str, output: Path) -> None:
@@ -24,22 +21,7 @@ def write_archive(folder: Path, name: str, output: Path) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    content = _tar(folder, name)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    try:
-        remove_stale(output)
-        with open(temporary, "wb") as raw:
-            with gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed:
-                packed.write(content)
-            raw.flush()
-            os.fsync(raw.fileno())
-        os.replace(temporary, output)
-        sync_folder(output.parent)
-    except OSError as error:
-        raise OutputError(f"cannot write {output}: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    write_file(output, gzip.compress(_tar(folder, name), 9, mtime=0))
 
 
 def _tar(folder: Path, name: str) -> bytes:

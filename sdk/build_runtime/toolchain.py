@@ -17,6 +17,7 @@ from .triples import Triple
 PACKAGES = ("cmake", "ninja", "ziglang")
 """What the extra ``build`` installs."""
 _SHOWN_LINES = 15
+_CHANGE_THE_BUILD = ("CFLAGS", "CPPFLAGS", "LDFLAGS", "DESTDIR", "CMAKE_BUILD_TYPE")
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,13 @@ def make_toolchain(triple: Triple, folder: Path) -> Toolchain:
     return Toolchain(
         _program("cmake", "CMAKE_BIN_DIR"),
         (*generator, f"-DCMAKE_TOOLCHAIN_FILE={toolchain}", *(f"-D{entry}" for entry in triple.cache)),
-        {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(folder / "cache")},
+        {**_environment(), "ZIG_LOCAL_CACHE_DIR": str(folder / "cache")},
     )
+
+
+def _environment() -> dict[str, str]:
+    """The caller's, without what CMake would add to the build."""
+    return {name: value for name, value in os.environ.items() if name not in _CHANGE_THE_BUILD}
 
 
 def _tool(path: Path, command: str) -> Path:
