@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test native sanitize op-sweep reference-models clean
+.PHONY: demo test slow native sanitize op-sweep reference-models clean
 
 demo: $(READY)
 	$(BIN)/python -m apps.demo
@@ -13,6 +13,10 @@ test: $(READY) native
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# What cross-builds and emulates for minutes: the native engine on 64-bit ARM.
+slow: $(READY) native
+	$(BIN)/python -m pytest -m slow
 
 # Every operator of torch's own database through every target; about an hour on two cores.
 op-sweep: $(READY)

@@ -1,4 +1,4 @@
-"""Builds the native library with CMake and puts it beside ``edgewright_runtime``."""
+"""Builds the native library with CMake and puts it beside ``edgewright_runtime``, with its sources for build-runtime."""
 
 import shutil
 import subprocess
@@ -11,6 +11,7 @@ from setuptools.command.build import build
 
 HERE = Path(__file__).parent.resolve()
 PACKAGE = "edgewright_runtime"
+SOURCES = {".c", ".h", ".inc", ".txt", ".cmake"}
 LIBRARY = {"darwin": "libedgewright.dylib", "win32": "edgewright.dll"}.get(sys.platform, "libedgewright.so")
 
 
@@ -31,19 +32,18 @@ class BuildNative(Command):
         work.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cmake", "-S", str(HERE / "runtime/native"), "-B", str(work)], check=True)
         subprocess.run(["cmake", "--build", str(work), "--config", "Release", "--parallel", "2"], check=True)
-        target = self._target()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial")
-        shutil.copyfile(next(work.rglob(LIBRARY)), partial)
-        partial.replace(target)
+        _put(next(work.rglob(LIBRARY)), self._target())
+        for source, target in self._copies().items():
+            _put(HERE / source, target)
 
     def get_source_files(self) -> list:
         folders = (HERE / "runtime/native", HERE / "kernels_arm")
         files = (path for folder in folders for path in folder.rglob("*"))
-        return [str(path.relative_to(HERE)) for path in files if path.suffix in {".c", ".h", ".inc", ".txt"}]
+        found = [str(path.relative_to(HERE)) for path in files if path.suffix in SOURCES]
+        return ["LICENSE", *sorted(found)]
 
     def get_outputs(self) -> list:
-        return [str(self._target())]
+        return [str(self._target()), *(str(target) for target in self._copies().values())]
 
     def get_output_mapping(self) -> dict:
         return {}
@@ -51,6 +51,18 @@ class BuildNative(Command):
     def _target(self) -> Path:
         folder = HERE / "runtime" / PACKAGE if self.editable_mode else Path(self.build_lib) / PACKAGE
         return folder / LIBRARY
+
+    def _copies(self) -> dict:
+        """Where each source goes; an editable install has them where they are."""
+        folder = Path(self.build_lib) / PACKAGE / "source"
+        return {} if self.editable_mode else {source: folder / source for source in self.get_source_files()}
+
+
+def _put(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.copyfile(source, partial)
+    partial.replace(target)
 
 
 class PlatformDistribution(Distribution):

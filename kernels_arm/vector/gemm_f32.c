@@ -25,6 +25,41 @@ static __attribute__((noinline)) void store_part(int rows, int vectors, const ed
         }
 }
 
+#ifdef __aarch64__
+/* All eight are loaded before what follows: a core that runs in order stands still at every load among products. */
+#define LOADED(at, a, b, c, d, e, f, g, h)                                                                             \
+    __asm__ volatile("" : "+r"(at), "+w"(a), "+w"(b), "+w"(c), "+w"(d), "+w"(e), "+w"(f), "+w"(g), "+w"(h))
+
+/* Four steps of depth at once: their values of a are lanes of one vector, by which a product can be taken directly.
+ * One offset in bytes that ends at 0 serves every row, and as the counter.  Gives the panel behind what was done. */
+EDGE_INLINE const float *four_steps(const int rows, const int vectors, int64_t depth, const float *const *row,
+                                    const float *b, vf acc[ROWS][WIDE]) {
+    const int full = rows == ROWS && vectors == WIDE;
+    const char *end[ROWS];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) end[r] = (const char *)(row[r] + depth / 4 * 4);
+    for (int64_t at = depth / 4 * -16; at; b += 4 * vectors * EDGE_LANES) {
+        vf x[ROWS], w[4][WIDE];
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) x[r] = v_load((const float *)(const void *)(end[r] + at));
+        if (full) LOADED(at, x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]);
+        at += 16;
+#pragma GCC unroll 4
+        for (int step = 0; step < 4; step++)
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++) w[step][v] = v_load(b + (step * vectors + v) * EDGE_LANES);
+        if (full) LOADED(at, w[0][0], w[0][1], w[1][0], w[1][1], w[2][0], w[2][1], w[3][0], w[3][1]);
+#pragma GCC unroll 4
+        for (int step = 0; step < 4; step++)
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+                for (int v = 0; v < vectors; v++) acc[r][v] += x[r][step] * w[step][v];
+    }
+    return b;
+}
+#endif
+
 /* rows and vectors are constants where this is called: the loops below unroll and acc lives in registers. */
 EDGE_INLINE void tile(const int rows, const int vectors, const edge_gemm_f32 *g, const float *const *a, const float *b,
                       int64_t column, float *c, const float *add) {
@@ -43,21 +78,8 @@ EDGE_INLINE void tile(const int rows, const int vectors, const edge_gemm_f32 *g,
         for (int r = 0; r < rows; r++) row[r] = a[r * g->taps + t];
         int64_t k = 0;
 #ifdef __aarch64__
-        /* Four steps at once: their values of a are lanes of one vector, by which a product can be taken directly. */
-        for (; k + 4 <= g->depth; k += 4) {
-            vf x[ROWS];
-#pragma GCC unroll 12
-            for (int r = 0; r < rows; r++) x[r] = v_load(row[r] + k);
-#pragma GCC unroll 4
-            for (int step = 0; step < 4; step++, b += vectors * EDGE_LANES) {
-                vf b0 = v_load(b), b1 = vectors > 1 ? v_load(b + EDGE_LANES) : b0;
-#pragma GCC unroll 12
-                for (int r = 0; r < rows; r++) {
-                    acc[r][0] += x[r][step] * b0;
-                    if (vectors > 1) acc[r][1] += x[r][step] * b1;
-                }
-            }
-        }
+        b = four_steps(rows, vectors, g->depth, row, b, acc);
+        k = g->depth / 4 * 4;
 #endif
         for (; k < g->depth; k++, b += vectors * EDGE_LANES) {
             vf b0 = v_load(b), b1 = vectors > 1 ? v_load(b + EDGE_LANES) : b0;

@@ -13,6 +13,7 @@ from device_profiles.errors import EdgewrightError
 
 VERBS = {
     "bench": "Time kernels and models against their peers.",
+    "build-runtime": "Build the native engine for another platform.",
     "check": "Say what keeps a model from each target.",
     "deploy": "Copy a bundle to a folder or a board, ready to run.",
     "devices": "List and filter the known devices.",
@@ -32,7 +33,7 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
             return None
-        command: click.Command = import_module(f"{__name__}.{name}").command
+        command: click.Command = import_module(f"{__name__}.{name.replace('-', '_')}").command
         return command
 
     def resolve_command(

@@ -17,6 +17,7 @@ ENABLES = {
     "executorch": "export to ExecuTorch and run it with the XNNPACK delegate",
     "tflite": "export to TFLite and run it in LiteRT (conversion on x86-64 Linux and macOS arm64 only)",
     "board": "reach boards: deploying over ssh needs only the system's ssh client",
+    "build": "build the native engine for other platforms",
     "dev": "run the tests",
 }
 
@@ -27,7 +28,7 @@ def command(as_json: bool) -> None:
     """Say what is installed and what each missing piece would enable."""
     import sdk
 
-    pieces = {extra: _pieces(extra) for extra in ("onnx", "executorch", "tflite", "board", "dev")}
+    pieces = {extra: _pieces(extra) for extra in ENABLES}
     if as_json:
         print_json({"edgewright": sdk.__version__, "python": platform.python_version(), "extras": pieces})
         return

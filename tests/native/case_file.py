@@ -16,18 +16,28 @@ _NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
 
 def write(path: Path, cases: Iterable) -> int:
     """Writes every data set of the cases (of onnx.backend.test); returns how many."""
-    parts, count = [], 0
+    entries = []
     for case in cases:
         constants = {tensor.name for tensor in case.model.graph.initializer}
         names = [value.name for value in case.model.graph.input if value.name not in constants]
+        outputs = [value.name for value in case.model.graph.output]
         for inputs, expected in case.data_sets:
-            parts += [_bytes(case.name.encode()), _bytes(case.model.SerializeToString())]
-            parts.append(struct.pack("<dd", case.rtol, case.atol))
-            parts.append(_tensors(names, [_array(value) for value in inputs]))
-            parts.append(_tensors([o.name for o in case.model.graph.output], [_array(value) for value in expected]))
-            count += 1
-    path.write_bytes(b"EWCASES1" + struct.pack("<Q", count) + b"".join(parts))
-    return count
+            given, wanted = (zip(names, inputs, strict=False), zip(outputs, expected, strict=False))
+            model = case.model.SerializeToString()
+            entries.append(entry(case.name, model, dict(given), dict(wanted), rtol=case.rtol, atol=case.atol))
+    return write_entries(path, entries)
+
+
+def entry(name: str, model: bytes, inputs: dict, outputs: dict, *, rtol: float = 0, atol: float = 0) -> bytes:
+    """One case: a model (an ONNX file or an archive), its inputs and what it must give."""
+    tolerances = struct.pack("<dd", rtol, atol)
+    return _bytes(name.encode()) + _bytes(model) + tolerances + _tensors(inputs) + _tensors(outputs)
+
+
+def write_entries(path: Path, entries: list[bytes]) -> int:
+    """Writes what :func:`entry` made; returns how many."""
+    path.write_bytes(b"EWCASES1" + struct.pack("<Q", len(entries)) + b"".join(entries))
+    return len(entries)
 
 
 def _array(value: object) -> np.ndarray:
@@ -38,9 +48,8 @@ def _bytes(content: bytes) -> bytes:
     return struct.pack("<Q", len(content)) + content
 
 
-def _tensors(names: list[str], arrays: list[np.ndarray]) -> bytes:
-    listed = zip(names, arrays, strict=False)
-    return struct.pack("<Q", min(len(names), len(arrays))) + b"".join(_tensor(name, a) for name, a in listed)
+def _tensors(tensors: dict) -> bytes:
+    return struct.pack("<Q", len(tensors)) + b"".join(_tensor(name, _array(value)) for name, value in tensors.items())
 
 
 def _tensor(name: str, array: np.ndarray) -> bytes:

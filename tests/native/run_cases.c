@@ -1,5 +1,8 @@
 /* Runs the cases of a file (case_file.py) on the engine and names those that fail: for machines without Python.
  *
+ *     run_cases FILE            every value is within the tolerances of its case
+ *     run_cases FILE DECIBELS   every output has at least this ratio of signal to noise, which is printed
+ *
  * The file: "EWCASES1", then per case its name, its model, two tolerances (f64: relative, absolute), its inputs and its
  * expected outputs.  Text and bytes: u64 length, then the bytes.  A list: u64 count.  A tensor: name, u64 dtype,
  * u64 rank, s64 dims, bytes. */
@@ -92,6 +95,28 @@ static const char *differs(const edge_tensor *found, const edge_tensor *wanted, 
     return NULL;
 }
 
+static double decibels(const edge_tensor *found, const edge_tensor *wanted) {
+    double signal = 0, noise = 0;
+    size_t count = 1;
+    for (int axis = 0; axis < wanted->rank; axis++) count *= (size_t)wanted->shape[axis];
+    for (size_t i = 0; i < count; i++) {
+        double b = value_at(wanted, i), difference = value_at(found, i) - b;
+        signal += b * b;
+        noise += difference * difference;
+    }
+    return noise == 0 ? INFINITY : 10 * log10(signal / noise);
+}
+
+/* Values as told by the command line. */
+static const char *compare(const edge_tensor *found, const named *wanted, const double tolerance[2], double least) {
+    if (!(least > 0)) return differs(found, &wanted->tensor, tolerance[0], tolerance[1]);
+    const char *problem = differs(found, &wanted->tensor, 0, INFINITY);
+    if (problem) return problem;
+    double ratio = decibels(found, &wanted->tensor);
+    printf("%s: %.1f dB\n", wanted->name, ratio);
+    return ratio >= least ? NULL : "too few dB";
+}
+
 /* Which inputs are fixed: none, those that are no floats, all but the first, all. */
 static int is_fixed(int choice, size_t index, const edge_tensor *t) {
     int is_float = t->dtype == EDGE_F32 || t->dtype == EDGE_F64 || t->dtype == EDGE_F16;
@@ -111,7 +136,8 @@ static edge_session *session_for(edge_model *model, named *inputs, size_t count,
         }
     for (*choice = first_choice; *choice < 4; ++*choice) {
         edge_session_options options = {
-            .struct_size = sizeof options, .fixed_inputs = fixed, .bounds = bounds, .bound_count = bound_count};
+            .struct_size = sizeof options, .fixed_inputs = fixed, .bounds = bounds, .bound_count = bound_count,
+            .threads = first_choice ? 3 : 1};
         for (size_t i = 0; i < count; i++)
             if (is_fixed(*choice, i, &inputs[i].tensor))
                 fixed[options.fixed_input_count++] = (edge_fixed_input){inputs[i].name, inputs[i].tensor};
@@ -123,7 +149,7 @@ static edge_session *session_for(edge_model *model, named *inputs, size_t count,
 
 /* NULL when the case passes. */
 static const char *run_case(edge_model *model, named *inputs, size_t input_count, const named *wanted, size_t count,
-                            const double tolerance[2], int first_choice) {
+                            const double tolerance[2], double least, int first_choice) {
     edge_tensor given[MOST], found[MOST];
     int choice;
     size_t open = 0;
@@ -134,7 +160,7 @@ static const char *run_case(edge_model *model, named *inputs, size_t input_count
         if (!is_fixed(choice, i, &inputs[i].tensor)) given[open++] = inputs[i].tensor;
     if (edge_session_run(session, given, open, found, count) != EDGE_OK) problem = edge_last_error();
     for (size_t i = 0; i < count && !problem; i++)
-        problem = differs(&found[i], &wanted[i].tensor, tolerance[0], tolerance[1]);
+        problem = compare(&found[i], &wanted[i], tolerance, least);
     edge_session_free(session);
     return problem;
 }
@@ -154,7 +180,8 @@ static uint8_t *read_file(const char *path) {
 int main(int argc, char **argv) {
     static named inputs[MOST], wanted[MOST];
     uint8_t *data = argc > 1 ? read_file(argv[1]) : NULL;
-    if (!data || memcmp(data, "EWCASES1", 8) != 0) return fprintf(stderr, "usage: run_cases FILE\n"), 2;
+    double least = argc > 2 ? atof(argv[2]) : 0;
+    if (!data || memcmp(data, "EWCASES1", 8) != 0) return fprintf(stderr, "usage: run_cases FILE [DECIBELS]\n"), 2;
     reader r = {data + 8};
     uint64_t count = number(&r), failed = 0;
     for (uint64_t i = 0; i < count; i++) {
@@ -170,8 +197,8 @@ int main(int argc, char **argv) {
             failed++;
             continue;
         }
-        for (int choice = 0; choice < 3; choice += 2)
-            if ((problem = run_case(model, inputs, input_count, wanted, wanted_count, tolerance, choice))) {
+        for (int choice = 0; choice < 3; choice += 2) /* as it comes; with constants, on three threads */
+            if ((problem = run_case(model, inputs, input_count, wanted, wanted_count, tolerance, least, choice))) {
                 printf("%s (from choice %d): %s\n", name, choice, problem);
                 failed++;
                 break;

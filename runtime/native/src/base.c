@@ -24,8 +24,9 @@ void ew_prefix_error(const char *format, ...) {
     va_start(arguments, format);
     int length = vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    if (length >= 0 && length < MESSAGE_BYTES)
-        snprintf(message + length, (size_t)(MESSAGE_BYTES - length), ": %s", old);
+    if (length >= 0 && length < MESSAGE_BYTES && /* what has no room is cut off */
+        snprintf(message + length, (size_t)(MESSAGE_BYTES - length), ": %s", old) < 0)
+        message[length] = 0;
 }
 
 const char *edge_last_error(void) { return message; }

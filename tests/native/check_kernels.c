@@ -1,0 +1,163 @@
+/* Runs every fp32 row of the table of kernels beside the scalar row of its op and names those that differ: for machines
+ * without Python.  Sizes are odd, some values are NaN, and memory is misaligned and lies among NaN, then once more
+ * directly before a page that ends the program when it is touched. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "edge_kernels.h"
+
+enum { ROOM = 1 << 14, MARGIN = 64, OPERANDS = 7, PAGE_BYTES = 1 << 16 };
+
+static float *rooms[OPERANDS]; /* each with a locked page behind it */
+static int before_a_page;
+static const char *current;
+static long checked, failed;
+
+static int make_rooms(void) {
+    size_t bytes = ROOM * sizeof(float);
+    for (int i = 0; i < OPERANDS; i++) {
+        char *all = mmap(NULL, bytes + PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (all == MAP_FAILED || mprotect(all + bytes, PAGE_BYTES, PROT_NONE)) return 0;
+        rooms[i] = (float *)(void *)all;
+    }
+    return 1;
+}
+
+static float drawn(void) {
+    static uint32_t state = 1;
+    state = state * 1664525u + 1013904223u;
+    return (float)(int32_t)state / 536870912.0f;
+}
+
+/* Memory of one operand. */
+static float *at(int number, int64_t count) {
+    float *all = rooms[number];
+    for (int i = 0; i < ROOM; i++) all[i] = NAN;
+    return before_a_page ? all + ROOM - count : all + MARGIN + 1;
+}
+
+/* One value in about `rare` is NaN; 0: none. */
+static float *filled(int number, int64_t count, int rare) {
+    float *values = at(number, count);
+    for (int64_t i = 0; i < count; i++) values[i] = rare && i % rare == rare / 2 ? NAN : drawn();
+    return values;
+}
+
+/* Both rooms as a whole: nothing around the results may have changed. */
+static void compare(int found_in, int wanted_in, double bound, const char *what, int64_t size) {
+    const float *found = rooms[found_in], *wanted = rooms[wanted_in];
+    checked++;
+    for (int64_t i = 0; i < ROOM; i++) {
+        double a = (double)found[i], b = (double)wanted[i];
+        if (isnan(a) == isnan(b) && (isnan(a) || a == b || fabs(a - b) <= bound * (1 + fabs(b)))) continue;
+        printf("%s, %lld %s: %g instead of %g, %lld floats from the beginning of the room\n", current, (long long)size,
+               what, a, b, (long long)i);
+        failed++;
+        return;
+    }
+}
+
+static void check_gemm(const edge_kernel *k, const edge_kernel *scalar, int64_t rows, int64_t n, int64_t depth,
+                       int64_t taps, int rare) {
+    const edge_kernel *kernels[2] = {k, scalar};
+    const float *pointers[64 * 4];
+    float *a = filled(0, rows * taps * (depth + 3) - 3, rare), *b = filled(1, taps * depth * n, 0);
+    float *bias = filled(2, n, 0), *add = filled(3, rows * (n + 5) - 5, 0);
+    for (int64_t i = 0; i < rows * taps; i++) pointers[i] = a + i * (depth + 3);
+    for (int form = 0; form < 3; form++) {
+        for (int which = 0; which < 2; which++) {
+            float *packed = at(4, (int64_t)edge_gemm_packed_f32(kernels[which], n, taps * depth));
+            float *c = at(5 + which, rows * (n + 7) - 7);
+            edge_gemm_pack_f32(kernels[which], n, taps * depth, b, n, 1, packed);
+            edge_gemm_f32 job = {.n = n, .depth = depth, .taps = taps, .b = packed, .c_row = n + 7, .add_row = n + 5,
+                                 .bias = form ? bias : NULL, .low = form > 1 ? -1.5f : -INFINITY,
+                                 .high = form > 1 ? 2.5f : INFINITY};
+            ((edge_gemm_f32_run *)kernels[which]->run)(&job, rows, pointers, c, form > 1 ? add : NULL);
+        }
+        compare(5, 6, 1e-6 * (double)(4 + taps * depth), "columns", n);
+    }
+}
+
+static void check_gemms(const edge_kernel *k, const edge_kernel *scalar) {
+    static const int64_t columns[] = {1, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 15, 16, 17, 31, 33, 49};
+    for (int64_t rows = 1; rows <= 2 * k->mr + 1; rows++)
+        for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) check_gemm(k, scalar, rows, columns[i], 5, 1, 0);
+    for (int64_t depth = 1; depth <= 19; depth++)
+        for (int64_t taps = 1; taps <= 3; taps++)
+            for (int rare = 0; rare <= 40; rare += 40) check_gemm(k, scalar, k->mr + 2, k->nr + 3, depth, taps, rare);
+}
+
+static void check_depthwise(const edge_kernel *k, const edge_kernel *scalar, int64_t channels, int64_t side,
+                            int64_t stride, int64_t dilation, int64_t width, int rare) {
+    const edge_kernel *kernels[2] = {k, scalar};
+    int64_t reach = (side - 1) * dilation, pad = reach / 2, out_width = (width + 2 * pad - reach - 1) / stride + 1;
+    if (out_width < 1) return;
+    float *image = filled(0, side * width * channels, rare), *weights = filled(1, side * side * channels, 0);
+    float *bias = filled(2, channels, 0), *zeros = at(3, channels);
+    const float *lines[8] = {0};
+    memset(zeros, 0, (size_t)channels * sizeof *zeros);
+    for (int64_t i = 1; i < side; i++) lines[i] = image + i * width * channels; /* the first lies outside */
+    if (side == 1) lines[0] = image;
+    edge_depthwise_f32 job = {channels, width, out_width, side, side,  stride, dilation,
+                              pad,      weights, bias,    zeros, -3.0f, 4.0f};
+    for (int which = 0; which < 2; which++)
+        ((edge_depthwise_f32_run *)kernels[which]->run)(&job, lines, at(5 + which, out_width * channels));
+    compare(5, 6, 2e-6 * (double)(4 + side * side), "channels", channels);
+}
+
+static void check_depthwises(const edge_kernel *k, const edge_kernel *scalar) {
+    for (int64_t channels = 1; channels <= 41; channels += 1 + channels / 9)
+        for (int64_t side = 1; side <= 7; side += 2)
+            for (int64_t stride = 1; stride <= 2; stride++)
+                for (int64_t width = 1; width <= 11; width += 2)
+                    for (int rare = 0; rare <= 50; rare += 50)
+                        check_depthwise(k, scalar, channels, side, stride, 1 + (width == 11), width, rare);
+}
+
+static void check_rows(const edge_kernel *k, const edge_kernel *scalar) {
+    static const float odd[] = {0, -0.0f, 1e-38f, 1e-45f, 88, 89, -87, -104, 1e30f, -1e30f, INFINITY, -INFINITY, NAN};
+    const edge_kernel *kernels[2] = {k, scalar};
+    for (int64_t count = 1; count <= 70; count++)
+        for (int mode = 0; mode < 3; mode++) { /* plain; some NaN; odd values */
+            float *x = filled(0, count, mode == 1 ? 9 : 0), *y = filled(1, count, mode == 1 ? 13 : 0);
+            if (mode == 2)
+                for (int64_t i = 0; i < count; i++) x[i] = odd[(size_t)i % (sizeof odd / sizeof *odd)];
+            for (int which = 0; which < 2; which++) {
+                float *out = at(5 + which, count);
+                edge_any_kernel *run = kernels[which]->run;
+                if (k->op == EDGE_SOFTMAX) ((edge_softmax_f32 *)run)(x, out, count);
+                else if (k->op == EDGE_LAYER_NORM) ((edge_layer_norm_f32 *)run)(x, y, y, 1e-5f, out, count);
+                else if (k->op == EDGE_MAX || k->op == EDGE_ADD) ((edge_combine_f32 *)run)(x, y, out, count);
+                else ((edge_map_f32 *)run)(x, out, count);
+            }
+            double bound = k->op == EDGE_LAYER_NORM ? 2e-5 : 2e-6;
+            compare(5, 6, bound, mode ? "odd values" : "values", count);
+        }
+}
+
+/* How many rows were checked. */
+static long check_table(void) {
+    const edge_kernel *k;
+    long rows = 0;
+    for (size_t row = 0; (k = edge_kernel_row(row)); row++) {
+        const edge_kernel *scalar = edge_kernel_find(k->op, k->dtype, k->format, EDGE_ISA_SCALAR);
+        if (k->dtype != EDGE_KERNEL_F32 || k == scalar || !edge_isa_usable(k->isa)) continue;
+        current = k->name;
+        rows++;
+        if (k->op == EDGE_GEMM) check_gemms(k, scalar);
+        else if (k->op == EDGE_DEPTHWISE) check_depthwises(k, scalar);
+        else check_rows(k, scalar);
+    }
+    return rows;
+}
+
+int main(void) {
+    long rows = 0;
+    if (!make_rooms()) return fprintf(stderr, "no memory\n"), 2;
+    for (before_a_page = 0; before_a_page < 2; before_a_page++) rows = check_table();
+    printf("%ld rows, %ld checks, %ld failed\n", rows, checked, failed);
+    return failed != 0;
+}
