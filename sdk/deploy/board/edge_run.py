@@ -205,7 +205,8 @@ def square(photo, image):
     width, height = photo.size
     ratio = short / min(width, height)
     target = (max(short, round(width * ratio)), max(short, round(height * ratio)))
-    scaled = photo.resize(target, FILTERS[image["resize"]]) if target != photo.size else photo
+    kind = FILTERS[image["resize"]]  # in two steps, because Pillow from 13 on would scale a tower in height first
+    scaled = photo.resize((target[0], height), kind).resize(target, kind)
     left, top = (target[0] - size) // 2, (target[1] - size) // 2
     return scaled.crop((left, top, left + size, top + size))
 
