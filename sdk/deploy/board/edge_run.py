@@ -414,7 +414,25 @@ def open_executorch(path, entry, threads):
     return run, "executorch", getattr(importlib.import_module("executorch.version"), "__version__", "unknown")
 
 
-ENGINES = {"executorch": open_executorch, "litert": open_litert, "onnxruntime": open_onnxruntime}
+def open_native(path, entry, threads):
+    engine = package("native_library", "native_library.py")
+    bounds = {
+        f"{spec['binding']}:{axis}": (spec["bounds"][name]["min"], spec["bounds"][name]["max"])
+        for spec in entry["inputs"]
+        for axis, name in enumerate(spec["shape"])
+        if isinstance(name, str)
+    }
+    session = engine.Model(path).session(bounds=bounds, threads=threads)
+    deployment = read_deployment(os.path.dirname(os.path.abspath(__file__))) or {}
+    return session.run, "native", deployment.get("edgewright", "unknown")
+
+
+ENGINES = {
+    "executorch": open_executorch,
+    "litert": open_litert,
+    "native": open_native,
+    "onnxruntime": open_onnxruntime,
+}
 
 
 def open_engine(folder, manifest, threads):
