@@ -161,7 +161,9 @@ def arm_jpeg(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pytest.skip(f"Debian's libjpeg for arm64 cannot be downloaded: {error}")
     (package,) = folder.glob("*.deb")
     subprocess.run(["dpkg", "-x", str(package), str(folder / "root")], check=True)
-    return folder / "root" / "usr"
+    usr = folder / "root" / "usr"
+    shutil.copy(usr / "include" / "aarch64-linux-gnu" / "jconfig.h", usr / "include")
+    return usr
 
 
 @pytest.mark.slow
