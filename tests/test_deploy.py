@@ -27,17 +27,19 @@ from device_profiles.record import structure
 from edgewright_runtime.bundle import Measurement
 from edgewright_runtime.bundle.pack import pack
 from edgewright_runtime.bundle.seal import open_bundle
+from edgewright_runtime.native_library import library_path
 from edgewright_runtime.preprocess import Image
 from edgewright_runtime.session import load
 from sdk.bundle import Bundle
 from sdk.cli import main
 from sdk.deploy import needs as needs_module
-from sdk.deploy import onto_board, ssh
+from sdk.deploy import onto_board, runtime, ssh
 from sdk.deploy.address import parse_address, remote_folder
 from sdk.deploy.board import edge_run
 from sdk.deploy.folder import SCRIPTS, bundle_name, deploy_folder, fill, scripts
 from sdk.deploy.needs import needs_of
 from tests.loopback_ssh import SSHD, Server, cut_after, free_port, make_key, serve
+from tests.native.small_models import batched_linear, batched_linear_result
 from tests.tiny_bundle import LABELS, make_tiny_bundle
 
 pytest.importorskip("onnx", reason="the tiny bundle is made with onnx")
@@ -687,6 +689,86 @@ def test_two_bundles_must_be_told_apart(deployed: Path) -> None:
     shutil.copytree(deployed / "tiny.edge", deployed / "other.edge")
     assert "name it with --bundle" in script(deployed / "run.sh").stderr
     assert script(deployed / "run.sh", "--quick", "--bundle", deployed / "other.edge").returncode == 0
+
+
+# The native engine, which travels with the bundle.
+
+
+@pytest.fixture
+def native(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A deployment with this machine's own library in place of one that is built for a board."""
+
+    def installed_library(triple: str, output: Path) -> Path:
+        assert triple == runtime.triple_of(device("host"))
+        return Path(shutil.copyfile(library_path(), output))
+
+    monkeypatch.setattr(runtime, "runtime_library", installed_library)
+    deploy_folder(make_tiny_bundle(tmp_path, engine="native"), tmp_path / "out")
+    return tmp_path / "out"
+
+
+def test_native_engine_lies_beside_the_bundle(native: Path) -> None:
+    record = json.loads((native / "deployment.json").read_text())
+    brought = {"libedgewright.so", "native_library.py"}
+    assert {path.name for path in native.iterdir()} == {*SCRIPTS, *brought, "deployment.json", "tiny.edge"}
+    assert set(record["files"]) == {*SCRIPTS, *brought}
+    assert record["install"] == "python3 -m pip install numpy Pillow"
+    assert script(native / "verify.sh").returncode == 0
+    _flip(native / "libedgewright.so")
+    done = script(native / "verify.sh")
+    assert done.returncode == edge_run.DAMAGED and "libedgewright.so has changed" in done.stderr
+
+
+def check_native_run(folder: Path, photos: dict[str, Path], **environment: str) -> None:
+    out = folder.parent / "o"
+    done = script(
+        folder / "run.sh", "--quick", "--json", "--out", out, *photos.values(), PYTHONPATH="", **environment
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["engine"], said["engine_version"], said["warnings"]) == ("native", "0.1.0", [])
+    session, image = load(folder / "tiny.edge"), Bundle.open(folder / "tiny.edge").manifest.preprocess["image"]
+    for position, (path, result) in enumerate(zip(photos.values(), said["results"], strict=True)):
+        expected = session.run(image.load(path))["logits"]
+        np.testing.assert_array_equal(np.load(out / f"{position}-logits.npy"), expected)
+        assert [g["label"] for g in result["top"]] == [p.label for p in session.classify(path)]
+
+
+def test_native_engine_runs_what_the_session_runs(native: Path, photos: dict[str, Path]) -> None:
+    check_native_run(native, photos)
+
+
+def test_native_engine_runs_under_the_oldest_python(native: Path, photos: dict[str, Path], old_python: str) -> None:
+    check_native_run(native, photos, EDGEWRIGHT_PYTHON=old_python)
+
+
+def test_native_engine_takes_the_bounds_of_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(library_path()).parent))
+    (tmp_path / "m.onnx").write_bytes(batched_linear())
+    spec = {"name": "x", "binding": "x", "shape": ["n", 4], "bounds": {"n": {"min": 1, "max": 5}}}
+    run, engine, _ = edge_run.open_native(str(tmp_path / "m.onnx"), {"inputs": [spec]}, 1)
+    assert engine == "native"
+    for batch in (1, 5):
+        x = np.ones((batch, 4), np.float32)
+        np.testing.assert_allclose(run([x])[0], batched_linear_result(x), rtol=1e-5)
+
+
+def test_a_missing_native_library_says_so(native: Path) -> None:
+    (native / "libedgewright.so").unlink()
+    done = script(native / "run.sh")
+    assert done.returncode == edge_run.ENGINE and "libedgewright.so" in done.stderr
+    (native / "native_library.py").unlink()
+    done = script(native / "run.sh", PYTHONPATH="")
+    assert done.returncode == edge_run.MISSING and "native_library.py is not usable" in done.stderr
+
+
+def test_every_board_of_the_native_engine_has_a_build() -> None:
+    boards = [
+        p for p in devices() if p.kind == "board" for row in p.engines if (row.name, row.status) == ("native", "runs")
+    ]
+    assert {runtime.triple_of(board) for board in boards} == {"aarch64-linux-gnu.2.17"}
+    with pytest.raises(DeviceError, match="built for .*browser-chromium has wasm32; pin another engine"):
+        runtime.triple_of(device("browser-chromium"))
 
 
 # The oldest board: Python 3.6 and ONNX Runtime 1.10.

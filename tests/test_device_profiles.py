@@ -231,8 +231,9 @@ def test_features_are_those_that_all_cores_have() -> None:
 
 def test_the_jetson_nano_means_its_cpu() -> None:
     nano = device("jetson-nano")
-    first = nano.engines[0]
-    assert (first.name, first.max_version, first.opset_max, first.ir_version_max) == ("onnxruntime", "1.10.0", 15, 8)
+    first, second = nano.engines[:2]
+    assert (first.name, first.max_version, first.opset_max, first.ir_version_max) == ("native", None, None, None)
+    assert (second.name, second.max_version, second.opset_max, second.ir_version_max) == ("onnxruntime", "1.10.0", 15, 8)
     assert {row.name: row.status for row in nano.engines if row.name in ("litert", "executorch")} == {
         "litert": "not-used",
         "executorch": "not-used",
@@ -245,6 +246,11 @@ def test_the_jetson_nano_means_its_cpu() -> None:
         13,
     )
     assert "trtexec" in choice.accelerator.command
+
+
+def test_the_browser_prefers_our_own_engine() -> None:
+    first = device("browser-chromium").engines[0]
+    assert (first.name, first.format, first.status) == ("native", "onnx", "export-only")
 
 
 def test_an_engine_can_be_pinned() -> None:

@@ -88,12 +88,18 @@ def test_tflite_says_why_a_batch_cannot_be_dynamic(kind, example, reason, tmp_pa
 def test_board_export_uses_what_the_board_runs(tmp_path, capsys):
     model = seeded(MobileNetV1)
     example = (torch.randn(1, 3, 64, 64),)
-    nano = sdk.export(model, "jetson-nano", example_inputs=example, output=tmp_path / "nano.edge")
-    assert (nano.format, nano.engine, nano.latency) == ("onnx", "onnxruntime", ())
-    assert nano.manifest.engine.requires == {"opset": 15, "ir_version": 8}
-    assert nano.manifest.engine.max_version == "1.10.0"
-    text = capsys.readouterr().err
-    assert "unknown for jetson-nano" in text and "Maxwell" in text and "edgewright deploy" in text
+    for device, engine, opset, newest in (
+        ("jetson-nano", "native", 18, None),
+        ("jetson-nano:onnxruntime", "onnxruntime", 15, "1.10.0"),
+    ):
+        nano = sdk.export(model, device, example_inputs=example, output=tmp_path / "nano.edge")
+        assert (nano.device, nano.format, nano.engine, nano.latency) == ("jetson-nano", "onnx", engine, ())
+        need = nano.manifest.engine
+        assert (need.requires["opset"], need.max_version) == (opset, newest)
+        assert nano.parity.engine == engine
+        text = capsys.readouterr().err
+        assert "unknown for jetson-nano" in text and "Maxwell" in text and "edgewright deploy" in text
+    assert need.requires["ir_version"] == 8
     pinned = sdk.export(model, "jetson-nano:tensorrt", example_inputs=example, output=tmp_path / "trt.edge")
     assert pinned.manifest.engine.requires["opset"] == 13
     assert "trtexec" in capsys.readouterr().err
@@ -116,7 +122,7 @@ def test_pt2_and_onnx_files_are_models(tmp_path):
     torch.export.save(torch.export.export(model, args), tmp_path / "two.pt2")
     first = sdk.export(tmp_path / "two.pt2", "host:onnxruntime", output=tmp_path / "a.edge")
     assert first.manifest.model.name == "two" and first.manifest.model.example == "the program's own example inputs"
-    second = sdk.export(first.path / "model.onnx", "jetson-nano", output=tmp_path / "b.edge")
+    second = sdk.export(first.path / "model.onnx", "jetson-nano:onnxruntime", output=tmp_path / "b.edge")
     assert second.manifest.engine.requires == {"opset": 15, "ir_version": 8}
     assert second.parity.reference == "the given file, optimisations off"
     arrays = [tensor.numpy() for tensor in args]

@@ -121,6 +121,17 @@ def test_a_photo_is_not_changed() -> None:
     assert (photo.size, photo.mode, photo.tobytes(), dict(photo.getexif())) == before
 
 
+@pytest.mark.parametrize("resize", ["bilinear", "bicubic", "lanczos"])
+def test_a_tower_is_scaled_in_width_first(resize: str) -> None:
+    """Pillow's own order depends on its version and on the sizes."""
+    array = np.random.default_rng(0).integers(0, 2, (80, 20, 3), dtype=np.uint8) * 255
+    want = array
+    for size in ((7, 80), (7, 28)):
+        want = np.asarray(pil.fromarray(want).resize(size, preprocess._FILTERS[resize]))
+    found = Image(size=7, resize=resize, layout="NHWC", scale=1.0).load(array)  # type: ignore[arg-type]
+    assert np.array_equal(found[0], want[10:17])
+
+
 def test_one_colour_stays_one_colour_under_every_filter() -> None:
     for resize in preprocess._FILTERS:
         array = np.full((37, 11, 3), (10, 200, 255), np.uint8)

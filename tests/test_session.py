@@ -292,7 +292,7 @@ def test_a_bundle_without_labels_gives_numbers(bundle: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "odd", ["vertical\vtab", "form\ffeed", "next\x85line", "line\u2028separator", "", " x ", "x\x1cy"]
+    "odd", ["vertical\vtab", "form\ffeed", "next\x85line", "line\u2028separator", "return\rx", "", " x ", "x\x1cy"]
 )
 def test_labels_may_hold_anything_but_a_line_feed(bundle: Path, tmp_path: Path, odd: str) -> None:
     labels = (odd, "b", "c", odd)

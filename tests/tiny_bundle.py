@@ -30,6 +30,7 @@ def make_tiny_bundle(
     folder: Path,
     *,
     device: str = "host",
+    engine: str = "onnxruntime",
     preprocess: bool = True,
     labels: Sequence[str] = LABELS,
 ) -> Path:
@@ -38,6 +39,7 @@ def make_tiny_bundle(
     Args:
         folder: An existing folder.
         device: Device id in the manifest.
+        engine: Name of the engine in it.
         preprocess: Whether it declares how a photo is prepared and ranked.
         labels: One a class; ``()``: the bundle has none and four classes.
 
@@ -53,7 +55,7 @@ def make_tiny_bundle(
         if labels:
             files.append("labels.txt")
             (unsealed / "labels.txt").write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
-        seal(unsealed, _manifest(device, preprocess, labels), files, output)
+        seal(unsealed, _manifest(device, engine, preprocess, labels), files, output)
     return output
 
 
@@ -86,12 +88,13 @@ def _onnx(classes: int) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _manifest(device: str, preprocess: bool, labels: Sequence[str]) -> Manifest:
+def _manifest(device: str, engine: str, preprocess: bool, labels: Sequence[str]) -> Manifest:
     classes = len(labels) or len(LABELS)
     image = Image(size=SIDE, crop=0.875, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     inputs = (TensorSpec("image", "float32", (1, 3, SIDE, SIDE), {}, "image"),)
     outputs = (TensorSpec("logits", "float32", (1, classes), {}, "logits"),)
-    need = EngineNeed("onnxruntime", "1.10.0", "1.10.0", None, {"opset": OPSET, "ir_version": IR_VERSION}, ())
+    version = {"native": "0.1.0"}.get(engine, "1.10.0")
+    need = EngineNeed(engine, version, version, None, {"opset": OPSET, "ir_version": IR_VERSION}, ())
     outputs_parity = (OutputParity("logits", 0.0, None, 1.0),)
     return Manifest(
         schema="1.0",

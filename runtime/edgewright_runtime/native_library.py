@@ -109,6 +109,99 @@ class StepInfo(ctypes.Structure):
     ]
 
 
+class Photo(ctypes.Structure):
+    """``edge_photo``"""
+
+    _fields_ = [
+        ("struct_size", ctypes.c_uint32),
+        ("pixel", ctypes.c_int),
+        ("width", ctypes.c_int32),
+        ("height", ctypes.c_int32),
+        ("data", ctypes.c_void_p),
+        ("row_bytes", ctypes.c_size_t),
+        ("bytes", ctypes.c_size_t),
+        ("orientation", ctypes.c_uint32),
+    ]
+
+
+class Image(ctypes.Structure):
+    """``edge_image``; how a photo becomes an input."""
+
+    _fields_ = [
+        ("struct_size", ctypes.c_uint32),
+        ("size", ctypes.c_int32),
+        ("resize", ctypes.c_int),
+        ("layout", ctypes.c_int),
+        ("crop", ctypes.c_double),
+        ("scale", ctypes.c_double),
+        ("mean", ctypes.c_double * 3),
+        ("std", ctypes.c_double * 3),
+    ]
+
+    def load(self, pixels: Any, mode: str = "", orientation: int = 1) -> Any:
+        """A photo as float32 array of the shape that the input has.
+
+        Args:
+            pixels: uint8 array (height, width) or (height, width, channels), as decoded.
+            mode: Key of :data:`PIXELS`; "": by the number of channels L, LA, RGB or RGBA.
+            orientation: EXIF tag 0x0112.
+
+        Raises:
+            NativeError: The library's status and sentence.
+        """
+        kept = np.asarray(pixels, order="C")
+        if kept.dtype != np.uint8 or kept.ndim not in (2, 3):
+            raise NativeError(1, "a photo is uint8 of 2 or 3 axes, given were {} {}".format(kept.dtype, kept.shape))
+        channels = kept.shape[2] if kept.ndim == 3 else 1
+        pixel, wanted = PIXELS.get(mode or {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}.get(channels, ""), (0, channels))
+        if wanted != channels:
+            raise NativeError(1, "a photo of mode {} has {} channels, given were {}".format(mode, wanted, channels))
+        sizes = (kept.shape[1], kept.shape[0], kept.ctypes.data, kept.shape[1] * channels, kept.nbytes, orientation)
+        photo = Photo(ctypes.sizeof(Photo), pixel, *sizes)
+        needed = ctypes.c_size_t()
+        _check(library().edge_image_workspace(ctypes.byref(self), ctypes.byref(photo), ctypes.byref(needed)))
+        workspace = np.empty(needed.value, np.uint8)
+        values = np.empty(3 * self.size * self.size, np.float32)
+        tensor = Tensor(data=values.ctypes.data, bytes=values.nbytes)
+        place = (workspace.ctypes.data, workspace.nbytes, ctypes.byref(tensor))
+        _check(library().edge_image_load(ctypes.byref(self), ctypes.byref(photo), *place))
+        return values.reshape(tuple(tensor.shape[: tensor.rank]))
+
+
+#: Numbers of ``edge_pixel`` and their channels by Pillow's name of the mode.
+PIXELS = {"L": (1, 1), "LA": (2, 2), "RGB": (3, 3), "RGBA": (4, 4), "CMYK": (5, 4)}
+
+
+class Ranking(ctypes.Structure):
+    """``edge_ranking``; how scores become classes."""
+
+    _fields_ = [
+        ("struct_size", ctypes.c_uint32),
+        ("softmax", ctypes.c_uint32),
+        ("top_k", ctypes.c_uint32),
+        ("output", ctypes.c_char_p),
+    ]
+
+    def rank(self, scores: Any, model: "Optional[Model]" = None) -> List[Tuple[int, Optional[str], float]]:
+        """The best classes as (index, label, score), best first; the label is None where the model has none.
+
+        Raises:
+            NativeError: The library's status and sentence.
+        """
+        kept = np.asarray(scores, order="C")
+        best, count = (Class * max(1, min(self.top_k, kept.size)))(), ctypes.c_size_t()
+        given = (ctypes.byref(_tensor(kept)), model._handle if model else None)
+        _check(library().edge_rank(ctypes.byref(self), *given, best, ctypes.byref(count)))
+        rows = best[: count.value]
+        return [(row.index, row.label.decode() if row.label is not None else None, row.score) for row in rows]
+
+
+class Class(ctypes.Structure):
+    """``edge_class``"""
+
+    _fields_ = [("index", ctypes.c_size_t), ("score", ctypes.c_double), ("label", ctypes.c_char_p)]
+
+
 class Step(NamedTuple):
     """One step of a session's run: a node of the model, or several in one.
 
@@ -159,6 +252,34 @@ _SIGNATURES = {
         [ctypes.c_void_p, ctypes.POINTER(Tensor), ctypes.c_size_t, ctypes.POINTER(Tensor), ctypes.c_size_t],
     ),
     "edge_session_cancel": (None, [ctypes.c_void_p]),
+    "edge_model_image": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(Image)]),
+    "edge_image_workspace": (
+        ctypes.c_int,
+        [ctypes.POINTER(Image), ctypes.POINTER(Photo), ctypes.POINTER(ctypes.c_size_t)],
+    ),
+    "edge_image_load": (
+        ctypes.c_int,
+        [
+            ctypes.POINTER(Image),
+            ctypes.POINTER(Photo),
+            ctypes.c_void_p,
+            ctypes.c_size_t,
+            ctypes.POINTER(Tensor),
+        ],
+    ),
+    "edge_model_label_count": (ctypes.c_size_t, [ctypes.c_void_p]),
+    "edge_model_label": (ctypes.c_char_p, [ctypes.c_void_p, ctypes.c_size_t]),
+    "edge_model_ranking": (ctypes.c_int, [ctypes.c_void_p, ctypes.POINTER(Ranking)]),
+    "edge_rank": (
+        ctypes.c_int,
+        [
+            ctypes.POINTER(Ranking),
+            ctypes.POINTER(Tensor),
+            ctypes.c_void_p,
+            ctypes.POINTER(Class),
+            ctypes.POINTER(ctypes.c_size_t),
+        ],
+    ),
 }
 _opened = {}  # type: Dict[str, Any]
 
@@ -233,6 +354,32 @@ class Model:
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
             library().edge_model_free(self._handle)
+
+    @property
+    def labels(self) -> Tuple[str, ...]:
+        """One a class; () where the bundle has none."""
+        count = library().edge_model_label_count(self._handle)
+        return tuple(library().edge_model_label(self._handle, index).decode() for index in range(count))
+
+    def image(self, input: Optional[str] = None) -> Image:
+        """How a photo becomes an input; None: the one that takes a photo.
+
+        Raises:
+            NativeError: The bundle does not say.
+        """
+        image, name = Image(ctypes.sizeof(Image)), None if input is None else input.encode()
+        _check(library().edge_model_image(self._handle, name, ctypes.byref(image)))
+        return image
+
+    def ranking(self) -> Ranking:
+        """How the scores become classes.
+
+        Raises:
+            NativeError: The bundle does not say.
+        """
+        ranking = Ranking(ctypes.sizeof(Ranking))
+        _check(library().edge_model_ranking(self._handle, ctypes.byref(ranking)))
+        return ranking
 
     def session(
         self,

@@ -29,7 +29,7 @@ class Image:
     alpha channel is laid over black), scaled so that its shorter side is ``round(size / crop)``,
     cropped in the centre to ``size`` x ``size``, and mapped per channel by
     ``(value * scale - mean) / std`` in float32.  Scaling is Pillow's antialiased resampling on 8-bit
-    values with the filter ``resize``; ``round`` takes halves to the even number.
+    values with the filter ``resize``, in width and then in height; ``round`` takes halves to the even number.
 
     Args:
         size: Side of the square, pixels.
@@ -108,7 +108,8 @@ class Image:
                 f"a photo of {width} x {height} pixels becomes {target[0]} x {target[1]} when its shorter side is "
                 f"scaled to {short}; at most {MAX_SCALED_PIXELS} pixels are scaled, crop it first"
             )
-        scaled = photo.resize(target, _FILTERS[self.resize]) if target != photo.size else photo
+        filter = _FILTERS[self.resize]  # in two steps, because Pillow from 13 on would scale a tower in height first
+        scaled = photo.resize((target[0], height), filter).resize(target, filter)
         left, top = (target[0] - self.size) // 2, (target[1] - self.size) // 2
         return scaled.crop((left, top, left + self.size, top + self.size))
 

@@ -219,7 +219,7 @@ def load(path: str | Path, *, threads: int | None = None, check: bool = True) ->
 def _read_labels(path: Path) -> tuple[str, ...]:
     """One label a line; only line feeds end a line, other separators may stand inside a label."""
     try:
-        return tuple(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+        return tuple(path.read_bytes().decode("utf-8").removesuffix("\n").split("\n"))
     except (OSError, ValueError) as error:
         raise BundleError(f"the labels in {path} cannot be read: {error}") from error
 

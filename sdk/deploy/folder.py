@@ -17,6 +17,7 @@ from edgewright_runtime.bundle.seal import MANIFEST, MANIFEST_HASH, is_bundle, o
 
 from .board.edge_run import DEPLOYMENT, TOOL, file_sha256, replace_problem
 from .needs import Needs, needs_of
+from .runtime import ENGINE, put_runtime
 
 SCRIPTS = ("edge_run.py", "install.sh", "python.sh", "run.sh", "verify.sh")
 
@@ -49,6 +50,7 @@ def deploy_folder(bundle: Path, output: Path) -> Deployment:
 
     Raises:
         BundleError: The bundle is not as sealed.
+        DependencyError: What builds the engine is missing here.
         DeviceError: Its device is unknown or cannot run it.
         OutputError: The folder holds something else or cannot be written.
     """
@@ -67,10 +69,11 @@ def deploy_folder(bundle: Path, output: Path) -> Deployment:
 
 
 def stage(bundle: Path, folder: Path) -> Deployment:
-    """Fills an empty folder with a verified bundle, the runner and the scripts.
+    """Fills an empty folder with a verified bundle, the runner, the scripts and, where it is ours, the engine.
 
     Raises:
         BundleError: The bundle is not as sealed, before or after the copy.
+        DependencyError: What builds the engine is missing here.
         DeviceError: Its device is unknown or cannot run it.
         OutputError: The disk is full, or the folder cannot be written.
     """
@@ -80,7 +83,8 @@ def stage(bundle: Path, folder: Path) -> Deployment:
         manifest, needs = opened.manifest, needs_of(opened.manifest)
         try:
             _copy(opened.folder, folder / name, [*manifest.files, MANIFEST, MANIFEST_HASH])
-            _write_scripts(folder, name, opened.manifest_sha256, needs)
+            runtime = put_runtime(needs.profile, folder) if needs.engine == ENGINE else ()
+            _write_scripts(folder, name, opened.manifest_sha256, needs, runtime)
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         except OSError as error:
             raise OutputError(f"cannot write the deployment of {bundle}: {error.strerror}") from error
@@ -107,7 +111,9 @@ def _copy(source: Path, target: Path, names: list[str]) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def _write_scripts(folder: Path, bundle: str, sha256: str, needs: Needs) -> None:
+def _write_scripts(folder: Path, bundle: str, sha256: str, needs: Needs, runtime: tuple[str, ...]) -> None:
+    import sdk
+
     for name, text in scripts(needs):
         path = folder / name
         path.write_text(text, encoding="utf-8", newline="\n")
@@ -115,12 +121,13 @@ def _write_scripts(folder: Path, bundle: str, sha256: str, needs: Needs) -> None
     record = {
         "tool": TOOL,
         "schema": "1.0",
+        "edgewright": sdk.__version__,
         "bundle": bundle,
         "manifest_sha256": sha256,
         "device": needs.profile.id,
         "engine": needs.engine,
         "install": needs.command,
-        "files": {name: file_sha256(folder / name) for name in SCRIPTS},
+        "files": {name: file_sha256(folder / name) for name in (*SCRIPTS, *runtime)},
     }
     (folder / DEPLOYMENT).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -155,6 +155,53 @@ typedef struct edge_step_info {
     uint64_t runs, nanoseconds; /* since the session was made; 0 without profile */
 } edge_step_info;
 
+/* What one pixel is, in the order of its bytes.  Alpha 0 is transparent; a pixel is laid over black.  Of CMYK, 0 is no
+ * ink; where a decoder gives the inverted values of Adobe's JPEG files, invert them.  Of 16 bits take the upper 8. */
+typedef enum edge_pixel { EDGE_GRAY = 1, EDGE_GRAY_ALPHA = 2, EDGE_RGB = 3, EDGE_RGBA = 4, EDGE_CMYK = 5 } edge_pixel;
+
+/* A decoded photo, 8 bits a channel, as it lies in the file: orientation is applied by edge_image_load. */
+typedef struct edge_photo {
+    uint32_t struct_size;
+    edge_pixel pixel;
+    int32_t width, height; /* 1 .. 16777216 */
+    const uint8_t *data;   /* the first row */
+    size_t row_bytes;      /* from one row to the next */
+    size_t bytes;          /* that may be read from data on; the last row need not be filled up to row_bytes */
+    uint32_t orientation;  /* EXIF tag 0x0112: 1 .. 8; any other value counts as 1, upright */
+} edge_photo;
+
+/* Resampling of photos: Pillow's, antialiased, on 8-bit values. */
+typedef enum edge_resize { EDGE_NEAREST = 1, EDGE_BILINEAR = 2, EDGE_BICUBIC = 3, EDGE_LANCZOS = 4 } edge_resize;
+
+typedef enum edge_layout { EDGE_NCHW = 1, EDGE_NHWC = 2 } edge_layout;
+
+/* From a photo to an input: `preprocess` of the manifest, sdk.Image in Python.  The photo is turned upright, made RGB,
+ * scaled so that its shorter side is round(size / crop), cropped in the centre to size x size, and each channel becomes
+ * (value * scale - mean) / std in float32. */
+typedef struct edge_image {
+    uint32_t struct_size;
+    int32_t size; /* pixels, 1 .. 16384 */
+    edge_resize resize;
+    edge_layout layout;
+    double crop;            /* share of the shorter side that is kept, above 0, at most 1 */
+    double scale;           /* above 0 */
+    double mean[3], std[3]; /* std above 0 */
+} edge_image;
+
+/* From scores to classes: `postprocess` of the manifest, sdk.Classify in Python. */
+typedef struct edge_ranking {
+    uint32_t struct_size;
+    uint32_t softmax;   /* not 0: scores become probabilities */
+    uint32_t top_k;     /* how many classes, from 1 on */
+    const char *output; /* the output with the scores, as in edge_tensor_info; belongs to the model */
+} edge_ranking;
+
+typedef struct edge_class {
+    size_t index;
+    double score;
+    const char *label; /* belongs to the model; NULL: the bundle has no labels */
+} edge_class;
+
 /* The version of the interface that the library was built with; compare with EDGE_ABI_VERSION. */
 EDGE_API uint32_t edge_abi_version(void);
 
@@ -208,6 +255,41 @@ EDGE_API edge_status edge_session_run(edge_session *session, const edge_tensor *
 
 /* From any thread: a run that is under way stops before its next operator and returns EDGE_CANCELLED. */
 EDGE_API void edge_session_cancel(edge_session *session);
+
+/* How the bundle wants the photo for an input, by its name as in edge_tensor_info; NULL: the one input that takes a
+ * photo.  The caller sets image->struct_size.  EDGE_INVALID_ARGUMENT when the bundle says nothing of it.
+ *
+ *   edge_image image = {sizeof image};
+ *   edge_model_image(model, NULL, &image);
+ *   edge_photo photo = {sizeof photo, EDGE_RGB, width, height, pixels, 3 * width, 3 * width * height, orientation};
+ *   size_t bytes;
+ *   edge_image_workspace(&image, &photo, &bytes);
+ *   edge_tensor input = {.data = values, .bytes = 3 * sizeof(float) * image.size * image.size};
+ *   edge_image_load(&image, &photo, malloc(bytes), bytes, &input); // the same values as in Python, bit for bit
+ */
+EDGE_API edge_status edge_model_image(const edge_model *model, const char *input, edge_image *image);
+
+/* Bytes that edge_image_load needs besides its result; they depend on the sizes alone: some rows of the photo. */
+EDGE_API edge_status edge_image_workspace(const edge_image *image, const edge_photo *photo, size_t *bytes);
+
+/* Fills tensor->data, of which tensor->bytes must be at least 3 * size * size floats, and sets dtype, rank and shape.
+ * The workspace needs no alignment.  Allocates nothing, keeps nothing; may be called on any thread. */
+EDGE_API edge_status edge_image_load(const edge_image *image, const edge_photo *photo, void *workspace,
+                                     size_t workspace_bytes, edge_tensor *tensor);
+
+/* Labels of the classes; 0 and NULL where the bundle has none or not so many. */
+EDGE_API size_t edge_model_label_count(const edge_model *model);
+EDGE_API const char *edge_model_label(const edge_model *model, size_t index);
+
+/* How the bundle wants its scores ranked.  The caller sets ranking->struct_size.  EDGE_INVALID_ARGUMENT when it says
+ * nothing of it. */
+EDGE_API edge_status edge_model_ranking(const edge_model *model, edge_ranking *ranking);
+
+/* The best classes, best first; ties go to the lower index, NaN comes after all numbers.
+ * scores: one row, all dimensions but one are 1; any dtype.  model: for the labels, of which there must be one a class;
+ * NULL: none.  best: room for top_k classes, or for all where there are fewer; *count: how many there are then. */
+EDGE_API edge_status edge_rank(const edge_ranking *ranking, const edge_tensor *scores, const edge_model *model,
+                               edge_class *best, size_t *count);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,5 @@
 #include "bundle.h"
 
-#include "json.h"
 #include "sha256.h"
 
 #define SCHEMA_MAJOR "1."
@@ -110,6 +109,19 @@ static edge_status read_entry(ew_store *store, const ew_json *manifest, ew_arena
     return ew_store_get(store, file, &bundle->model);
 }
 
+static edge_status read_labels(ew_store *store, const ew_json *manifest, ew_arena *arena, ew_bundle *bundle) {
+    const char *name;
+    ew_blob file = {0};
+    if (ew_json_type_of(ew_json_get(manifest, "labels")) == EW_JSON_NULL) return EDGE_OK;
+    EW_TRY(string_at(manifest, "labels", &name));
+    if (!ew_json_get(ew_json_get(manifest, "files"), name))
+        return ew_fail(EDGE_INVALID_MODEL, "the labels are in '%s', which the manifest does not list", name);
+    EW_TRY(ew_store_get(store, name, &file));
+    edge_status status = ew_labels_read(&file, arena, bundle);
+    ew_blob_release(&file);
+    return status;
+}
+
 static edge_status read_manifest(ew_store *store, const ew_blob *bytes, bool check_hashes, ew_arena *arena,
                                  ew_bundle *bundle) {
     const ew_json *manifest;
@@ -119,6 +131,8 @@ static edge_status read_manifest(ew_store *store, const ew_blob *bytes, bool che
     EW_TRY(ew_json_parse((const char *)bytes->data, bytes->bytes, arena, &manifest));
     EW_TRY(check_kind(manifest));
     EW_TRY(check_files(store, manifest, check_hashes));
+    EW_TRY(read_labels(store, manifest, arena, bundle));
+    bundle->manifest = manifest;
     return read_entry(store, manifest, arena, bundle);
 }
 

@@ -3,6 +3,7 @@
 #define EW_BUNDLE_H
 
 #include "blob.h"
+#include "json.h"
 
 /* The files of a bundle, by name: of a folder or of an archive. */
 typedef struct ew_store ew_store;
@@ -21,9 +22,14 @@ typedef struct ew_bundle {
     ew_blob model; /* the file of entry "main" */
     ew_axis_bound *bounds;
     int bound_count;
+    const ew_json *manifest;
+    const char **labels; /* one a class, or none at all */
+    size_t label_count;
 } ew_bundle;
 
 /* Reads and checks a bundle; on success bundle->model is the caller's to release. */
 edge_status ew_bundle_read(ew_store *store, bool check_hashes, ew_arena *arena, ew_bundle *bundle);
+/* Lines of a file into the bundle's labels; preprocess_labels.c. */
+edge_status ew_labels_read(const ew_blob *file, ew_arena *arena, ew_bundle *bundle);
 
 #endif

@@ -55,9 +55,8 @@ typedef struct ew_graph {
 
 struct edge_model {
     ew_arena arena;
-    ew_blob archive, file;       /* what this model holds open; constants point into file */
-    const ew_axis_bound *bounds; /* of the manifest */
-    int bound_count;
+    ew_blob archive;  /* what this model holds open, with bundle.model, into which constants point */
+    ew_bundle bundle; /* of a bare ONNX file the model alone */
     ew_graph graph;
 };
 

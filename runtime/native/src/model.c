@@ -25,20 +25,15 @@ static edge_status new_model(const edge_model_options *options, edge_model **res
 
 void edge_model_free(edge_model *model) {
     if (!model) return;
-    ew_blob_release(&model->file);
+    ew_blob_release(&model->bundle.model);
     ew_blob_release(&model->archive);
     ew_arena arena = model->arena; /* the model lies in its own arena */
     ew_arena_free(&arena);
 }
 
 static edge_status read_bundle(edge_model *model, ew_store *store, const edge_model_options *options) {
-    ew_bundle bundle;
-    edge_status status = ew_bundle_read(store, !options->skip_hashes, &model->arena, &bundle);
-    model->file = bundle.model;
-    EW_TRY(status);
-    model->bounds = bundle.bounds;
-    model->bound_count = bundle.bound_count;
-    return ew_read_onnx(model, model->file.data, model->file.bytes);
+    EW_TRY(ew_bundle_read(store, !options->skip_hashes, &model->arena, &model->bundle));
+    return ew_read_onnx(model, model->bundle.model.data, model->bundle.model.bytes);
 }
 
 /* An archive begins with a local header of zip, "PK\3\4"; no ONNX file does, because field 10 of ModelProto does not
@@ -53,8 +48,8 @@ static edge_status read_source(edge_model *model, const edge_source *source, con
         EW_TRY(ew_store_of_archive(source, &model->arena, &store));
         return read_bundle(model, store, options);
     }
-    EW_TRY(ew_blob_get(source, 0, source->bytes, &model->arena, &model->file));
-    return ew_read_onnx(model, model->file.data, model->file.bytes);
+    EW_TRY(ew_blob_get(source, 0, source->bytes, &model->arena, &model->bundle.model));
+    return ew_read_onnx(model, model->bundle.model.data, model->bundle.model.bytes);
 }
 
 static edge_status finish(edge_status status, edge_model *model, edge_model **result) {

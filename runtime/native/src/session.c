@@ -47,8 +47,8 @@ static edge_status bound_of(const edge_model *model, const edge_session_options 
         if (strcmp(bound->dimension, name) == 0 || strcmp(bound->dimension, place) == 0)
             return set_bounds(name, bound->min, bound->max, min, max);
     }
-    for (int i = 0; i < model->bound_count; i++) {
-        const ew_axis_bound *bound = &model->bounds[i];
+    for (int i = 0; i < model->bundle.bound_count; i++) {
+        const ew_axis_bound *bound = &model->bundle.bounds[i];
         if (bound->axis == axis && strcmp(bound->input, value->name) == 0)
             return set_bounds(name, bound->min, bound->max, min, max);
     }

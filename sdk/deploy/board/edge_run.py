@@ -205,7 +205,8 @@ def square(photo, image):
     width, height = photo.size
     ratio = short / min(width, height)
     target = (max(short, round(width * ratio)), max(short, round(height * ratio)))
-    scaled = photo.resize(target, FILTERS[image["resize"]]) if target != photo.size else photo
+    kind = FILTERS[image["resize"]]  # in two steps, because Pillow from 13 on would scale a tower in height first
+    scaled = photo.resize((target[0], height), kind).resize(target, kind)
     left, top = (target[0] - size) // 2, (target[1] - size) // 2
     return scaled.crop((left, top, left + size, top + size))
 
@@ -413,7 +414,25 @@ def open_executorch(path, entry, threads):
     return run, "executorch", getattr(importlib.import_module("executorch.version"), "__version__", "unknown")
 
 
-ENGINES = {"executorch": open_executorch, "litert": open_litert, "onnxruntime": open_onnxruntime}
+def open_native(path, entry, threads):
+    engine = package("native_library", "native_library.py")
+    bounds = {
+        f"{spec['binding']}:{axis}": (spec["bounds"][name]["min"], spec["bounds"][name]["max"])
+        for spec in entry["inputs"]
+        for axis, name in enumerate(spec["shape"])
+        if isinstance(name, str)
+    }
+    session = engine.Model(path).session(bounds=bounds, threads=threads)
+    deployment = read_deployment(os.path.dirname(os.path.abspath(__file__))) or {}
+    return session.run, "native", deployment.get("edgewright", "unknown")
+
+
+ENGINES = {
+    "executorch": open_executorch,
+    "litert": open_litert,
+    "native": open_native,
+    "onnxruntime": open_onnxruntime,
+}
 
 
 def open_engine(folder, manifest, threads):
