@@ -64,8 +64,8 @@ EDGE_INLINE void tile(const int rows, const int vectors, const edge_gemm_f32 *g,
 #pragma GCC unroll 12
             for (int r = 0; r < rows; r++) {
                 vf x = v_set(row[r][k]);
-                acc[r][0] += x * b0;
-                if (vectors > 1) acc[r][1] += x * b1;
+                acc[r][0] = v_madd(x, b0, acc[r][0]);
+                if (vectors > 1) acc[r][1] = v_madd(x, b1, acc[r][1]);
             }
         }
     }

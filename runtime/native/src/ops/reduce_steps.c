@@ -81,7 +81,7 @@ static inline __attribute__((always_inline)) void add_lanes(float *restrict part
         else if (step == EW_TAKE_MAX)
             part[j] = ((x[j] > part[j]) | (x[j] != x[j])) ? x[j] : part[j];
         else
-            part[j] = (x[j] < part[j]) | (x[j] != x[j]) ? x[j] : part[j];
+            part[j] = ((x[j] < part[j]) | (x[j] != x[j])) ? x[j] : part[j];
     }
 }
 
