@@ -18,7 +18,7 @@ let requests = [];
 function serve(request, response) {
   const url = new URL(request.url, "http://host");
   requests.push(`${request.method} ${url.pathname}`);
-  if (url.pathname === "/") return response.writeHead(200, { "content-type": "text/html", ...job.headers }).end("<!doctype html><title>t</title>");
+  if (url.pathname === "/") return response.writeHead(200, { "content-type": "text/html", ...job.headers }).end(`<!doctype html><title>t</title>${job.head ?? ""}`);
   const [root, ...rest] = decodeURIComponent(url.pathname).slice(1).split("/");
   const path = ROOTS[root] && join(ROOTS[root], normalize(rest.join("/")));
   if (!path || !existsSync(path) || !statSync(path).isFile()) return response.writeHead(404).end();
