@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test slow native sanitize op-sweep reference-models clean
+.PHONY: demo test slow native web sanitize op-sweep reference-models clean
 
 demo: $(READY)
 	$(BIN)/python -m apps.demo
@@ -28,6 +28,17 @@ native: $(READY)
 	$(BIN)/cmake --build build/native --parallel 2
 	cp build/native/libedgewright.so runtime/edgewright_runtime/libedgewright.so.partial
 	mv runtime/edgewright_runtime/libedgewright.so.partial runtime/edgewright_runtime/libedgewright.so
+
+# The engine for browsers into runtime/web/dist; needs the package ziglang, or EDGEWRIGHT_ZIG as its command.
+web: $(READY)
+	mkdir -p runtime/web/dist
+	for isa in simd relaxed; do \
+		$(BIN)/cmake -S runtime/native -B build/web-$$isa --toolchain $(CURDIR)/runtime/native/wasm32-wasi.cmake \
+			-DEDGEWRIGHT_STRICT=ON -DEDGEWRIGHT_RELAXED=$$([ $$isa = relaxed ] && echo ON || echo OFF) > /dev/null && \
+		$(BIN)/cmake --build build/web-$$isa && \
+		cp build/web-$$isa/edgewright.wasm runtime/web/dist/edgewright-$$isa.wasm.partial && \
+		mv runtime/web/dist/edgewright-$$isa.wasm.partial runtime/web/dist/edgewright-$$isa.wasm || exit 1; \
+	done
 
 # The tests of the native engine once more, on a library that address and undefined-behaviour sanitizers watch.
 sanitize: $(READY)

@@ -19,7 +19,8 @@ static const edge_kernel KERNELS[] = {
 };
 #define KERNEL_COUNT (sizeof KERNELS / sizeof *KERNELS)
 
-static const char *const NAMES[EDGE_ISA_COUNT] = {"scalar", "avx2", "avx512vnni", "neon", "wasm"};
+static const char *const NAMES[EDGE_ISA_COUNT] = {"scalar", "avx2", "avx512vnni", "neon", "wasm",
+                                                   "wasm_relaxed"};
 
 const edge_kernel *edge_kernel_row(size_t row) { return row < KERNEL_COUNT ? &KERNELS[row] : NULL; }
 
@@ -46,8 +47,10 @@ int edge_isa_usable(edge_isa isa) {
                __builtin_cpu_supports("avx512vnni");
 #elif defined(__aarch64__)
     case EDGE_ISA_NEON: return 1; /* every aarch64 has it */
+#elif defined(__wasm_relaxed_simd__)
+    case EDGE_ISA_WASM_RELAXED: return 1; /* else the module would not have been loaded */
 #elif defined(__wasm_simd128__)
-    case EDGE_ISA_WASM: return 1; /* else the module would not have been loaded */
+    case EDGE_ISA_WASM: return 1;
 #endif
     default: return 0;
     }

@@ -125,6 +125,7 @@ typedef enum edge_isa {
     EDGE_ISA_AVX512VNNI,
     EDGE_ISA_NEON,
     EDGE_ISA_WASM,
+    EDGE_ISA_WASM_RELAXED,
     EDGE_ISA_COUNT
 } edge_isa;
 

@@ -24,7 +24,7 @@ EDGE_INLINE void tile(const int pixels, const int height, const int width, const
                 for (int j = 0; j < width; j++) {
                     vf w = v_load(weights + (i * width + j) * d->channels);
 #pragma GCC unroll 4
-                    for (int p = 0; p < pixels; p++) acc[p] += w * x[p * stride + j];
+                    for (int p = 0; p < pixels; p++) acc[p] = v_madd(w, x[p * stride + j], acc[p]);
                 }
             }
 #pragma GCC unroll 4

@@ -5,6 +5,8 @@
 #define ROWS 12
 #elif defined(__aarch64__)
 #define ROWS 8
+#elif defined(__wasm__)
+#define ROWS 4
 #else
 #define ROWS 6
 #endif
@@ -64,6 +66,7 @@ EDGE_INLINE const float *four_steps(const int rows, const int vectors, int64_t d
 EDGE_INLINE void tile(const int rows, const int vectors, const edge_gemm_f32 *g, const float *const *a, const float *b,
                       int64_t column, float *c, const float *add) {
     vf acc[ROWS][WIDE];
+#pragma GCC unroll 2 /* for clang, which else leaves acc in memory */
     for (int v = 0; v < vectors; v++) {
         int64_t left = g->n - column - v * EDGE_LANES;
         vf start = {0};
@@ -80,14 +83,33 @@ EDGE_INLINE void tile(const int rows, const int vectors, const edge_gemm_f32 *g,
 #ifdef __aarch64__
         b = four_steps(rows, vectors, g->depth, row, b, acc);
         k = g->depth / 4 * 4;
+#elif defined(__wasm__)
+        /* Two steps at once: the second one's addresses are the first one's and a constant. */
+        for (; k + 2 <= g->depth; k += 2, b += 2 * vectors * EDGE_LANES) {
+#pragma GCC unroll 2
+            for (int step = 0; step < 2; step++) {
+                const float *from = b + step * vectors * EDGE_LANES;
+                vf b0 = v_load(from), b1 = vectors > 1 ? v_load(from + EDGE_LANES) : b0;
+#pragma GCC unroll 12
+                for (int r = 0; r < rows; r++) {
+                    vf x = v_set(row[r][step]);
+                    acc[r][0] = v_madd(x, b0, acc[r][0]);
+                    if (vectors > 1) acc[r][1] = v_madd(x, b1, acc[r][1]);
+                }
+            }
+#pragma GCC unroll 12
+            for (int r = 0; r < rows; r++) row[r] += 2;
+        }
+#pragma GCC unroll 12
+        for (int r = 0; r < rows; r++) row[r] -= k; /* as it was, for the last step of an odd depth */
 #endif
         for (; k < g->depth; k++, b += vectors * EDGE_LANES) {
             vf b0 = v_load(b), b1 = vectors > 1 ? v_load(b + EDGE_LANES) : b0;
 #pragma GCC unroll 12
             for (int r = 0; r < rows; r++) {
                 vf x = v_set(row[r][k]);
-                acc[r][0] += x * b0;
-                if (vectors > 1) acc[r][1] += x * b1;
+                acc[r][0] = v_madd(x, b0, acc[r][0]);
+                if (vectors > 1) acc[r][1] = v_madd(x, b1, acc[r][1]);
             }
         }
     }
@@ -117,8 +139,10 @@ EDGE_INLINE void some_rows(const int vectors, int64_t rows, const edge_gemm_f32 
     case 1: tile(1, vectors, g, a, b, column, c, add); break;
     case 2: tile(2, vectors, g, a, b, column, c, add); break;
     case 3: tile(3, vectors, g, a, b, column, c, add); break;
+#if ROWS > 4
     case 4: tile(4, vectors, g, a, b, column, c, add); break;
     case 5: tile(5, vectors, g, a, b, column, c, add); break;
+#endif
 #if ROWS > 6
     case 6: tile(6, vectors, g, a, b, column, c, add); break;
     case 7: tile(7, vectors, g, a, b, column, c, add); break;

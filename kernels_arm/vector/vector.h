@@ -32,6 +32,13 @@ EDGE_INLINE vf v_set(float x) { return x - (vf){0}; }
 /* Bits of yes where mask is all ones, of no where it is zero. */
 EDGE_INLINE vf v_pick(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
+/* a * b + c, rounded once or twice. */
+#if defined(__wasm_relaxed_simd__)
+EDGE_INLINE vf v_madd(vf a, vf b, vf c) { return (vf)__builtin_wasm_relaxed_madd_f32x4(a, b, c); }
+#else
+EDGE_INLINE vf v_madd(vf a, vf b, vf c) { return a * b + c; }
+#endif
+
 #if defined(__AVX512F__) && EDGE_LANES == 16
 EDGE_INLINE __mmask16 v_mask(int64_t count) { return (__mmask16)((1u << count) - 1); }
 EDGE_INLINE vf v_load_some(const float *p, int64_t count) { return (vf)_mm512_maskz_loadu_ps(v_mask(count), p); }

@@ -34,8 +34,8 @@ void ew_arena_init(ew_arena *arena, const edge_allocator *allocator);
 void *ew_arena_get(ew_arena *arena, size_t bytes);
 void ew_arena_free(ew_arena *arena);
 
-/* a * b and a + b, false on overflow. */
-static inline bool ew_mul(size_t a, size_t b, size_t *result) { return !__builtin_mul_overflow(a, b, result); }
+/* a * b and a + b, false on overflow.  Factors are wider than a size where that has 32 bits. */
+static inline bool ew_mul(uint64_t a, uint64_t b, size_t *result) { return !__builtin_mul_overflow(a, b, result); }
 static inline bool ew_add(size_t a, size_t b, size_t *result) { return !__builtin_add_overflow(a, b, result); }
 
 /* Bytes of an element, 0 for a dtype that the engine does not have. */

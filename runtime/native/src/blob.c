@@ -1,13 +1,5 @@
 #include "blob.h"
 
-#if defined(__unix__) || defined(__APPLE__)
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#define HAVE_FILES 1
-#endif
-
 edge_status ew_blob_get(const edge_source *source, uint64_t offset, uint64_t bytes, ew_arena *arena, ew_blob *result) {
     if (offset > source->bytes || bytes > source->bytes - offset || bytes > SIZE_MAX)
         return ew_fail(EDGE_INVALID_MODEL, "bytes %llu to %llu are beyond the end of the file",
@@ -48,39 +40,3 @@ edge_source ew_source_of_memory(const ew_blob *memory) {
                          .read_at = read_memory,
                          .map = map_memory};
 }
-
-#ifdef HAVE_FILES
-static void unmap(void *user, const void *mapped, size_t bytes) {
-    (void)user;
-    munmap((void *)(uintptr_t)mapped, bytes);
-}
-
-edge_status ew_blob_of_file(const char *path, ew_blob *result) {
-    int file = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat about;
-    if (file < 0) return ew_fail(EDGE_IO, "'%s' is missing or cannot be opened", path);
-    bool plain = fstat(file, &about) == 0 && S_ISREG(about.st_mode);
-    size_t bytes = plain ? (size_t)about.st_size : 0;
-    void *at = bytes ? mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, file, 0) : NULL;
-    close(file);
-    if (!plain) return ew_fail(EDGE_IO, "'%s' is no plain file", path);
-    if (at == MAP_FAILED) return ew_fail(EDGE_IO, "'%s' cannot be mapped", path);
-    *result = (ew_blob){.data = at ? at : (const void *)"", .bytes = bytes, .from = {.release = bytes ? unmap : NULL}};
-    return EDGE_OK;
-}
-
-bool ew_is_folder(const char *path) {
-    struct stat about;
-    return stat(path, &about) == 0 && S_ISDIR(about.st_mode);
-}
-#else
-edge_status ew_blob_of_file(const char *path, ew_blob *result) {
-    (void)result;
-    return ew_fail(EDGE_UNSUPPORTED, "'%s': this build has no files; open the model from memory", path);
-}
-
-bool ew_is_folder(const char *path) {
-    (void)path;
-    return false;
-}
-#endif

@@ -12,12 +12,8 @@ typedef struct ew_blob {
 
 /* A range of a source: mapped where it can be, else read into the arena. */
 edge_status ew_blob_get(const edge_source *source, uint64_t offset, uint64_t bytes, ew_arena *arena, ew_blob *result);
-/* A whole file, mapped where the system can. */
-edge_status ew_blob_of_file(const char *path, ew_blob *result);
 void ew_blob_release(ew_blob *bytes);
 /* A source over memory; the bytes stay the caller's. */
 edge_source ew_source_of_memory(const ew_blob *memory);
-/* Whether a path is a folder. */
-bool ew_is_folder(const char *path);
 
 #endif

@@ -1,4 +1,5 @@
 #include "bundle.h"
+#include "files/files.h"
 #include "graph.h"
 
 static edge_status read_options(const edge_model_options *given, edge_model_options *options) {

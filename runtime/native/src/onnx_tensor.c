@@ -61,7 +61,7 @@ static edge_status read_fields(ew_proto proto, ew_arena *arena, edge_tensor *ten
 static edge_status size_of(edge_tensor *tensor) {
     size_t bytes = ew_dtype_bytes(tensor->dtype);
     for (int i = 0; i < tensor->rank; i++)
-        if (!ew_mul(bytes, (size_t)tensor->shape[i], &bytes))
+        if (!ew_mul(bytes, (uint64_t)tensor->shape[i], &bytes))
             return ew_fail(EDGE_INVALID_MODEL, "a constant is too large");
     tensor->bytes = bytes;
     return EDGE_OK;

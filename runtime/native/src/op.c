@@ -71,7 +71,7 @@ edge_status ew_shape(ew_tensor *t, edge_dtype dtype, int rank, const int64_t *di
     for (int i = 0; i < rank; i++) {
         if (dims[i] < 0)
             return ew_fail(EDGE_SHAPE_MISMATCH, "axis %d of a result would have length %lld", i, (long long)dims[i]);
-        if (dims[i] && (!ew_mul(bytes, (size_t)dims[i], &bytes) || bytes > INT64_MAX / 2))
+        if (dims[i] && (!ew_mul(bytes, (uint64_t)dims[i], &bytes) || bytes > PTRDIFF_MAX / 2))
             return ew_fail(EDGE_NO_MEMORY, "a result is larger than memory can be");
         checked[i] = dims[i];
     }

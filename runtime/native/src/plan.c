@@ -1,7 +1,7 @@
 /* Greedy by size (Pisarchyk and Lee 2020, "Efficient memory management for deep neural net inference", section 5.2). */
 #include "plan.h"
 
-#include <stdlib.h>
+#include "sort.h"
 
 static int larger_first(const void *a, const void *b) {
     const ew_interval *x = *(ew_interval *const *)a, *y = *(ew_interval *const *)b;
@@ -39,12 +39,12 @@ edge_status ew_plan(ew_interval *intervals, int count, ew_arena *scratch, size_t
         intervals[i].offset = 0;
         if (intervals[i].first <= intervals[i].last && intervals[i].bytes) order[used++] = &intervals[i];
     }
-    qsort(order, (size_t)used, sizeof *order, larger_first);
+    ew_sort(order, (size_t)used, sizeof *order, larger_first);
     *total_bytes = 0;
     for (int i = 0; i < used; i++) {
         place(order[i], placed, i);
         size_t end;
-        if (!ew_add(order[i]->offset, order[i]->bytes, &end) || end > INT64_MAX)
+        if (!ew_add(order[i]->offset, order[i]->bytes, &end) || (uint64_t)end > INT64_MAX)
             return ew_fail(EDGE_NO_MEMORY, "the values together are larger than memory can be");
         if (end > *total_bytes) *total_bytes = end;
     }

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "bundle.h"
+#include "files/files.h"
 #include "zip.h"
 
 struct ew_store {

@@ -16,7 +16,7 @@ void ew_real_write(void *data, edge_dtype dtype, int64_t first, int64_t count, c
 /* Bytes of so many elements; a size that nothing can allocate where that overflows. */
 static inline size_t ew_real_bytes(double elements, size_t each) {
     double bytes = elements * (double)each;
-    return bytes < 4e18 ? (size_t)bytes : SIZE_MAX / 4;
+    return bytes < (double)(SIZE_MAX / 4) ? (size_t)bytes : SIZE_MAX / 4;
 }
 
 #endif

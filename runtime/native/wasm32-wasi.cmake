@@ -1,0 +1,11 @@
+# Toolchain: ziglang's clang.  EDGEWRIGHT_ZIG in the environment is the command, "python3 -m ziglang" without it.
+set(CMAKE_SYSTEM_NAME Generic)
+set(CMAKE_SYSTEM_PROCESSOR wasm32)
+set(zig "$ENV{EDGEWRIGHT_ZIG}")
+if(NOT zig)
+  set(zig "python3 -m ziglang")
+endif()
+separate_arguments(zig)
+set(CMAKE_C_COMPILER ${zig} cc)
+set(CMAKE_C_COMPILER_TARGET wasm32-wasi)
+set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)

@@ -1,0 +1,254 @@
+"""The package ``runtime/web`` in Node: every ONNX node case, its inputs, its errors, and which build it takes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sdk
+from edgewright_runtime import native_library
+from sdk import Bundle
+from tests.native import case_file, web_setup
+from tests.native.small_models import batched_linear, batched_linear_result
+from tests.native.test_onnx_nodes import RUN
+from tests.tiny_bundle import make_tiny_bundle
+
+pytestmark = pytest.mark.slow
+BUILDS = ("relaxed", "simd", "scalar")
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def node():
+    web_setup.modules()
+    return web_setup.node()
+
+
+@pytest.fixture
+def run_js(node, tmp_path):
+    """Runs a script that has ``load`` and ``argument``; gives what it returns, or {code, message} of what it throws."""
+
+    def run(script: str, argument: object = None):
+        text = (
+            f"import {{ load }} from {json.dumps((web_setup.WEB / 'index.js').as_uri())};\n"
+            f"const argument = {json.dumps(argument)};\n"
+            f"const body = async () => {{ {script} }};\n"
+            "const value = await body().catch(({ code, message }) => ({ code, message }));\n"
+            "console.log(JSON.stringify(value ?? null));\n"
+        )
+        (tmp_path / "script.mjs").write_text(text)
+        done = subprocess.run([node, str(tmp_path / "script.mjs")], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    bundle = make_tiny_bundle(folder)
+    return bundle, Path(Bundle.open(bundle).pack(folder / "tiny.edgez"))
+
+
+@pytest.fixture(scope="module")
+def linear(tmp_path_factory):
+    path = tmp_path_factory.mktemp("linear") / "linear.onnx"
+    path.write_bytes(batched_linear())
+    return path
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cases") / "cases"
+    assert case_file.write(path, RUN) >= 900
+    return path
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_every_node_case(build, node, cases):
+    command = [node, str(HERE / "web_cases.mjs"), str(cases), build]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    count = sum(len(case.data_sets) for case in RUN)
+    assert found.stdout.splitlines()[-1:] == [f"{count} cases, 0 failed"], found.stdout + found.stderr
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_a_bundle_computes_what_it_does_in_python(build, run_js, tiny):
+    folder, packed = tiny
+    with sdk.load(folder) as session:
+        sample = session.sample_inputs(seed=3)
+        wanted = session.run(sample)
+        names = [spec.name for spec in session.inputs]
+    found = run_js(
+        "const session = await load(new URL(argument.url), { build: argument.build });"
+        "const inputs = Object.fromEntries(Object.entries(argument.values).map(([n, v]) => [n, Float32Array.from(v)]));"
+        "const outputs = await session.run(inputs);"
+        "return { inputs: session.inputs, build: session.build, device: session.manifest.device,"
+        "  outputs: Object.fromEntries(Object.entries(outputs).map(([n, t]) => [n, [t.shape, [...t.data]]])) };",
+        {"url": packed.as_uri(), "build": build, "values": {name: sample[name].ravel().tolist() for name in names}},
+    )
+    assert [spec["name"] for spec in found["inputs"]] == names
+    assert (found["build"], found["device"]) == (build, "host")
+    for name, array in wanted.items():
+        assert found["outputs"][name][0] == list(array.shape)
+        np.testing.assert_allclose(np.reshape(found["outputs"][name][1], array.shape), array, rtol=1e-5, atol=1e-6)
+
+
+def test_an_open_batch_is_read_from_the_length(run_js, linear):
+    draw = np.random.default_rng(0)
+    for batch in (1, 4):
+        x = draw.standard_normal((batch, 4)).astype(np.float32)
+        found = run_js(
+            "const session = await load(new URL(argument.url), { bounds: { batch: [1, 5] } });"
+            "const { y } = await session.run({ x: Float32Array.from(argument.x) });"
+            "return { spec: session.inputs[0], shape: y.shape, data: [...y.data] };",
+            {"url": linear.as_uri(), "x": x.ravel().tolist()},
+        )
+        assert found["spec"] == {
+            "name": "x",
+            "dtype": "float32",
+            "shape": ["axis 0", 4],
+            "bounds": {"axis 0": {"min": 1, "max": 5}},
+        }
+        assert found["shape"] == [batch, 6]
+        np.testing.assert_allclose(np.reshape(found["data"], (batch, 6)), batched_linear_result(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "words"),
+    [
+        ("{}", "INVALID_ARGUMENT", ["'x' is missing"]),
+        ("{ x: new Float32Array(4), z: 1 }", "INVALID_ARGUMENT", ["no input 'z'", "inputs are x"]),
+        ("{ x: new Float64Array(4) }", "INVALID_ARGUMENT", ["'x' is float32", "Float32Array", "Float64Array"]),
+        ("{ x: [1, 2, 3, 4] }", "INVALID_ARGUMENT", ["'x' is float32", "undefined"]),
+        ("{ x: null }", "INVALID_ARGUMENT", ["'x' is float32", "undefined"]),
+        ("{ x: new Float32Array(5) }", "INVALID_ARGUMENT", ["[axis 0, 4]", "5 elements"]),
+        ("{ x: { data: new Float32Array(8), shape: [2, 5] } }", "INVALID_ARGUMENT", ["[2,5]", "8 elements"]),
+        ("{ x: { data: new Float32Array(8), shape: [-2, -4] } }", "INVALID_ARGUMENT", ["[-2,-4]"]),
+        ("{ x: { data: new Float32Array(8), shape: [8] } }", "SHAPE_MISMATCH", ["2 axes", "given were 1"]),
+        ("{ x: new Float32Array(24) }", "SHAPE_MISMATCH", ["axis 0 of input 'x'", "1 to 5", "6"]),
+        ("{ x: new Float32Array(0) }", "SHAPE_MISMATCH", ["1 to 5", "was 0"]),
+        ("{ x: { data: new Float32Array(4), shape: Array(9).fill(1).fill(4, 8) } }", "INVALID_ARGUMENT", ["9 axes"]),
+    ],
+)
+def test_a_wrong_input_is_refused_with_what_was_expected(given, code, words, run_js, linear):
+    script = f"return (await load(new URL(argument), {{ bounds: {{ batch: [1, 5] }} }})).run({given});"
+    found = run_js(script, linear.as_uri())
+    assert found["code"] == code
+    for word in words:
+        assert word in found["message"]
+
+
+@pytest.mark.parametrize("keep", ["0", "3", "100", "-1", "-30"])
+def test_a_cut_off_bundle_gives_the_sentence_of_the_engine(keep, run_js, tiny, tmp_path):
+    _, packed = tiny
+    (tmp_path / "cut.edgez").write_bytes(packed.read_bytes()[: int(keep)])
+    with pytest.raises(native_library.NativeError) as wanted:
+        native_library.Model((tmp_path / "cut.edgez").read_bytes())
+    found = run_js("await load(new URL(argument));", (tmp_path / "cut.edgez").as_uri())
+    assert found["message"] == str(wanted.value)
+
+
+def test_a_flipped_bit_gives_the_sentence_of_the_engine(run_js, tiny, tmp_path):
+    content = bytearray(tiny[1].read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "bad.edgez").write_bytes(content)
+    with pytest.raises(native_library.NativeError) as wanted:
+        native_library.Model(bytes(content))
+    found = run_js("await load(new URL(argument));", (tmp_path / "bad.edgez").as_uri())
+    assert found["message"] == str(wanted.value)
+    assert found["code"] in ("HASH_MISMATCH", "INVALID_MODEL")
+
+
+def test_every_kind_of_source(run_js, tiny):
+    found = run_js(
+        "const { readFileSync } = await import('node:fs');"
+        "const bytes = readFileSync(new URL(argument));"
+        "const whole = new Uint8Array(bytes).buffer;"
+        "const seen = [];"
+        "const progress = (state) => seen.push(state);"
+        "for (const source of [argument, new URL(argument), bytes, whole, new Blob([bytes]), new Response(bytes)])"
+        "  (await load(source, { progress })).close();"
+        "return { last: seen.at(-1), size: bytes.length, ends: seen.filter((s) => s.loaded === bytes.length).length };",
+        tiny[1].as_uri(),
+    )
+    assert found == {"last": {"loaded": found["size"], "total": found["size"]}, "size": found["size"], "ends": 6}
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "words"),
+    [
+        ("await load(42)", "INVALID_ARGUMENT", ["URL, Response, Blob or ArrayBuffer", "Number"]),
+        ("await load(null)", "INVALID_ARGUMENT", ["null"]),
+        ("await load(new URL(argument), { build: 'avx' })", "INVALID_ARGUMENT", ["'avx'", "relaxed, simd, scalar"]),
+        ("await load(new URL(argument), { threads: 2 })", "UNSUPPORTED", ["2 threads", "one"]),
+        ("await load(new URL(argument), { threads: 0 })", "INVALID_ARGUMENT", ["positive whole number"]),
+        ("await load(new URL(argument), { sha256: 'ab' })", "HASH_MISMATCH", ["asked for was ab"]),
+        ("await load(new Response('', { status: 404 }))", "DOWNLOAD", ["404"]),
+        ("const s = await load(new URL(argument)); s.close(); await s.run({})", "CLOSED", ["load the model again"]),
+    ],
+)
+def test_a_wrong_call_says_what_to_do(script, code, words, run_js, tiny):
+    found = run_js(script, tiny[1].as_uri())
+    assert found["code"] == code
+    for word in words:
+        assert word in found["message"]
+
+
+def test_sha256_of_the_manifest_is_accepted(run_js, tiny):
+    script = "return (await load(new URL(argument.url), { sha256: argument.hash })).inputs.length;"
+    assert run_js(script, {"url": tiny[1].as_uri(), "hash": Bundle.open(tiny[0]).sha256}) >= 1
+
+
+def test_an_aborted_signal_rejects_with_its_reason(run_js, tiny):
+    found = run_js("await load(new URL(argument), { signal: AbortSignal.abort(new Error('no more')) });", tiny[1].as_uri())
+    assert found["message"] == "no more"
+
+
+def test_profile_names_steps_and_their_kernels(run_js, tiny):
+    found = run_js(
+        "const session = await load(new URL(argument), { profile: true, build: 'simd' });"
+        "await session.run(Object.fromEntries(session.inputs.map((i) =>"
+        "  [i.name, new Float32Array(i.shape.reduce((a, b) => a * b))])));"
+        "return { steps: await session.steps(), bytes: await session.memoryBytes() };",
+        tiny[1].as_uri(),
+    )
+    assert all(step["runs"] == 1 and step["seconds"] >= 0 for step in found["steps"])
+    assert any((step["kernel"] or "").endswith("_wasm") for step in found["steps"])
+    assert found["bytes"] % 65536 == 0
+
+
+def test_a_build_that_computes_wrongly_is_not_taken(run_js):
+    """A module whose self-test answers row 3, one that no engine compiles, then the real one."""
+    found = run_js(
+        "const { firstRight } = await import(argument);"
+        "const module = (...parts) => 'data:application/wasm;base64,' + Buffer.from(parts.flat()).toString('base64');"
+        "const head = [0, 97, 115, 109, 1, 0, 0, 0];"
+        "const name = (text) => [text.length, ...Buffer.from(text)];"
+        "const exports = [3, ...name('memory'), 2, 0, ...name('_initialize'), 0, 0, ...name('edge_self_test'), 0, 1];"
+        "const wrong = module(head, [1, 8, 2, 96, 0, 0, 96, 0, 1, 127], [3, 3, 2, 0, 1], [5, 3, 1, 0, 1],"
+        "  [7, exports.length, ...exports], [10, 9, 2, 2, 0, 11, 4, 0, 65, 3, 11]);"
+        "const broken = module(head, [10, 1]);"
+        "const simd = new URL('dist/edgewright-simd.wasm', argument);"
+        "const taken = await firstRight([['wrong', new URL(wrong)], ['broken', new URL(broken)], ['simd', simd]]);"
+        "const none = await firstRight([['wrong', new URL(wrong)], ['broken', new URL(broken)]]).catch((e) => e);"
+        "return { build: taken.build, code: none.code, message: none.message };",
+        (web_setup.WEB / "build.js").as_uri(),
+    )
+    assert (found["build"], found["code"]) == ("simd", "UNSUPPORTED_BROWSER")
+    assert "kernel 3 of wrong computes something else" in found["message"]
+    assert "broken needs instructions that are not here" in found["message"]
+
+
+def test_size():
+    import gzip
+
+    for build in ("simd", "relaxed"):
+        content = (web_setup.modules() / f"edgewright-{build}.wasm").read_bytes()
+        assert len(content) <= 350 << 10
+        assert len(gzip.compress(content, 9)) <= 130 << 10
