@@ -240,6 +240,15 @@ def test_ties_are_rounded_to_even(kernel, dtype, zero):
 
 
 @each("gemm")
+@pytest.mark.parametrize("dtype", BYTES)
+def test_far_beyond_a_byte_is_its_end(kernel, dtype):
+    a, scale = np.arange(-128, 128, dtype=np.int8)[:, None], np.full(37, 2.0**40, np.float32)
+    whole = Product.of(a, np.ones((1, 37), np.int8), np.arange(256)[:, None], None, 0)
+    found = whole.run(kernel, whole.rescale(scale, 1), dtype=dtype)
+    np.testing.assert_array_equal(found, np.clip(whole.sums * 2.0**40 + 1, *ends_of(dtype)))
+
+
+@each("gemm")
 def test_a_product_of_bytes_as_floats(kernel):
     for place, (draw, whole) in enumerate(products()):
         if place % 3:
@@ -418,6 +427,15 @@ def test_extreme_windows_are_not_saturated_inside(kernel, dtype):
             scale = np.abs(target / np.where(case.sums[0] == 0, 1, case.sums[0])).astype(np.float32)
             found = case.run(kernel, scale, np.zeros((3, 67), np.int8), 0, (-128, 127))
             assert_rounded(found, case.sums * scale.astype(np.float64), 0, (-128, 127), (a, b, a_zero))
+
+
+@each("depthwise")
+@pytest.mark.parametrize("dtype", BYTES)
+def test_a_window_far_beyond_a_byte_is_its_end(kernel, dtype):
+    line = np.arange(-100, 101, dtype=np.int8).reshape(3, 67)
+    case = Convolved.of(Window(67, 1, 1, 1, 1, 0, 3, 3), [line], np.ones((67, 1, 1), np.int8), None, 0, "int8")
+    found = case.run(kernel, np.full(67, 2.0**40, np.float32), np.zeros((3, 67), dtype), 1, ends_of(dtype))
+    np.testing.assert_array_equal(found, np.clip(line * 2.0**40 + 1, *ends_of(dtype)))
 
 
 @each("depthwise")
