@@ -85,8 +85,8 @@ EDGE_INLINE void panels(const bool is_signed, const edge_gemm_s8 *g, int64_t row
     int64_t lines = 1 + g->taps * ((g->depth + 3) / 4), bytes = g->to_f32 ? 4 : 1;
     for (int64_t column = 0; column < g->n; column += 8) {
         bool wide = g->n - column > 4;
-        for (int64_t r = 0; r < rows; r += ROWS) {
-            int64_t count = rows - r < ROWS ? rows - r : ROWS;
+        for (int64_t r = 0, count; r < rows; r += count) {
+            count = EDGE_TILE_ROWS(rows - r, ROWS);
             const uint8_t *const *from = a + r * g->taps;
             void *to = (uint8_t *)c + r * g->c_row * bytes;
             const float *more = add ? add + r * g->add_row : NULL;

@@ -205,8 +205,8 @@ EDGE_INLINE void panels(const shifted what, const edge_gemm_s8 *g, int64_t rows,
     if (what == THE_COLUMNS) sum_rows(g, rows, a, excess);
     for (int64_t column = 0; column < g->n; column += WIDE * 16) {
         int wide = g->n - column > 16 ? WIDE : 1;
-        for (int64_t r = 0; r < rows; r += ROWS) {
-            int64_t count = rows - r < ROWS ? rows - r : ROWS;
+        for (int64_t r = 0, count; r < rows; r += count) {
+            count = EDGE_TILE_ROWS(rows - r, ROWS);
             const uint8_t *const *from = a + r * g->taps;
             place p = {g, column, (uint8_t *)c + r * g->c_row * bytes, add ? add + r * g->add_row : NULL};
             const int32_t *off = what == THE_COLUMNS ? excess + r : NULL;

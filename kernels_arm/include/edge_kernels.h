@@ -71,6 +71,9 @@ typedef struct edge_gemm_s8 {
 typedef void edge_gemm_s8_run(const edge_gemm_s8 *job, int64_t rows, const uint8_t *const *a, void *c,
                               const float *add);
 
+/* Rows of the next tile when so many are left: tiles of one size, and no last one of few rows, which waits for sums. */
+#define EDGE_TILE_ROWS(left, most) (((left) + ((left) + (most)-1) / (most)-1) / (((left) + (most)-1) / (most)))
+
 /* Beyond these a kernel for 8 bits has no room. */
 enum { EDGE_DEPTHWISE_MOST_HEIGHT = 8, EDGE_DEPTHWISE_MOST_SPAN = 32 /* (kernel_width - 1) * dilation + 1 */ };
 

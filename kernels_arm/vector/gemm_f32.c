@@ -162,8 +162,8 @@ void EDGE_NAME(edge_gemm_f32)(const edge_gemm_f32 *g, int64_t rows, const float 
     int64_t depth = g->taps * g->depth;
     for (int64_t column = 0; column < g->n; column += WIDE * EDGE_LANES) {
         int wide = g->n - column > EDGE_LANES ? WIDE : 1;
-        for (int64_t r = 0; r < rows; r += ROWS) {
-            int64_t count = rows - r < ROWS ? rows - r : ROWS;
+        for (int64_t r = 0, count; r < rows; r += count) {
+            count = EDGE_TILE_ROWS(rows - r, ROWS);
             const float *const *from = a + r * g->taps;
             float *to = c + r * g->c_row;
             const float *more = add ? add + r * g->add_row : NULL;

@@ -5,12 +5,18 @@ enum { POINTERS = 1024, SCRATCH = 32768 /* bytes */, MAPPED = 18432 /* values */
 /* Multiplications below which a thread is not worth waking. */
 #define SMALL 65536
 
-/* As many rows as there is room for; the engine fuses no convolution of which not even one fits (prepare/fuse.c). */
-static int64_t block_rows(const ew_product *p) {
-    int64_t tile = p->fused->kernel->mr, room = POINTERS / p->taps, row = p->taps * p->depth * ew_x_bytes(p->fused);
-    if (p->needs_scratch && room > SCRATCH / row) room = SCRATCH / row;
-    if (room > EW_BLOCK_ROWS) room = EW_BLOCK_ROWS;
-    return room < tile ? room : room / tile * tile;
+/* Weights beyond this come from the third cache or memory: the fewer times, the better. */
+#define LARGE (256 * 1024)
+
+/* Rows of a block, when so many are to be done: as many as there is room for, blocks of one size.  The engine fuses no
+ * convolution of which not even one row fits (prepare/fuse.c). */
+static int64_t block_rows(const ew_product *p, int64_t rows) {
+    int64_t tap = p->taps * p->depth * ew_x_bytes(p->fused), room = POINTERS / p->taps;
+    int64_t most = tap * p->fused->outputs > LARGE ? 2 * EW_BLOCK_ROWS : EW_BLOCK_ROWS;
+    if (p->needs_scratch && room > SCRATCH / tap) room = SCRATCH / tap;
+    if (room > most) room = most;
+    int64_t blocks = (rows + room - 1) / room;
+    return (rows + blocks - 1) / blocks;
 }
 
 static void multiply_f32(const ew_product *p, int64_t first, int64_t columns, int64_t rows, const void **a, float *c,
@@ -71,7 +77,7 @@ static void run_rows(void *context, int64_t begin, int64_t end) {
     const ew_product *p = context;
     const void *a[POINTERS];
     uint8_t scratch[SCRATCH] __attribute__((aligned(64)));
-    int64_t block = block_rows(p);
+    int64_t block = block_rows(p, end - begin);
     for (int64_t row = begin; row < end; row += block) {
         int64_t count = end - row < block ? end - row : block;
         p->fill(p, row, count, a, scratch);
@@ -112,7 +118,7 @@ edge_rescale ew_rescale_of(const ew_call *call, const void **zeros) {
 
 void ew_run_product(const ew_call *call, const ew_product *p) {
     int64_t tile = p->fused->kernel->mr, each = p->fused->outputs * p->taps * p->depth;
-    if (p->rows < 2 * tile && p->rows <= block_rows(p)) {
+    if (p->rows < 2 * tile && p->rows <= block_rows(p, p->rows)) {
         int64_t panels = (p->fused->outputs + p->fused->kernel->nr - 1) / p->fused->kernel->nr;
         int64_t cost = p->rows * p->taps * p->depth * p->fused->kernel->nr;
         ew_parallel(call, panels, 1 + SMALL / (cost + 1), run_panels, (void *)(uintptr_t)p);
