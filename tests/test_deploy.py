@@ -771,6 +771,17 @@ def test_every_board_of_the_native_engine_has_a_build() -> None:
         runtime.triple_of(device("browser-chromium"))
 
 
+@pytest.mark.slow
+def test_the_jetson_nano_gets_a_library_of_its_kind(tmp_path: Path) -> None:
+    deploy_folder(make_tiny_bundle(tmp_path, device="jetson-nano", engine="native"), tmp_path / "out")
+    library = (tmp_path / "out" / "libedgewright.so").read_bytes()
+    aarch64 = 183
+    assert (library[:4], int.from_bytes(library[18:20], "little")) == (b"\x7fELF", aarch64)
+    needed = {tuple(map(int, version)) for version in re.findall(rb"GLIBC_(\d+)\.(\d+)", library)}
+    assert needed and max(needed) <= (2, 17)
+    assert script(tmp_path / "out" / "verify.sh").returncode == 0
+
+
 # The oldest board: Python 3.6 and ONNX Runtime 1.10.
 
 

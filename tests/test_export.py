@@ -105,6 +105,14 @@ def test_board_export_uses_what_the_board_runs(tmp_path, capsys):
     assert "trtexec" in capsys.readouterr().err
 
 
+def test_browser_export_is_for_our_own_engine(tmp_path, capsys):
+    bundle = sdk.export(
+        seeded(MobileNetV1), "browser-chromium", example_inputs=(torch.randn(1, 3, 64, 64),), output=tmp_path / "b.edge"
+    )
+    assert (bundle.format, bundle.engine, bundle.latency) == ("onnx", "native", ())
+    assert "unknown for browser-chromium" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_same_input_same_bundle(format, tmp_path):
     example = (torch.randn(1, 3, 64, 64),)

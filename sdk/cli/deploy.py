@@ -30,6 +30,8 @@ from .output import json_option, print_json
 def command(bundle: str, output: str | None, board: str | None, as_json: bool, **options: Any) -> None:
     """Copy a bundle to a folder or a board, ready to run.
 
+    A bundle for the native engine takes its library along, which is built first: some minutes.
+
     EDGEWRIGHT_SSH replaces the ssh command, for example by "ssh -F my-config".
     """
     if (output is None) == (board is None):

@@ -129,7 +129,8 @@ def tensor(path: Path, image: dict[str, Any]) -> np.ndarray:
     scaled_width = max(short, half_to_even(width * ratio))
     scaled_height = max(short, half_to_even(height * ratio))
     photo = pil.fromarray(np.ascontiguousarray(pixels))
-    scaled = np.asarray(photo.resize((scaled_width, scaled_height), FILTERS[image.get("resize", "bilinear")]))
+    resize = FILTERS[image.get("resize", "bilinear")]
+    scaled = np.asarray(photo.resize((scaled_width, height), resize).resize((scaled_width, scaled_height), resize))
     left, top = (scaled_width - size) // 2, (scaled_height - size) // 2
     square = scaled[top : top + size, left : left + size].astype(np.float32)
     mean = np.array(image.get("mean", [0, 0, 0]), np.float32)

@@ -29,6 +29,17 @@ void ew_prefix_error(const char *format, ...) {
         message[length] = 0;
 }
 
+edge_status ew_read_struct(const char *name, const void *given, void *copy, size_t bytes) {
+    uint32_t struct_size;
+    if (!given) return ew_fail(EDGE_INVALID_ARGUMENT, "no %s is given", name);
+    memcpy(&struct_size, given, sizeof struct_size);
+    if (struct_size < sizeof struct_size)
+        return ew_fail(EDGE_INVALID_ARGUMENT, "struct_size of the %s is %u", name, struct_size);
+    memset(copy, 0, bytes);
+    memcpy(copy, given, struct_size < bytes ? struct_size : bytes);
+    return EDGE_OK;
+}
+
 const char *edge_last_error(void) { return message; }
 
 uint32_t edge_abi_version(void) { return EDGE_ABI_VERSION; }

@@ -14,6 +14,9 @@ edge_status ew_fail(edge_status status, const char *format, ...) __attribute__((
 /* Puts "prefix: " before this thread's last error. */
 void ew_prefix_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Copies a struct that a caller filled; members beyond its struct_size become zero.  `name` is for the error. */
+edge_status ew_read_struct(const char *name, const void *given, void *copy, size_t bytes);
+
 #define EW_TRY(expression)                                                                                             \
     do {                                                                                                               \
         edge_status ew_status_ = (expression);                                                                         \

@@ -5,9 +5,7 @@
 static edge_status read_options(const edge_model_options *given, edge_model_options *options) {
     *options = (edge_model_options){0};
     if (!given) return EDGE_OK;
-    if (given->struct_size < sizeof given->struct_size)
-        return ew_fail(EDGE_INVALID_ARGUMENT, "struct_size of the model's options is %u", given->struct_size);
-    memcpy(options, given, given->struct_size < sizeof *options ? given->struct_size : sizeof *options);
+    EW_TRY(ew_read_struct("model's options", given, options, sizeof *options));
     const edge_allocator *allocator = options->allocator;
     if (allocator && (allocator->struct_size < sizeof *allocator || !allocator->allocate || !allocator->release))
         return ew_fail(EDGE_INVALID_ARGUMENT, "the allocator lacks a function or its struct_size");

@@ -36,7 +36,4 @@ static inline uint8_t ew_clip(int32_t sum) {
     return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
 }
 
-/* Copies a struct of the caller; what its struct_size says is not there becomes zero. */
-edge_status ew_read_struct(const char *name, const void *given, void *copy, size_t bytes);
-
 #endif

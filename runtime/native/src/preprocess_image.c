@@ -9,17 +9,6 @@
 #define MOST_SIDE (1 << 24)
 #define MOST_SIZE (1 << 14)
 
-edge_status ew_read_struct(const char *name, const void *given, void *copy, size_t bytes) {
-    uint32_t struct_size;
-    if (!given) return ew_fail(EDGE_INVALID_ARGUMENT, "no %s is given", name);
-    memcpy(&struct_size, given, sizeof struct_size);
-    if (struct_size < sizeof struct_size)
-        return ew_fail(EDGE_INVALID_ARGUMENT, "struct_size of the %s is %u", name, struct_size);
-    memset(copy, 0, bytes);
-    memcpy(copy, given, struct_size < bytes ? struct_size : bytes);
-    return EDGE_OK;
-}
-
 /* Everything that is wrong with an argument, one after the other. */
 typedef struct complaints {
     char text[1024];
@@ -175,7 +164,7 @@ static void scale_width(job *job, int32_t y) {
     int32_t from = axis->first[0], end = axis->first[axis->size - 1] + axis->count[axis->size - 1];
     const uint8_t *line = ew_upright_row(&job->photo, from, y, end - from, job->line);
     uint8_t *to = job->ring + job->row_bytes * (size_t)(y % job->rows.taps);
-    for (int32_t i = 0; i < axis->size; i++, to += 3) {
+    for (int32_t i = 0; i < axis->size; i++, to += 3) { /* magnitudes of weights add up to less than 2: no overflow */
         const uint8_t *at = line + 3 * (ptrdiff_t)(axis->first[i] - from);
         const int32_t *weights = axis->weights + (size_t)i * (size_t)axis->taps;
         int32_t red = 1 << (EW_WEIGHT_BITS - 1), green = red, blue = red;

@@ -190,9 +190,7 @@ static edge_status build(edge_session *session, const edge_session_options *opti
 static edge_status read_options(const edge_session_options *given, edge_session_options *options) {
     *options = (edge_session_options){0};
     if (!given) return EDGE_OK;
-    if (given->struct_size < sizeof given->struct_size)
-        return ew_fail(EDGE_INVALID_ARGUMENT, "struct_size of the session's options is %u", given->struct_size);
-    memcpy(options, given, given->struct_size < sizeof *options ? given->struct_size : sizeof *options);
+    EW_TRY(ew_read_struct("session's options", given, options, sizeof *options));
     if ((options->fixed_input_count && !options->fixed_inputs) || (options->bound_count && !options->bounds))
         return ew_fail(EDGE_INVALID_ARGUMENT, "the session's options count fixed inputs or bounds but point to none");
     return EDGE_OK;
