@@ -231,6 +231,30 @@ def test_profile_names_steps_and_their_kernels(run_js, tiny):
     assert found["bytes"] % 65536 == 0
 
 
+def test_what_does_not_fit_is_refused(run_js, linear):
+    found = run_js("await load(new URL(argument), { bounds: { batch: [1, 1e9] } });", linear.as_uri())
+    assert found["code"] == "NO_MEMORY" and "larger than memory can be" in found["message"]
+
+
+def test_after_a_trap_nothing_is_called(run_js):
+    """A module whose ``aligned_alloc`` cannot be reached."""
+    found = run_js(
+        "const { Engine } = await import(argument);"
+        "const name = (text) => [text.length, ...Buffer.from(text)];"
+        "const exports = [3, ...name('memory'), 2, 0, ...name('_initialize'), 0, 0, ...name('aligned_alloc'), 0, 1];"
+        "const module = new WebAssembly.Module(Uint8Array.from([0, 97, 115, 109, 1, 0, 0, 0,"
+        "  1, 10, 2, 96, 0, 0, 96, 2, 127, 127, 1, 127, 3, 3, 2, 0, 1, 5, 3, 1, 0, 1, 7, exports.length, ...exports,"
+        "  10, 8, 2, 2, 0, 11, 3, 0, 0, 11]));"
+        "const engine = await Engine.make(module); const errors = [];"
+        "for (const call of [() => engine.allocate(1), () => engine.release(0)])"
+        "  try { call(); } catch (error) { errors.push([error.code, error.message]); }"
+        "return errors;",
+        (web_setup.WEB / "engine.js").as_uri(),
+    )
+    assert found[0] == found[1]
+    assert found[0][0] == "TRAPPED" and "in aligned_alloc" in found[0][1] and "load the model again" in found[0][1]
+
+
 def test_a_build_that_computes_wrongly_is_not_taken(run_js):
     """A module whose self-test answers row 3, one that no engine compiles, then the real one."""
     found = run_js(

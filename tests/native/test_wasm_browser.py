@@ -236,6 +236,16 @@ def test_abort_in_the_middle(browser):
         assert browser(script)["error"]["name"] == "AbortError"
 
 
+def test_abort_while_the_worker_starts(browser):
+    for wait in ("", "await null;", "await new Promise((resolve) => setTimeout(resolve, 5));"):
+        script = (
+            LOAD + "const abort = new AbortController();"
+            "const loading = load('/files/tiny.edgez?slow', { signal: abort.signal });"
+            f"loading.catch(() => {{}}); {wait} abort.abort(); await loading;"
+        )
+        assert browser(script)["error"]["name"] == "AbortError"
+
+
 # Policies
 
 
