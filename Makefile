@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+ZIG ?= $(abspath $(BIN))/python -m ziglang
 
 .PHONY: demo test slow native web sanitize op-sweep reference-models clean
 
@@ -18,6 +19,10 @@ test: $(READY) native
 slow: $(READY) native
 	$(BIN)/python -m pytest -m slow
 
+# What needs a cross compiler, a browser or minutes: WebAssembly in Node and Chromium.
+slow: $(READY) native web
+	$(BIN)/python -m pytest -m slow
+
 # Every operator of torch's own database through every target; about an hour on two cores.
 op-sweep: $(READY)
 	$(BIN)/python -m tests.op_sweep
@@ -29,11 +34,11 @@ native: $(READY)
 	cp build/native/libedgewright.so runtime/edgewright_runtime/libedgewright.so.partial
 	mv runtime/edgewright_runtime/libedgewright.so.partial runtime/edgewright_runtime/libedgewright.so
 
-# The engine for browsers into runtime/web/dist; needs the package ziglang, or EDGEWRIGHT_ZIG as its command.
+# The engine for browsers into runtime/web/dist; needs the package ziglang, or ZIG as its command.
 web: $(READY)
 	mkdir -p runtime/web/dist
 	for isa in simd relaxed; do \
-		$(BIN)/cmake -S runtime/native -B build/web-$$isa --toolchain $(CURDIR)/runtime/native/wasm32-wasi.cmake \
+		EDGEWRIGHT_ZIG="$(ZIG)" $(BIN)/cmake -S runtime/native -B build/web-$$isa --toolchain $(CURDIR)/runtime/native/wasm32-wasi.cmake \
 			-DEDGEWRIGHT_STRICT=ON -DEDGEWRIGHT_RELAXED=$$([ $$isa = relaxed ] && echo ON || echo OFF) > /dev/null && \
 		$(BIN)/cmake --build build/web-$$isa && \
 		cp build/web-$$isa/edgewright.wasm runtime/web/dist/edgewright-$$isa.wasm.partial && \

@@ -50,6 +50,7 @@ export class Engine {
   #model = 0;
   #session = 0;
   #inputs = []; // {name, dtype, min, max, at, bytes}: the block that a run's values are written into
+  #trap = null; // the error after which nothing in the memory can be relied on
   #calls = 0; // edge_tensor of every input, then of every output
 
   /** @param {WebAssembly.Module} module */
@@ -144,11 +145,13 @@ export class Engine {
   }
 
   #call(name, ...values) {
+    if (this.#trap) throw this.#trap;
     try {
       return this.#exports[name](...values);
     } catch (error) {
       const message = `the engine stopped in ${name} (${error.message}); this session is lost, load the model again`;
-      throw new EdgewrightError("TRAPPED", message, { cause: error });
+      this.#trap = new EdgewrightError("TRAPPED", message, { cause: error });
+      throw this.#trap;
     }
   }
 

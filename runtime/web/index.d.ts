@@ -85,7 +85,6 @@ export interface Session {
   memoryBytes(): Promise<number>;
   /** Ends the session and what is under way in it, and gives its memory back. */
   close(): void;
-  [Symbol.dispose](): void;
 }
 
 /**

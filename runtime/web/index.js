@@ -41,10 +41,6 @@ export class Session {
     this.#host = null;
   }
 
-  [Symbol.dispose ?? Symbol("dispose")]() {
-    this.close();
-  }
-
   #open() {
     if (this.#host) return this.#host;
     throw new EdgewrightError("CLOSED", "the session is closed; load the model again");

@@ -45,6 +45,7 @@ export class WorkerHost {
   #call(call, values, owned = [], { signal, progress } = {}) {
     const id = ++this.#last;
     return new Promise((resolve, reject) => {
+      signal?.throwIfAborted(); // what is aborted before is no event any more
       const abort = () => {
         this.#worker.postMessage({ id, call: "abort" });
         settle(reject)(signal.reason);

@@ -190,7 +190,8 @@ def test_a_changed_bundle_is_downloaded_again(browser, files):
 
 def test_without_a_network_the_kept_bundle_serves(browser):
     script = (
-        LOAD + "(await load('/files/tiny.edgez')).close(); globalThis.fetch = () => Promise.reject(new TypeError('offline'));"
+        LOAD
+        + "(await load('/files/tiny.edgez')).close(); globalThis.fetch = () => Promise.reject(new TypeError('offline'));"
         "const session = await load('/files/tiny.edgez', { worker: false }); return session.inputs.length;"
     )
     assert value(browser(script)) >= 1
@@ -204,9 +205,12 @@ def test_with_the_hash_nothing_is_asked(browser, files):
 
 
 def test_a_bundle_that_was_refused_is_not_kept(browser, files):
-    (files / "flipped.edgez").write_bytes(bytes(b ^ (i == 3000) for i, b in enumerate((files / "tiny.edgez").read_bytes())))
+    (files / "flipped.edgez").write_bytes(
+        bytes(b ^ (i == 3000) for i, b in enumerate((files / "tiny.edgez").read_bytes()))
+    )
     script = (
-        LOAD + "const codes = []; for (let i = 0; i < 2; i++) await load('/files/flipped.edgez').catch((e) => codes.push(e.code)); return codes;"
+        LOAD
+        + "const codes = []; for (let i = 0; i < 2; i++) await load('/files/flipped.edgez').catch((e) => codes.push(e.code)); return codes;"
     )
     answer = browser(script)
     assert set(value(answer)) <= {"HASH_MISMATCH", "INVALID_MODEL"} and len(answer["value"]) == 2
@@ -232,29 +236,55 @@ def test_abort_in_the_middle(browser):
         assert browser(script)["error"]["name"] == "AbortError"
 
 
+def test_abort_while_the_worker_starts(browser):
+    for wait in ("", "await null;", "await new Promise((resolve) => setTimeout(resolve, 5));"):
+        script = (
+            LOAD + "const abort = new AbortController();"
+            "const loading = load('/files/tiny.edgez?slow', { signal: abort.signal });"
+            f"loading.catch(() => {{}}); {wait} abort.abort(); await loading;"
+        )
+        assert browser(script)["error"]["name"] == "AbortError"
+
+
 # Policies
 
 
 def test_a_policy_that_forbids_webassembly(browser):
     headers = {"content-security-policy": "script-src 'self' 'unsafe-inline'"}
-    failed(browser(LOAD + "await load('/files/tiny.edgez');", headers=headers), "BLOCKED", "'wasm-unsafe-eval'", "script-src")
+    failed(
+        browser(LOAD + "await load('/files/tiny.edgez');", headers=headers),
+        "BLOCKED",
+        "'wasm-unsafe-eval'",
+        "script-src",
+    )
 
 
 def test_a_policy_that_forbids_workers(browser):
     headers = {"content-security-policy": "worker-src 'none'"}
-    failed(browser(LOAD + "await load('/files/tiny.edgez');", headers=headers), "BLOCKED", "worker-src", "worker: false")
-    assert value(browser(LOAD + "return (await load('/files/tiny.edgez', { worker: false })).inputs.length;", headers=headers))
+    failed(
+        browser(LOAD + "await load('/files/tiny.edgez');", headers=headers), "BLOCKED", "worker-src", "worker: false"
+    )
+    assert value(
+        browser(LOAD + "return (await load('/files/tiny.edgez', { worker: false })).inputs.length;", headers=headers)
+    )
 
 
 def test_the_least_policy_that_works(browser):
     policy = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'"
-    answer = browser(LOAD + "return (await load('/files/tiny.edgez')).build;", headers={"content-security-policy": policy})
+    answer = browser(
+        LOAD + "return (await load('/files/tiny.edgez')).build;", headers={"content-security-policy": policy}
+    )
     assert value(answer) == "relaxed"
 
 
 def test_threads_without_the_headers(browser):
     script = LOAD + "await load('/files/tiny.edgez', { threads: 2 });"
-    failed(browser(script), "NOT_ISOLATED", "Cross-Origin-Opener-Policy: same-origin", "Cross-Origin-Embedder-Policy: require-corp")
+    failed(
+        browser(script),
+        "NOT_ISOLATED",
+        "Cross-Origin-Opener-Policy: same-origin",
+        "Cross-Origin-Embedder-Policy: require-corp",
+    )
     isolated = {"cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp"}
     failed(browser(script, headers=isolated), "UNSUPPORTED", "2 threads", "one")
 
@@ -265,7 +295,12 @@ def test_a_browser_without_simd(browser):
 
 
 def test_a_missing_module_names_the_option(browser):
-    failed(browser(LOAD + "await load('/files/tiny.edgez', { wasm: '/nowhere' });"), "DOWNLOAD", "/nowhere/edgewright-", "wasm")
+    failed(
+        browser(LOAD + "await load('/files/tiny.edgez', { wasm: '/nowhere' });"),
+        "DOWNLOAD",
+        "/nowhere/edgewright-",
+        "wasm",
+    )
 
 
 # Real models

@@ -24,7 +24,9 @@ def packed(tmp_path_factory):
     """The package as npm unpacks it, in a ``node_modules``."""
     web_setup.modules(), web_setup.node()
     folder = tmp_path_factory.mktemp("packed")
-    subprocess.run(["npm", "pack", "--pack-destination", str(folder), str(web_setup.WEB)], check=True, capture_output=True)
+    subprocess.run(
+        ["npm", "pack", "--pack-destination", str(folder), str(web_setup.WEB)], check=True, capture_output=True
+    )
     (archive,) = folder.glob("*.tgz")
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")

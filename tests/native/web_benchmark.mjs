@@ -25,7 +25,8 @@ async function litertjs(name, inputs) {
   const { loadAndCompile, loadLiteRt, Tensor } = await import("@litertjs/core");
   await (liteRt ??= loadLiteRt(`${NODE_MODULES}/@litertjs/core/wasm/`, { threads: false }));
   const model = await loadAndCompile(`/files/${name}.tflite`, { accelerator: "wasm" });
-  const tensors = inputs.map(({ data, shape }) => new Tensor(data, shape));
+  const narrow = (data) => (data instanceof BigInt64Array ? Int32Array.from(data, Number) : data); // it takes no others
+  const tensors = inputs.map(({ data, shape }) => new Tensor(narrow(data), shape));
   let last;
   const run = async () => {
     last?.forEach((tensor) => tensor.delete());

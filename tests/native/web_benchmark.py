@@ -48,6 +48,23 @@ def mobilenet_v1() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     return nn.Sequential(*layers).eval(), (torch.randn(1, 3, 160, 160),)
 
 
+class Int32Inputs(nn.Module):
+    """MiniLM for a runtime that takes no 64-bit integers."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.model(input_ids=input_ids.long(), attention_mask=attention_mask.long()).last_hidden_state
+
+
+def minilm_for_litert() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """64 tokens, as an export of MiniLM without example inputs has them."""
+    ones = torch.ones((1, 64), dtype=torch.int32)
+    return Int32Inputs(models.minilm()).eval(), (ones, ones)
+
+
 MODELS = {
     "mobilenet_v1_05_160": mobilenet_v1,
     "efficientnet_lite0": lambda: (models.efficientnet_lite0(), (torch.randn(1, 3, 224, 224),)),
@@ -60,9 +77,9 @@ def export(name: str, folder: Path) -> Path:
     bundle = folder / f"{name}-native.edge"
     if (folder / f"{name}.ready").exists():
         return bundle
-    module, inputs = MODELS[name]()
     for engine, suffix in (("native", "edgez"), ("onnxruntime", "onnx"), ("litert", "tflite")):
         path = folder / f"{name}-{engine}.edge"
+        module, inputs = minilm_for_litert() if (name, engine) == ("minilm", "litert") else MODELS[name]()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             made = sdk.export(module, f"host:{engine}", example_inputs=inputs, output=path)

@@ -74,7 +74,11 @@ def node() -> str:
 
 def _major(command: str) -> int:
     try:
-        return int(subprocess.run([command, "-p", "process.versions.node"], capture_output=True, text=True).stdout.split(".")[0])
+        return int(
+            subprocess.run([command, "-p", "process.versions.node"], capture_output=True, text=True).stdout.split(".")[
+                0
+            ]
+        )
     except (OSError, ValueError):
         return 0
 
