@@ -90,7 +90,7 @@ static edge_status find_sizes(job *job) {
     double width = fmax(shorter, rint(photo->width * ratio)), height = fmax(shorter, rint(photo->height * ratio));
     if (!(width * height <= MOST_PIXELS))
         return ew_fail(EDGE_INVALID_ARGUMENT,
-                       "a photo of %d x %d pixels becomes %.0f x %.0f when its shorter side is scaled to %.0f; at most "
+                       "a photo of %d x %d pixels becomes %g x %g when its shorter side is scaled to %g; at most "
                        "%d pixels are scaled, crop it first",
                        photo->width, photo->height, width, height, shorter, MOST_PIXELS);
     job->scaled_width = (int32_t)width;
