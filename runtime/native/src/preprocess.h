@@ -25,11 +25,17 @@ typedef struct ew_axis {
 } ew_axis;
 
 #define EW_WEIGHT_BITS 22 /* of the fraction of a weight */
+#define EW_WEIGHT_HALF (1 << (EW_WEIGHT_BITS - 1))
 
 /* The largest count when `source` values become `scaled`. */
 int32_t ew_axis_taps(edge_resize resize, int32_t source, int32_t scaled);
 /* Fills the arrays for results offset .. offset + axis->size - 1 of `scaled`.  scratch: axis->taps doubles. */
 void ew_axis_fill(ew_axis *axis, edge_resize resize, int32_t source, int32_t scaled, int32_t offset, double *scratch);
+
+/* A row of RGB, from pixel axis->first[0] on, as axis->size pixels. */
+void ew_scale_row(const ew_axis *axis, const uint8_t *row, uint8_t *to);
+/* Row i of the result as sums for ew_clip; source row y is number y % axis->taps in the ring. */
+void ew_scale_column(const ew_axis *axis, int32_t i, const uint8_t *ring, size_t row_bytes, int32_t *sums);
 
 static inline uint8_t ew_clip(int32_t sum) {
     int32_t value = sum >> EW_WEIGHT_BITS;

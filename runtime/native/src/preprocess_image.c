@@ -90,7 +90,7 @@ static edge_status find_sizes(job *job) {
     double width = fmax(shorter, rint(photo->width * ratio)), height = fmax(shorter, rint(photo->height * ratio));
     if (!(width * height <= MOST_PIXELS))
         return ew_fail(EDGE_INVALID_ARGUMENT,
-                       "a photo of %d x %d pixels becomes %.0f x %.0f when its shorter side is scaled to %.0f; at most "
+                       "a photo of %d x %d pixels becomes %g x %g when its shorter side is scaled to %g; at most "
                        "%d pixels are scaled, crop it first",
                        photo->width, photo->height, width, height, shorter, MOST_PIXELS);
     job->scaled_width = (int32_t)width;
@@ -163,31 +163,7 @@ static void scale_width(job *job, int32_t y) {
     const ew_axis *axis = &job->columns;
     int32_t from = axis->first[0], end = axis->first[axis->size - 1] + axis->count[axis->size - 1];
     const uint8_t *line = ew_upright_row(&job->photo, from, y, end - from, job->line);
-    uint8_t *to = job->ring + job->row_bytes * (size_t)(y % job->rows.taps);
-    for (int32_t i = 0; i < axis->size; i++, to += 3) { /* magnitudes of weights add up to less than 2: no overflow */
-        const uint8_t *at = line + 3 * (ptrdiff_t)(axis->first[i] - from);
-        const int32_t *weights = axis->weights + (size_t)i * (size_t)axis->taps;
-        int32_t red = 1 << (EW_WEIGHT_BITS - 1), green = red, blue = red;
-        for (int32_t j = 0; j < axis->count[i]; j++, at += 3) {
-            red += weights[j] * at[0];
-            green += weights[j] * at[1];
-            blue += weights[j] * at[2];
-        }
-        to[0] = ew_clip(red);
-        to[1] = ew_clip(green);
-        to[2] = ew_clip(blue);
-    }
-}
-
-/* Row i of the result into the sums, out of the ring. */
-static void scale_height(job *job, int32_t i) {
-    const ew_axis *axis = &job->rows;
-    const int32_t *weights = axis->weights + (size_t)i * (size_t)axis->taps;
-    for (size_t b = 0; b < job->row_bytes; b++) job->sums[b] = 1 << (EW_WEIGHT_BITS - 1);
-    for (int32_t j = 0; j < axis->count[i]; j++) {
-        const uint8_t *row = job->ring + job->row_bytes * (size_t)((axis->first[i] + j) % axis->taps);
-        for (size_t b = 0; b < job->row_bytes; b++) job->sums[b] += weights[j] * row[b];
-    }
+    ew_scale_row(axis, line, job->ring + job->row_bytes * (size_t)(y % job->rows.taps));
 }
 
 /* What each of the 256 levels becomes, by channel. */
@@ -206,7 +182,7 @@ static void load(job *job, float *values) {
     for (int32_t i = 0, next = 0; i < job->rows.size; i++) {
         if (next < job->rows.first[i]) next = job->rows.first[i];
         while (next < job->rows.first[i] + job->rows.count[i]) scale_width(job, next++);
-        scale_height(job, i);
+        ew_scale_column(&job->rows, i, job->ring, job->row_bytes, job->sums);
         float *to = values + (size_t)i * size * to_pixel;
         for (size_t x = 0; x < size; x++, to += to_pixel)
             for (size_t c = 0; c < 3; c++) to[c * to_channel] = levels[c][ew_clip(job->sums[3 * x + c])];

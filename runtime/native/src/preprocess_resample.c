@@ -71,3 +71,28 @@ void ew_axis_fill(ew_axis *axis, edge_resize resize, int32_t source, int32_t sca
         to_fixed_point(scratch, sum, end - first, axis->weights + (size_t)i * (size_t)axis->taps);
     }
 }
+
+void ew_scale_row(const ew_axis *axis, const uint8_t *row, uint8_t *to) {
+    for (int32_t i = 0; i < axis->size; i++, to += 3) { /* magnitudes of weights add up to less than 2: no overflow */
+        const uint8_t *at = row + 3 * (ptrdiff_t)(axis->first[i] - axis->first[0]);
+        const int32_t *weights = axis->weights + (size_t)i * (size_t)axis->taps;
+        int32_t red = EW_WEIGHT_HALF, green = EW_WEIGHT_HALF, blue = EW_WEIGHT_HALF;
+        for (int32_t j = 0; j < axis->count[i]; j++, at += 3) {
+            red += weights[j] * at[0];
+            green += weights[j] * at[1];
+            blue += weights[j] * at[2];
+        }
+        to[0] = ew_clip(red);
+        to[1] = ew_clip(green);
+        to[2] = ew_clip(blue);
+    }
+}
+
+void ew_scale_column(const ew_axis *axis, int32_t i, const uint8_t *ring, size_t row_bytes, int32_t *sums) {
+    const int32_t *weights = axis->weights + (size_t)i * (size_t)axis->taps;
+    for (size_t b = 0; b < row_bytes; b++) sums[b] = EW_WEIGHT_HALF;
+    for (int32_t j = 0; j < axis->count[i]; j++) {
+        const uint8_t *row = ring + row_bytes * (size_t)((axis->first[i] + j) % axis->taps);
+        for (size_t b = 0; b < row_bytes; b++) sums[b] += weights[j] * row[b];
+    }
+}
