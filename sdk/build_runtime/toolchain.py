@@ -65,7 +65,7 @@ def make_toolchain(triple: Triple, folder: Path) -> Toolchain:
     }
     lines = [f"set(CMAKE_SYSTEM_NAME {triple.system})", f"set(CMAKE_SYSTEM_PROCESSOR {triple.processor})"]
     lines += [f'set({name} "{path}")' for name, path in tools.items()]
-    lines += ["set(CMAKE_SHARED_LINKER_FLAGS_INIT -s)"]
+    lines += ["set(CMAKE_C_FLAGS_INIT -g0)", "set(CMAKE_SHARED_LINKER_FLAGS_INIT -s)"]
     toolchain = folder / "toolchain.cmake"
     toolchain.write_text("\n".join([*lines, ""]), encoding="utf-8")
     generator = ("-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={_program('ninja', 'BIN_DIR')}")
