@@ -2,6 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 #include "edge_kernels.h"
 
 #define EDGE_KERNEL(op, dtype, format, isa, mr, nr, symbol) extern void symbol(void);
@@ -19,8 +23,8 @@ static const edge_kernel KERNELS[] = {
 };
 #define KERNEL_COUNT (sizeof KERNELS / sizeof *KERNELS)
 
-static const char *const NAMES[EDGE_ISA_COUNT] = {"scalar", "avx2", "avx512vnni", "neon", "wasm",
-                                                   "wasm_relaxed"};
+static const char *const NAMES[EDGE_ISA_COUNT] = {"scalar",   "avx2", "avx512vnni",  "neon",
+                                                   "neon_dot", "wasm", "wasm_relaxed"};
 
 const edge_kernel *edge_kernel_row(size_t row) { return row < KERNEL_COUNT ? &KERNELS[row] : NULL; }
 
@@ -36,6 +40,13 @@ const edge_kernel *edge_kernel_find(edge_kernel_op op, edge_kernel_dtype dtype, 
     return best;
 }
 
+#if defined(__aarch64__) && defined(__linux__)
+enum { HAS_DOT = 1 << 20 /* HWCAP_ASIMDDP */ };
+static int has_dot(void) { return (getauxval(AT_HWCAP) & HAS_DOT) != 0; }
+#elif defined(__aarch64__)
+static int has_dot(void) { return 1; } /* every one of Apple's */
+#endif
+
 int edge_isa_usable(edge_isa isa) {
     switch (isa) {
     case EDGE_ISA_SCALAR: return 1;
@@ -47,6 +58,7 @@ int edge_isa_usable(edge_isa isa) {
                __builtin_cpu_supports("avx512vnni");
 #elif defined(__aarch64__)
     case EDGE_ISA_NEON: return 1; /* every aarch64 has it */
+    case EDGE_ISA_NEON_DOT: return has_dot();
 #elif defined(__wasm_relaxed_simd__)
     case EDGE_ISA_WASM_RELAXED: return 1; /* else the module would not have been loaded */
 #elif defined(__wasm_simd128__)
