@@ -2,6 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 #include "edge_kernels.h"
 
 #if defined(__x86_64__)
@@ -23,8 +27,8 @@ static const edge_kernel KERNELS[] = {
 };
 #define KERNEL_COUNT (sizeof KERNELS / sizeof *KERNELS)
 
-static const char *const NAMES[EDGE_ISA_COUNT] = {"scalar", "avx2", "avx512vnni", "neon", "wasm",
-                                                   "wasm_relaxed"};
+static const char *const NAMES[EDGE_ISA_COUNT] = {"scalar",   "avx2", "avx512vnni",  "neon",
+                                                   "neon_dot", "wasm", "wasm_relaxed"};
 
 const edge_kernel *edge_kernel_row(size_t row) { return row < KERNEL_COUNT ? &KERNELS[row] : NULL; }
 
@@ -57,7 +61,20 @@ enum { FMA = 1 << 12, F16C = 1 << 29, AVX2 = 1 << 5, YMM = 0x6, ZMM = 0xe6 };
 #define AVX512_VNNI (1u << 11)
 #endif
 
-int edge_isa_usable(edge_isa isa) {
+#if defined(__aarch64__) && defined(__linux__)
+enum { HAS_DOT = 1 << 20 /* HWCAP_ASIMDDP */ };
+static int has_dot(void) { return (getauxval(AT_HWCAP) & HAS_DOT) != 0; }
+#elif defined(__aarch64__)
+static int has_dot(void) {
+#ifdef __APPLE__
+    return 1; /* every one that runs macOS */
+#else
+    return 0;
+#endif
+}
+#endif
+
+static int ask(edge_isa isa) {
     switch (isa) {
     case EDGE_ISA_SCALAR: return 1;
 #if defined(__x86_64__)
@@ -65,6 +82,7 @@ int edge_isa_usable(edge_isa isa) {
     case EDGE_ISA_AVX512VNNI: return x86_has(FMA | F16C, AVX2 | AVX512_F_DQ_BW_VL, AVX512_VNNI, ZMM);
 #elif defined(__aarch64__)
     case EDGE_ISA_NEON: return 1; /* every aarch64 has it */
+    case EDGE_ISA_NEON_DOT: return has_dot();
 #elif defined(__wasm_relaxed_simd__)
     case EDGE_ISA_WASM_RELAXED: return 1; /* else the module would not have been loaded */
 #elif defined(__wasm_simd128__)
@@ -72,6 +90,12 @@ int edge_isa_usable(edge_isa isa) {
 #endif
     default: return 0;
     }
+}
+
+int edge_isa_usable(edge_isa isa) {
+    static _Atomic signed char known[EDGE_ISA_COUNT]; /* 1: yes, -1: no; asking the processor may take microseconds */
+    if (!known[isa]) known[isa] = ask(isa) ? 1 : -1;
+    return known[isa] > 0;
 }
 
 const char *edge_isa_name(edge_isa isa) { return NAMES[isa]; }

@@ -17,13 +17,14 @@ import sdk
 from apps import assets, models
 from sdk.build_runtime.build import build_runtime
 from tests import reference_models
-from tests.native import case_file
+from tests.native import case_file, test_prepare_int8
 from tests.native.test_onnx_nodes import RUN
 from tests.test_reference_models import example
 
 QEMU = "qemu-aarch64-static"
 TRIPLE = "aarch64-linux-musl"
 CPUS = ("cortex-a53", "cortex-a72", "cortex-a76")
+WITH_DOT = ("cortex-a76",)
 HERE = Path(__file__).parent
 KERNELS = HERE.parents[1] / "kernels_arm" / "include"
 
@@ -93,6 +94,26 @@ def test_an_instruction_set_of_another_processor_is_refused(run_cases, nodes):
 def test_every_kernel_beside_the_scalar_one(cpu, program):
     rows, checks, failed = (int(part.split()[0]) for part in emulate(cpu, program("check_kernels")).split(", "))
     assert rows >= 12 and checks >= 5000 and failed == 0
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+def test_every_kernel_for_8_bits_beside_the_scalar_one(cpu, program):
+    """Dot products are one row more, on the core that has them."""
+    rows, _, failed = (int(part.split()[0]) for part in emulate(cpu, program("check_kernels_s8")).split(", "))
+    assert (rows, failed) == (6 if cpu in WITH_DOT else 5, 0)
+
+
+@pytest.mark.parametrize(("cpu", "isa"), [*((cpu, "") for cpu in CPUS), ("cortex-a76", "neon")])
+def test_graphs_of_8_bits(cpu, isa, run_cases, tmp_path):
+    count = case_file.write_entries(tmp_path / "cases", test_prepare_int8.entries())
+    assert emulate(cpu, run_cases, str(tmp_path / "cases"), isa=isa) == f"{count} cases, 0 failed"
+
+
+def test_dot_products_are_refused_by_a_core_without(run_cases, nodes):
+    environment = {**os.environ, "EDGEWRIGHT_FORCE_ISA": "neon_dot"}
+    command = [QEMU, "-cpu", "cortex-a53", run_cases, nodes]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "EDGEWRIGHT_FORCE_ISA is 'neon_dot'" in done.stdout
 
 
 # Models

@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgewright_runtime import kernels
 from edgewright_runtime.native_library import Model
+from tests.native import case_file
 
 ISAS = kernels.isas()
 DTYPES = {"u8": np.uint8, "s8": np.int8}
@@ -129,16 +130,20 @@ CONVOLUTIONS = [
 ]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", CONVOLUTIONS, ids=str)
-def test_a_convolution(shape, dtype, monkeypatch):
+def convolution(shape: tuple, dtype: str) -> tuple[Graph, str, list[np.ndarray]]:
+    """A graph, its output and its inputs."""
     image, outputs, kernel, strides, pads, dilations, groups = shape
     graph = Graph(x=(2, *image))
     x = graph.through("x", dtype)
     inputs = [x, graph.weights(outputs, image[0] // groups, *kernel), graph.bias(outputs)]
     conv = graph.node("Conv", inputs, strides=strides, pads=pads, dilations=dilations, group=groups)
-    output = graph.quantize(conv, dtype, 0.05)
-    compare(graph, output, [drawn(2, *image)], monkeypatch, ["Conv"])
+    return graph, graph.quantize(conv, dtype, 0.05), [drawn(2, *image)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", CONVOLUTIONS, ids=str)
+def test_a_convolution(shape, dtype, monkeypatch):
+    compare(*convolution(shape, dtype), monkeypatch, ["Conv"])
 
 
 def test_a_window_that_the_kernel_has_no_room_for(monkeypatch):
@@ -169,13 +174,18 @@ def test_a_result_that_stays_float_takes_what_follows(monkeypatch):
     assert [op for op, _ in steps(Model(graph.model(output)).session())] == ["QuantizeLinear", "MatMul"]
 
 
-@pytest.mark.parametrize("turned", [0, 1])
-@pytest.mark.parametrize("rows", [1, 5, 50])
-def test_a_linear_layer(rows, turned, monkeypatch):
+def linear_layer(rows: int, turned: int) -> tuple[Graph, str, list[np.ndarray]]:
+    """A graph, its output and its inputs."""
     graph = Graph(x=(rows, 37))
     weights = graph.weights(45, 37, axis=0) if turned else graph.weights(37, 45, axis=1)
     product = graph.node("Gemm", [graph.through("x", "u8"), weights, graph.bias(45)], transB=turned)
-    compare(graph, graph.quantize(product, "s8", 0.04), [drawn(rows, 37)], monkeypatch, ["Gemm"])
+    return graph, graph.quantize(product, "s8", 0.04), [drawn(rows, 37)]
+
+
+@pytest.mark.parametrize("turned", [0, 1])
+@pytest.mark.parametrize("rows", [1, 5, 50])
+def test_a_linear_layer(rows, turned, monkeypatch):
+    compare(*linear_layer(rows, turned), monkeypatch, ["Gemm"])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -211,12 +221,17 @@ def dynamic(graph: Graph, value: str, kind: str, weights: np.ndarray, scale: np.
     return graph.node("Mul", [graph.node("Cast", [sums], to=TensorProto.FLOAT), both])
 
 
-@pytest.mark.parametrize("each", [False, True], ids=["one scale", "a scale for each column"])
-def test_a_product_whose_input_is_quantized_in_each_run(each, monkeypatch):
+def product_of_each_run(each: bool) -> tuple[Graph, str]:
+    """A graph and its output."""
     graph = Graph(x=(2, 19, 33))
     weights = graph.draw.integers(-127, 128, (33, 40)).astype(np.int8)
     scale = graph.draw.uniform(0.001, 0.006, 40 if each else ()).astype(np.float32)
-    output = graph.node("Add", [dynamic(graph, "x", "MatMulInteger", weights, scale), graph.bias(40)])
+    return graph, graph.node("Add", [dynamic(graph, "x", "MatMulInteger", weights, scale), graph.bias(40)])
+
+
+@pytest.mark.parametrize("each", [False, True], ids=["one scale", "a scale for each column"])
+def test_a_product_whose_input_is_quantized_in_each_run(each, monkeypatch):
+    graph, output = product_of_each_run(each)
     for arrays in ([drawn(2, 19, 33)], [np.zeros((2, 19, 33), np.float32)], [1e4 * np.abs(drawn(2, 19, 33))]):
         compare(graph, output, arrays, monkeypatch, ["MatMulInteger"])
 
@@ -274,3 +289,21 @@ def test_the_number_of_threads_changes_nothing(threads):
     model, arrays = graph.model(graph.quantize(wide, "u8", 0.09)), [drawn(1, 32, 40, 40)]
     alone = Model(model).session().run(arrays)[0]
     np.testing.assert_array_equal(Model(model).session(threads=threads).run(arrays)[0], alone)
+
+
+def entries() -> list[bytes]:
+    """Such graphs for machines without Python, as cases of :mod:`tests.native.case_file`."""
+    found = [
+        *((f"{shape} {dtype}", *convolution(shape, dtype)) for shape in CONVOLUTIONS for dtype in DTYPES),
+        *((f"linear {rows} {turned}", *linear_layer(rows, turned)) for rows in (1, 5, 50) for turned in (0, 1)),
+        *((f"dynamic {each}", *product_of_each_run(each), [drawn(2, 19, 33)]) for each in (False, True)),
+    ]
+    return [entry_of(*case) for case in found]
+
+
+def entry_of(name: str, graph: Graph, output: str, arrays: list[np.ndarray]) -> bytes:
+    """Bytes may differ by a step, floats by what fp32 does."""
+    model = graph.model(output)
+    wanted = by_onnxruntime(model, arrays)
+    bound = 1e-5 * float(np.abs(wanted).max()) if wanted.dtype == np.float32 else 1
+    return case_file.entry(name, model, {"x": arrays[0]}, {output: wanted}, rtol=0, atol=bound)
