@@ -83,7 +83,7 @@ static int ask(edge_isa isa) {
 #elif defined(__aarch64__)
     case EDGE_ISA_NEON: return 1; /* every aarch64 has it */
     case EDGE_ISA_NEON_DOT: return has_dot();
-#elif defined(__wasm_relaxed_simd__)
+#elif defined(EDGE_WASM_RELAXED)
     case EDGE_ISA_WASM_RELAXED: return 1; /* else the module would not have been loaded */
 #elif defined(__wasm_simd128__)
     case EDGE_ISA_WASM: return 1;

@@ -2,9 +2,16 @@
 #include "edge_math.h"
 #include "vector.h"
 
+/* y may be from, for which a compiler would keep a loop without vectors. */
+#if defined(__clang__)
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
 #define MAP(name, expression)                                                                                          \
     void EDGE_NAME(edge_##name##_f32)(const float *from, float *y, int64_t count) {                                    \
-        for (int64_t i = 0; i < count; i++) {                                                                          \
+        INDEPENDENT for (int64_t i = 0; i < count; i++) {                                                              \
             float x = from[i];                                                                                         \
             y[i] = expression;                                                                                         \
         }                                                                                                              \

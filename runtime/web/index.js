@@ -15,7 +15,7 @@ export async function load(source, options = {}) {
   return new Session(await open(source, chosen, { ...rest, cache }));
 }
 
-export class Session {
+class Session {
   #host;
 
   constructor(host) {

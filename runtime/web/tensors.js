@@ -40,7 +40,7 @@ export function fit(input, given) {
   const { data, shape } = isTyped(given) ? { data: given } : (given ?? {});
   const { array } = DTYPES.get(dtypeNumber(input.dtype));
   const same = isTyped(data) && (data.constructor === array || isSameStorage(input.dtype, data));
-  if (!same) throw invalid(`input '${input.name}' is ${input.dtype}: give ${article(array)}, given was ${describe(data)}${hint(array, data)}`);
+  if (!same) throw invalid(`input '${input.name}' is ${input.dtype}: give ${article(array)}, given was ${describe(data ?? given)}${hint(array, data ?? given)}`);
   const dims = shape ? [...shape].map(Number) : shapeFor(input, data.length);
   const count = dims.reduce((product, length) => product * length, 1);
   if (!dims.every((length) => Number.isSafeInteger(length) && length >= 0) || count !== data.length)

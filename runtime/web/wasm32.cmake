@@ -5,7 +5,7 @@ option(EDGEWRIGHT_RELAXED "Relaxed SIMD" OFF)
 set(CMAKE_C_FLAGS_RELEASE "-Os")
 add_compile_options(-msimd128 -Wno-pass-failed) # -Os leaves some loops that ask for vectors
 if(EDGEWRIGHT_RELAXED)
-  add_compile_options(-mrelaxed-simd)
+  add_compile_definitions(EDGE_WASM_RELAXED) # the flag itself is for the kernels that need it: kernels_arm/CMakeLists.txt
 endif()
 set(edge_hot activation elementwise elementwise_binary reduction_rows)
 

@@ -15,8 +15,9 @@ export class WorkerHost {
       host.#worker = await startWorker();
       host.#worker.onmessage = ({ data }) => host.#receive(data);
       host.#worker.onerror = (event) => host.#fail(new EdgewrightError("TRAPPED", `the Worker stopped: ${event.message ?? "no reason given"}`));
-      const { message, owned } = await sendable(source, { signal, progress });
-      host.about = await host.#call("open", [message, chosen, options], owned, { signal, progress });
+      const sent = await sendable(source, { signal, progress });
+      const told = source instanceof Response ? undefined : progress; // of a response it was told here
+      host.about = await host.#call("open", [sent, chosen, options], { signal, progress: told });
     } catch (error) {
       host.close();
       throw error;
@@ -42,7 +43,7 @@ export class WorkerHost {
     this.#fail(new EdgewrightError("CLOSED", "the session was closed while this was under way"));
   }
 
-  #call(call, values, owned = [], { signal, progress } = {}) {
+  #call(call, values, { signal, progress } = {}) {
     const id = ++this.#last;
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted(); // what is aborted before is no event any more
@@ -57,7 +58,7 @@ export class WorkerHost {
       };
       this.#waiting.set(id, { resolve: settle(resolve), reject: settle(reject), progress });
       signal?.addEventListener("abort", abort);
-      this.#worker.postMessage({ id, call, values }, owned);
+      this.#worker.postMessage({ id, call, values });
     });
   }
 
@@ -103,11 +104,10 @@ function startWorker() {
 
 /** What can be sent of a source: a Response cannot, its bytes can; a URL keeps its base. */
 async function sendable(source, options) {
-  if (typeof source === "string" || source instanceof URL) return { message: new URL(source, globalThis.location?.href).href, owned: [] };
-  if (!(source instanceof Response)) return { message: source, owned: [] };
+  if (typeof source === "string" || source instanceof URL) return new URL(source, globalThis.location?.href).href;
+  if (!(source instanceof Response)) return source;
   const chunks = [];
-  const bytes = await read(source, options, () => ({ write: (chunk) => chunks.push(chunk), end: () => new Blob(chunks) }));
-  return { message: bytes, owned: [] };
+  return read(source, options, () => ({ write: (chunk) => chunks.push(chunk), end: () => new Blob(chunks) }));
 }
 
 /** A copy where a view shows only a part of its buffer, so that no more than that is sent. */

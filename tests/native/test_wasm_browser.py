@@ -160,14 +160,19 @@ def test_close_rejects_what_is_under_way(browser):
 # Sources, download, cache
 
 
-def test_a_response_a_blob_and_a_buffer(browser):
+def test_a_response_a_blob_and_a_buffer(browser, files):
     script = (
         LOAD + "const get = () => fetch('/files/tiny.edgez'); const seen = [];"
-        "for (const source of [await get(), await (await get()).blob(), await (await get()).arrayBuffer()])"
-        "  { const session = await load(source, { progress: (s) => seen.push(s.loaded) }); session.close(); }"
-        "return seen.length >= 3;"
+        "for (const source of [await get(), await (await get()).blob(), await (await get()).arrayBuffer(), '/files/tiny.edgez']) {"
+        "  const states = []; const session = await load(source, { progress: ({ loaded }) => states.push(loaded) });"
+        "  session.close(); seen.push(states); }"
+        "return seen;"
     )
-    assert value(browser(script)) is True
+    seen = value(browser(script))
+    size = (files / "tiny.edgez").stat().st_size
+    assert len(seen) == 4
+    for states in seen:
+        assert states == sorted(set(states)) and states[-1] == size
 
 
 def test_the_second_load_asks_for_the_validator_only(browser):
