@@ -94,6 +94,7 @@ static int ask(edge_isa isa) {
 
 int edge_isa_usable(edge_isa isa) {
     static _Atomic signed char known[EDGE_ISA_COUNT]; /* 1: yes, -1: no; asking the processor may take microseconds */
+    if ((unsigned)isa >= EDGE_ISA_COUNT) return 0;
     if (!known[isa]) known[isa] = ask(isa) ? 1 : -1;
     return known[isa] > 0;
 }
