@@ -95,8 +95,8 @@ static __attribute__((noinline)) void finish(int rows, int vectors, const edge_g
 }
 
 /* rows and vectors are constants where this is called: the loops below unroll and acc lives in registers. */
-EDGE_INLINE void tile(const int rows, const int vectors, const edge_gemm_s8 *g, const uint8_t *const *a,
-                      const int8_t *b, int64_t column, void *c, const float *add) {
+EDGE_INLINE int64_t tile(const int rows, const int vectors, const edge_gemm_s8 *g, const uint8_t *const *a,
+                         const int8_t *b, int64_t column, void *c, const float *add) {
     const int64_t line = vectors * 16;
     const int8_t *column_sums = b;
     uint8x16_t turn = e_turn(&g->out);
@@ -123,22 +123,18 @@ EDGE_INLINE void tile(const int rows, const int vectors, const edge_gemm_s8 *g, 
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++) sum[r * vectors + v] = total(&acc[r][v]);
     finish(rows, vectors, g, sum, column_sums, column, c, add);
+    return rows;
 }
 
-EDGE_INLINE void some_rows(const int vectors, int64_t rows, const edge_gemm_s8 *g, const uint8_t *const *a,
-                           const int8_t *b, int64_t column, void *c, const float *add) {
-    switch (rows) {
-    case 1: tile(1, vectors, g, a, b, column, c, add); break;
-    case 2: tile(2, vectors, g, a, b, column, c, add); break;
-    case 3: tile(3, vectors, g, a, b, column, c, add); break;
+/* Does as many rows as a tile has, of those that there are; gives how many. */
+EDGE_INLINE int64_t some_rows(const int vectors, int64_t rows, const edge_gemm_s8 *g, const uint8_t *const *a,
+                              const int8_t *b, int64_t column, void *c, const float *add) {
 #ifdef __ARM_FEATURE_DOTPROD
-    case 4: tile(4, vectors, g, a, b, column, c, add); break;
-    case 5: tile(5, vectors, g, a, b, column, c, add); break;
-    case 6: tile(6, vectors, g, a, b, column, c, add); break;
-    case 7: tile(7, vectors, g, a, b, column, c, add); break;
+    if (rows >= 8) return tile(8, vectors, g, a, b, column, c, add);
 #endif
-    default: tile(ROWS, vectors, g, a, b, column, c, add);
-    }
+    if (rows >= 4) return tile(4, vectors, g, a, b, column, c, add);
+    if (rows >= 2) return tile(2, vectors, g, a, b, column, c, add);
+    return tile(1, vectors, g, a, b, column, c, add);
 }
 
 void EDGE_NAME(edge_gemm_s8)(const edge_gemm_s8 *g, int64_t rows, const uint8_t *const *a, void *c, const float *add) {
@@ -146,13 +142,12 @@ void EDGE_NAME(edge_gemm_s8)(const edge_gemm_s8 *g, int64_t rows, const uint8_t 
     int64_t lines = 1 + g->taps * ((g->depth + 3) / 4), bytes = g->to_f32 ? 4 : 1;
     for (int64_t column = 0; column < g->n; column += WIDE * 4) {
         int wide = g->n - column > 4 ? WIDE : 1;
-        for (int64_t r = 0; r < rows; r += ROWS) {
-            int64_t count = rows - r < ROWS ? rows - r : ROWS;
+        for (int64_t r = 0; r < rows;) {
             const uint8_t *const *from = a + r * g->taps;
             void *to = (uint8_t *)c + r * g->c_row * bytes;
             const float *more = add ? add + r * g->add_row : NULL;
-            if (wide == WIDE) some_rows(WIDE, count, g, from, b, column, to, more);
-            else some_rows(1, count, g, from, b, column, to, more);
+            if (wide == WIDE) r += some_rows(WIDE, rows - r, g, from, b, column, to, more);
+            else r += some_rows(1, rows - r, g, from, b, column, to, more);
         }
         b += wide * 16 * lines;
     }

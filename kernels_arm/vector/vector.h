@@ -64,8 +64,14 @@ EDGE_INLINE vf v_load_some(const float *p, int64_t count) {
 EDGE_INLINE void v_store_some(float *p, vf v, int64_t count) {
     for (int64_t i = 0; i < count; i++) p[i] = v[i];
 }
+#ifdef __wasm__
+/* By name: from a comparison clang makes relaxed_min where there is one, which gives either operand for NaN. */
+EDGE_INLINE vf v_min(vf a, vf b) { return (vf)__builtin_wasm_pmin_f32x4(b, a); }
+EDGE_INLINE vf v_max(vf a, vf b) { return (vf)__builtin_wasm_pmax_f32x4(b, a); }
+#else
 EDGE_INLINE vf v_min(vf a, vf b) { return v_pick(a < b, a, b); }
 EDGE_INLINE vf v_max(vf a, vf b) { return v_pick(a > b, a, b); }
+#endif
 #endif
 
 /* NaN stays NaN: it is the second operand. */

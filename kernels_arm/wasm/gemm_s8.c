@@ -1,0 +1,112 @@
+/* Four bytes of a row against four of each column, as 16-bit numbers: exact.  Two sums of each column. */
+#include "rescale.h"
+
+enum { ROWS = 2, WIDE = 2, PARTS = 2 };
+
+/* count: up to 4, a constant but for the last bytes of a row. */
+EDGE_INLINE v128_t some_bytes(const uint8_t *p, int64_t count) {
+    if (count == 4) return wasm_v128_load32_splat(p);
+    uint32_t bytes = p[0] | (count > 1 ? (uint32_t)p[1] << 8 : 0) | (count > 2 ? (uint32_t)p[2] << 16 : 0);
+    return wasm_u32x4_splat(bytes);
+}
+
+/* Four bytes of every row; rows, vectors and is_signed are constants where this is called. */
+EDGE_INLINE void step(const int rows, const int vectors, const bool is_signed, const uint8_t *const *row, int64_t k,
+                      int64_t count, const int8_t *b, v128_t (*acc)[WIDE][PARTS]) {
+    v128_t w[WIDE][PARTS];
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) {
+        w[v][0] = wasm_i16x8_load8x8(b + v * 16);
+        w[v][1] = wasm_i16x8_load8x8(b + v * 16 + 8);
+    }
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++) {
+        v128_t x = e_widened(is_signed, some_bytes(row[r] + k, count));
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+#pragma GCC unroll 2
+            for (int i = 0; i < PARTS; i++) acc[r][v][i] = wasm_i32x4_add(acc[r][v][i], wasm_i32x4_dot_i16x8(x, w[v][i]));
+    }
+}
+
+EDGE_INLINE v128_t total(const v128_t *part) {
+    return wasm_i32x4_add(wasm_i32x4_shuffle(part[0], part[1], 0, 2, 4, 6),
+                          wasm_i32x4_shuffle(part[0], part[1], 1, 3, 5, 7));
+}
+
+EDGE_INLINE void store(const edge_gemm_s8 *g, v128_t sum, int64_t left, int64_t r, int64_t column, void *c,
+                       const float *add) {
+    int64_t at = r * g->c_row + column;
+    if (!g->to_f32) {
+        e_store(&g->out, sum, left, column, (uint8_t *)c + at);
+        return;
+    }
+    v128_t y = e_scaled(&g->out, sum, left, column);
+    if (g->offset) y = wasm_f32x4_add(y, e_some(g->offset + column, left));
+    if (add) y = wasm_f32x4_add(y, e_some(add + r * g->add_row + column, left));
+    y = e_clamp(y, g->out.low, g->out.high);
+    memcpy((float *)c + at, &y, (size_t)left * 4);
+}
+
+/* From the sums of a tile to what they give; one function for every size of tile, since it is long. */
+static __attribute__((noinline)) void finish(int rows, int vectors, const edge_gemm_s8 *g, const v128_t *sum,
+                                             const int8_t *column_sums, int64_t column, void *c, const float *add) {
+    for (int v = 0; v < vectors; v++, column += 4) {
+        int64_t left = g->n - column < 4 ? g->n - column : 4;
+        if (left <= 0) break;
+        v128_t start = e_start(&g->out, left, column, e_some(column_sums + v * 16, 4));
+        for (int r = 0; r < rows; r++)
+            store(g, wasm_i32x4_add(start, sum[r * vectors + v]), left, r, column, c, add);
+    }
+}
+
+EDGE_INLINE void tile(const int rows, const int vectors, const bool is_signed, const edge_gemm_s8 *g,
+                      const uint8_t *const *a, const int8_t *b, int64_t column, void *c, const float *add) {
+    const int64_t line = vectors * 16;
+    const int8_t *column_sums = b;
+    v128_t acc[ROWS][WIDE][PARTS], sum[ROWS * WIDE];
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) acc[r][v][0] = acc[r][v][1] = wasm_i32x4_splat(0);
+    b += line;
+    for (int64_t t = 0; t < g->taps; t++) {
+        const uint8_t *row[ROWS];
+        int64_t k = 0;
+#pragma GCC unroll 2
+        for (int r = 0; r < rows; r++) row[r] = a[r * g->taps + t];
+        for (; k + 4 <= g->depth; k += 4, b += line) step(rows, vectors, is_signed, row, k, 4, b, acc);
+        if (k == g->depth) continue;
+        step(rows, vectors, is_signed, row, k, g->depth - k, b, acc);
+        b += line;
+    }
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) sum[r * vectors + v] = total(acc[r][v]);
+    finish(rows, vectors, g, sum, column_sums, column, c, add);
+}
+
+EDGE_INLINE void panels(const bool is_signed, const edge_gemm_s8 *g, int64_t rows, const uint8_t *const *a, void *c,
+                        const float *add) {
+    const int8_t *b = g->b;
+    int64_t lines = 1 + g->taps * ((g->depth + 3) / 4), bytes = g->to_f32 ? 4 : 1;
+    for (int64_t column = 0; column < g->n; column += WIDE * 4) {
+        int wide = g->n - column > 4 ? WIDE : 1;
+        for (int64_t r = 0; r < rows; r += ROWS) {
+            const uint8_t *const *from = a + r * g->taps;
+            void *to = (uint8_t *)c + r * g->c_row * bytes;
+            const float *more = add ? add + r * g->add_row : NULL;
+            if (r + 1 < rows && wide == WIDE) tile(ROWS, WIDE, is_signed, g, from, b, column, to, more);
+            else if (r + 1 < rows) tile(ROWS, 1, is_signed, g, from, b, column, to, more);
+            else if (wide == WIDE) tile(1, WIDE, is_signed, g, from, b, column, to, more);
+            else tile(1, 1, is_signed, g, from, b, column, to, more);
+        }
+        b += wide * 16 * lines;
+    }
+}
+
+void EDGE_NAME(edge_gemm_s8)(const edge_gemm_s8 *g, int64_t rows, const uint8_t *const *a, void *c, const float *add) {
+    if (g->out.a_signed) panels(true, g, rows, a, c, add);
+    else panels(false, g, rows, a, c, add);
+}
