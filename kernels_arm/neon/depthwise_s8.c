@@ -60,8 +60,9 @@ void EDGE_NAME(edge_depthwise_s8)(const edge_depthwise_s8 *d, const uint8_t *con
             channels(d, tap, 0, d->channels, out);
             continue;
         }
-        int64_t c = 0;
-        for (; c + TOGETHER <= d->channels; c += TOGETHER) channels(d, tap, c, TOGETHER, out);
-        if (c < d->channels) channels(d, tap, d->channels - TOGETHER, TOGETHER, out); /* some of them once more */
+        for (int64_t c = 0; c < d->channels; c += TOGETHER) { /* the last ones: some of them once more */
+            int64_t at = c + TOGETHER <= d->channels ? c : d->channels - TOGETHER;
+            channels(d, tap, at, TOGETHER, out);
+        }
     }
 }

@@ -55,10 +55,10 @@ EDGE_INLINE void row(const bool is_signed, const edge_depthwise_s8 *d, const uin
             channels(is_signed, d, tap, 0, d->channels, out);
             continue;
         }
-        int64_t c = 0;
-        for (; c + TOGETHER <= d->channels; c += TOGETHER) channels(is_signed, d, tap, c, TOGETHER, out);
-        if (c < d->channels) /* some of them once more */
-            channels(is_signed, d, tap, d->channels - TOGETHER, TOGETHER, out);
+        for (int64_t c = 0; c < d->channels; c += TOGETHER) { /* the last ones: some of them once more */
+            int64_t at = c + TOGETHER <= d->channels ? c : d->channels - TOGETHER;
+            channels(is_signed, d, tap, at, TOGETHER, out);
+        }
     }
 }
 
