@@ -72,19 +72,101 @@ static void layer_norm(const edge_kernel *kernel, float *out) {
     ((edge_layer_norm_f32 *)kernel->run)(x, scale, bias, 1e-5f, out, 67);
 }
 
-static void (*const RUN[])(const edge_kernel *, float *) = {
+static void range(const edge_kernel *kernel, float *out) {
+    float x[67];
+    fill(x, 67, 13);
+    x[30] = NAN;
+    ((edge_range_f32 *)kernel->run)(x, 67, &out[0], &out[1]);
+}
+
+static void fill_bytes(uint8_t *bytes, size_t count, unsigned seed) {
+    float value;
+    for (size_t i = 0; i < count; i++) {
+        fill(&value, 1, seed + (unsigned)i);
+        bytes[i] = (uint8_t)(int)(value * 127);
+    }
+}
+
+static void to_floats(const uint8_t *bytes, size_t count, float *out) {
+    for (size_t i = 0; i < count; i++) out[i] = bytes[i];
+}
+
+static const float SCALES[64] = {0.01f, 0.02f, 0.03f, 0.04f, 0.05f, 0.06f, 0.07f, 0.08f, 0.09f, 0.1f, 0.11f,
+                                 0.12f, 0.13f, 0.14f, 0.15f, 0.16f, 0.17f, 0.18f, 0.19f, 0.2f,  0.21f};
+static const edge_rescale BYTES = {.scale = SCALES, .a_zero = 5, .zero = 100, .low = 3, .high = 250};
+static const edge_grid GRID = {0.013f, 7, 1}, OTHER = {0.021f, 90, 0};
+
+static void product_of_bytes(const edge_kernel *kernel, float *out) {
+    enum { ROWS = 7, COLUMNS = 19, DEPTH = 35 };
+    static uint8_t a[ROWS * DEPTH], b[DEPTH * COLUMNS], packed[(DEPTH + 9) * 64], y[ROWS * COLUMNS];
+    const uint8_t *rows[ROWS];
+    fill_bytes(a, sizeof a, 14);
+    fill_bytes(b, sizeof b, 15);
+    for (int i = 0; i < ROWS; i++) rows[i] = a + i * DEPTH;
+    edge_gemm_pack_s8(kernel, COLUMNS, DEPTH, 1, (const int8_t *)b, COLUMNS, 1, packed);
+    edge_gemm_s8 job = {.n = COLUMNS, .depth = DEPTH, .taps = 1, .b = packed, .out = BYTES, .c_row = COLUMNS};
+    ((edge_gemm_s8_run *)kernel->run)(&job, ROWS, rows, y, NULL);
+    to_floats(y, sizeof y, out);
+}
+
+static void depthwise_of_bytes(const edge_kernel *kernel, float *out) {
+    enum { CHANNELS = 11, WIDTH = 13 };
+    static uint8_t image[3 * WIDTH * CHANNELS], weights[9 * CHANNELS], packed[64 + 12 * 16], zeros[CHANNELS], y[WIDTH * CHANNELS];
+    fill_bytes(image, sizeof image, 16);
+    fill_bytes(weights, sizeof weights, 17);
+    for (int i = 0; i < CHANNELS; i++) zeros[i] = 5;
+    edge_depthwise_pack_s8(kernel, CHANNELS, 3, 3, (const int8_t *)weights, packed);
+    const uint8_t *lines[3] = {image, image + WIDTH * CHANNELS, image + 2 * WIDTH * CHANNELS};
+    edge_depthwise_s8 job = {CHANNELS, WIDTH, WIDTH, 3, 3, 1, 1, 1, packed, zeros, BYTES};
+    ((edge_depthwise_s8_run *)kernel->run)(&job, lines, y);
+    to_floats(y, sizeof y, out);
+}
+
+static void quantize(const edge_kernel *kernel, float *out) {
+    float x[67];
+    uint8_t y[67];
+    fill(x, 67, 18);
+    x[30] = NAN;
+    ((edge_quantize_s8 *)kernel->run)(&GRID, x, y, 67);
+    to_floats(y, 67, out);
+}
+
+static void dequantize(const edge_kernel *kernel, float *out) {
+    uint8_t x[67];
+    fill_bytes(x, 67, 19);
+    ((edge_dequantize_s8 *)kernel->run)(&GRID, x, out, 67);
+}
+
+static void add_bytes(const edge_kernel *kernel, float *out) {
+    const edge_add_s8_job job = {GRID, OTHER, {0.0337f, 60, 0}, 0, 255};
+    uint8_t a[67], b[67], y[67];
+    fill_bytes(a, 67, 20);
+    fill_bytes(b, 67, 21);
+    ((edge_add_s8_run *)kernel->run)(&job, a, b, y, 67);
+    to_floats(y, 67, out);
+}
+
+typedef void run(const edge_kernel *kernel, float *out);
+
+static run *const OF_FLOATS[] = {
     [EDGE_GEMM] = product,       [EDGE_DEPTHWISE] = depthwise, [EDGE_SOFTMAX] = map, [EDGE_LAYER_NORM] = layer_norm,
     [EDGE_EXP] = map,            [EDGE_ERF] = map,             [EDGE_GELU] = map,    [EDGE_TANH] = map,
     [EDGE_SIGMOID] = map,        [EDGE_SILU] = map,            [EDGE_MAX] = combine, [EDGE_ADD] = combine,
+    [EDGE_RANGE] = range,        [EDGE_DEQUANTIZE] = NULL,
+};
+static run *const OF_BYTES[] = {
+    [EDGE_GEMM] = product_of_bytes, [EDGE_DEPTHWISE] = depthwise_of_bytes, [EDGE_ADD] = add_bytes,
+    [EDGE_QUANTIZE] = quantize,     [EDGE_DEQUANTIZE] = dequantize,
 };
 
 static int is_right(const edge_kernel *kernel) {
     static float found[MOST], wanted[MOST];
-    if (kernel->dtype != EDGE_KERNEL_F32 || kernel->op >= sizeof RUN / sizeof *RUN || !RUN[kernel->op]) return 0;
+    run *const test = (kernel->dtype == EDGE_KERNEL_F32 ? OF_FLOATS : OF_BYTES)[kernel->op];
+    if (!test) return 0;
     fill(found, MOST, 12);
     fill(wanted, MOST, 12);
-    RUN[kernel->op](kernel, found);
-    RUN[kernel->op](edge_kernel_find(kernel->op, kernel->dtype, kernel->format, EDGE_ISA_SCALAR), wanted);
+    test(kernel, found);
+    test(edge_kernel_find(kernel->op, kernel->dtype, kernel->format, EDGE_ISA_SCALAR), wanted);
     return agree(found, wanted, MOST);
 }
 
