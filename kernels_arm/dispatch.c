@@ -43,8 +43,10 @@ const edge_kernel *edge_kernel_find(edge_kernel_op op, edge_kernel_dtype dtype, 
 #if defined(__aarch64__) && defined(__linux__)
 enum { HAS_DOT = 1 << 20 /* HWCAP_ASIMDDP */ };
 static int has_dot(void) { return (getauxval(AT_HWCAP) & HAS_DOT) != 0; }
+#elif defined(__APPLE__) && defined(__aarch64__)
+static int has_dot(void) { return 1; } /* every one of them */
 #elif defined(__aarch64__)
-static int has_dot(void) { return 1; } /* every one of Apple's */
+static int has_dot(void) { return 0; }
 #endif
 
 int edge_isa_usable(edge_isa isa) {

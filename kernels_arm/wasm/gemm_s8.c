@@ -25,7 +25,8 @@ EDGE_INLINE void step(const int rows, const int vectors, v128_t turn, const uint
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
 #pragma GCC unroll 2
-            for (int i = 0; i < PARTS; i++) acc[r][v][i] = wasm_i32x4_add(acc[r][v][i], wasm_i32x4_dot_i16x8(x, w[v][i]));
+            for (int i = 0; i < PARTS; i++)
+                acc[r][v][i] = wasm_i32x4_add(acc[r][v][i], wasm_i32x4_dot_i16x8(x, w[v][i]));
     }
 }
 

@@ -21,7 +21,9 @@ static __attribute__((noinline)) v128_t e_few(const void *from, int64_t left) {
 }
 
 /* Up to four. */
-EDGE_INLINE v128_t e_some(const void *from, int64_t left) { return left < 4 ? e_few(from, left) : wasm_v128_load(from); }
+EDGE_INLINE v128_t e_some(const void *from, int64_t left) {
+    return left < 4 ? e_few(from, left) : wasm_v128_load(from);
+}
 
 /* low where v is NaN: pmax is its first operand then. */
 EDGE_INLINE v128_t e_clamp(v128_t v, float low, float high) {
