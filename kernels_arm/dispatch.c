@@ -64,14 +64,10 @@ enum { FMA = 1 << 12, F16C = 1 << 29, AVX2 = 1 << 5, YMM = 0x6, ZMM = 0xe6 };
 #if defined(__aarch64__) && defined(__linux__)
 enum { HAS_DOT = 1 << 20 /* HWCAP_ASIMDDP */ };
 static int has_dot(void) { return (getauxval(AT_HWCAP) & HAS_DOT) != 0; }
+#elif defined(__APPLE__) && defined(__aarch64__)
+static int has_dot(void) { return 1; } /* every one of them */
 #elif defined(__aarch64__)
-static int has_dot(void) {
-#ifdef __APPLE__
-    return 1; /* every one that runs macOS */
-#else
-    return 0;
-#endif
-}
+static int has_dot(void) { return 0; }
 #endif
 
 static int ask(edge_isa isa) {

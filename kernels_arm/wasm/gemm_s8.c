@@ -10,8 +10,8 @@ EDGE_INLINE v128_t some_bytes(const uint8_t *p, int64_t count) {
     return wasm_u32x4_splat(bytes);
 }
 
-/* Four bytes of every row; rows, vectors and is_signed are constants where this is called. */
-EDGE_INLINE void step(const int rows, const int vectors, const bool is_signed, const uint8_t *const *row, int64_t k,
+/* Four bytes of every row; rows and vectors are constants where this is called. */
+EDGE_INLINE void step(const int rows, const int vectors, v128_t turn, const uint8_t *const *row, int64_t k,
                       int64_t count, const int8_t *b, v128_t (*acc)[WIDE][PARTS]) {
     v128_t w[WIDE][PARTS];
 #pragma GCC unroll 2
@@ -21,11 +21,12 @@ EDGE_INLINE void step(const int rows, const int vectors, const bool is_signed, c
     }
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
-        v128_t x = e_widened(is_signed, some_bytes(row[r] + k, count));
+        v128_t x = e_widened(some_bytes(row[r] + k, count), turn);
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
 #pragma GCC unroll 2
-            for (int i = 0; i < PARTS; i++) acc[r][v][i] = wasm_i32x4_add(acc[r][v][i], wasm_i32x4_dot_i16x8(x, w[v][i]));
+            for (int i = 0; i < PARTS; i++)
+                acc[r][v][i] = wasm_i32x4_add(acc[r][v][i], wasm_i32x4_dot_i16x8(x, w[v][i]));
     }
 }
 
@@ -60,11 +61,11 @@ static __attribute__((noinline)) void finish(int rows, int vectors, const edge_g
     }
 }
 
-EDGE_INLINE void tile(const int rows, const int vectors, const bool is_signed, const edge_gemm_s8 *g,
-                      const uint8_t *const *a, const int8_t *b, int64_t column, void *c, const float *add) {
+EDGE_INLINE void tile(const int rows, const int vectors, const edge_gemm_s8 *g, const uint8_t *const *a,
+                      const int8_t *b, int64_t column, void *c, const float *add) {
     const int64_t line = vectors * 16;
     const int8_t *column_sums = b;
-    v128_t acc[ROWS][WIDE][PARTS], sum[ROWS * WIDE];
+    v128_t turn = e_turn(&g->out), acc[ROWS][WIDE][PARTS], sum[ROWS * WIDE];
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
@@ -75,9 +76,9 @@ EDGE_INLINE void tile(const int rows, const int vectors, const bool is_signed, c
         int64_t k = 0;
 #pragma GCC unroll 2
         for (int r = 0; r < rows; r++) row[r] = a[r * g->taps + t];
-        for (; k + 4 <= g->depth; k += 4, b += line) step(rows, vectors, is_signed, row, k, 4, b, acc);
+        for (; k + 4 <= g->depth; k += 4, b += line) step(rows, vectors, turn, row, k, 4, b, acc);
         if (k == g->depth) continue;
-        step(rows, vectors, is_signed, row, k, g->depth - k, b, acc);
+        step(rows, vectors, turn, row, k, g->depth - k, b, acc);
         b += line;
     }
 #pragma GCC unroll 2
@@ -87,8 +88,7 @@ EDGE_INLINE void tile(const int rows, const int vectors, const bool is_signed, c
     finish(rows, vectors, g, sum, column_sums, column, c, add);
 }
 
-EDGE_INLINE void panels(const bool is_signed, const edge_gemm_s8 *g, int64_t rows, const uint8_t *const *a, void *c,
-                        const float *add) {
+void EDGE_NAME(edge_gemm_s8)(const edge_gemm_s8 *g, int64_t rows, const uint8_t *const *a, void *c, const float *add) {
     const int8_t *b = g->b;
     int64_t lines = 1 + g->taps * ((g->depth + 3) / 4), bytes = g->to_f32 ? 4 : 1;
     for (int64_t column = 0; column < g->n; column += WIDE * 4) {
@@ -97,16 +97,11 @@ EDGE_INLINE void panels(const bool is_signed, const edge_gemm_s8 *g, int64_t row
             const uint8_t *const *from = a + r * g->taps;
             void *to = (uint8_t *)c + r * g->c_row * bytes;
             const float *more = add ? add + r * g->add_row : NULL;
-            if (r + 1 < rows && wide == WIDE) tile(ROWS, WIDE, is_signed, g, from, b, column, to, more);
-            else if (r + 1 < rows) tile(ROWS, 1, is_signed, g, from, b, column, to, more);
-            else if (wide == WIDE) tile(1, WIDE, is_signed, g, from, b, column, to, more);
-            else tile(1, 1, is_signed, g, from, b, column, to, more);
+            if (r + 1 < rows && wide == WIDE) tile(ROWS, WIDE, g, from, b, column, to, more);
+            else if (r + 1 < rows) tile(ROWS, 1, g, from, b, column, to, more);
+            else if (wide == WIDE) tile(1, WIDE, g, from, b, column, to, more);
+            else tile(1, 1, g, from, b, column, to, more);
         }
         b += wide * 16 * lines;
     }
-}
-
-void EDGE_NAME(edge_gemm_s8)(const edge_gemm_s8 *g, int64_t rows, const uint8_t *const *a, void *c, const float *add) {
-    if (g->out.a_signed) panels(true, g, rows, a, c, add);
-    else panels(false, g, rows, a, c, add);
 }

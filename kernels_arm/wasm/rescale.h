@@ -2,21 +2,27 @@
 #ifndef EDGE_WASM_RESCALE_H
 #define EDGE_WASM_RESCALE_H
 
-#include <stdbool.h>
 #include <string.h>
 #include <wasm_simd128.h>
 
 #include "vector.h"
 
-/* Up to four numbers of 32 bits, zeros behind them. */
-EDGE_INLINE v128_t e_some(const void *from, int64_t left) {
-    int32_t part[4] = {0};
-    if (left < 4) from = memcpy(part, from, (size_t)left * 4);
-    return wasm_v128_load(from);
+/* Bytes in memory are signed here: unsigned ones are shifted by 128, and their zero point with them. */
+EDGE_INLINE v128_t e_turn(const edge_rescale *out) { return wasm_i8x16_splat(out->a_signed ? 0 : -128); }
+EDGE_INLINE v128_t e_widened(v128_t bytes, v128_t turn) {
+    return wasm_i16x8_extend_low_i8x16(wasm_v128_xor(bytes, turn));
 }
 
-EDGE_INLINE v128_t e_widened(const bool is_signed, v128_t bytes) {
-    return is_signed ? wasm_i16x8_extend_low_i8x16(bytes) : wasm_u16x8_extend_low_u8x16(bytes);
+/* Fewer than four numbers of 32 bits, zeros behind them. */
+static __attribute__((noinline)) v128_t e_few(const void *from, int64_t left) {
+    int32_t part[4] = {0};
+    memcpy(part, from, (size_t)left * 4);
+    return wasm_v128_load(part);
+}
+
+/* Up to four. */
+EDGE_INLINE v128_t e_some(const void *from, int64_t left) {
+    return left < 4 ? e_few(from, left) : wasm_v128_load(from);
 }
 
 /* low where v is NaN: pmax is its first operand then. */
@@ -27,7 +33,7 @@ EDGE_INLINE v128_t e_clamp(v128_t v, float low, float high) {
 /* What sums begin with; weights: the sums of the weights of each. */
 EDGE_INLINE v128_t e_start(const edge_rescale *out, int64_t left, int64_t at, v128_t weights) {
     v128_t bias = out->bias ? e_some(out->bias + at, left) : wasm_i32x4_splat(0);
-    return wasm_i32x4_sub(bias, wasm_i32x4_mul(wasm_i32x4_splat(out->a_zero), weights));
+    return wasm_i32x4_sub(bias, wasm_i32x4_mul(wasm_i32x4_splat(out->a_zero - (out->a_signed ? 0 : 128)), weights));
 }
 
 EDGE_INLINE v128_t e_scaled(const edge_rescale *out, v128_t sum, int64_t left, int64_t at) {

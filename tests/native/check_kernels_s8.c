@@ -1,6 +1,6 @@
 /* Runs every row for 8 bits of the table of kernels beside the scalar row of its op and names those that differ: for
  * machines without Python.  Sizes are odd, many bytes are extreme, and memory is misaligned and lies among other bytes,
- * then once more directly before a page that ends the program when it is touched (not in WebAssembly, which has none). */
+ * then once more directly before a page that ends the program when it is touched (WebAssembly has no such pages). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,8 +77,8 @@ static int32_t *wholes_in(int number, int64_t count) {
 }
 
 static void tell(const char *what, int64_t size, double found, double wanted, int64_t place) {
-    printf("%s, %lld %s: %g instead of %g, %lld from the beginning of the room\n", current, (long long)size, what, found,
-           wanted, (long long)place);
+    printf("%s, %lld %s: %g instead of %g, %lld from the beginning of the room\n", current, (long long)size, what,
+           found, wanted, (long long)place);
     failed++;
 }
 
@@ -94,7 +94,8 @@ static void compare_bytes(int apart, int is_signed, const char *what, int64_t si
     }
 }
 
-static void compare_floats(const float *found, const float *wanted, int64_t rows, int64_t n, int64_t row, int64_t size) {
+static void compare_floats(const float *found, const float *wanted, int64_t rows, int64_t n, int64_t row,
+                           int64_t size) {
     checked++;
     for (int64_t i = 0; i < (rows - 1) * row + n; i++) {
         float a = found[i], b = wanted[i];
@@ -113,7 +114,8 @@ typedef struct product {
 static edge_rescale rescale_of(int a_signed, int c_signed, const float *scale, const int32_t *bias) {
     int32_t low = c_signed ? -128 : 0, any = (int32_t)(drawn() % 256);
     return (edge_rescale){.scale = scale, .bias = bias, .a_zero = a_signed ? any - 128 : any, .a_signed = a_signed,
-                          .zero = low + (int32_t)(drawn() % 256), .low = (float)low, .high = (float)(low + 255 - any / 4)};
+                          .zero = low + (int32_t)(drawn() % 256), .low = (float)low,
+                          .high = (float)(low + 255 - any / 4)};
 }
 
 static void check_gemm(const edge_kernel *k, const edge_kernel *scalar, const product *p) {
@@ -175,7 +177,8 @@ static void check_depthwise(const edge_kernel *k, const edge_kernel *scalar, con
     edge_depthwise_s8 job = {w->channels, in_width, w->out_width, w->height, w->width, w->stride, w->dilation, pad,
                              NULL,        zeros,    rescale_of(w->a_signed, !w->a_signed, scale, bias)};
     memset(zeros, job.out.a_zero, (size_t)w->channels);
-    for (int64_t i = w->height > 1; i < w->height; i++) lines[i] = image + i * in_width * w->channels; /* first: outside */
+    for (int64_t i = w->height > 1; i < w->height; i++) /* the first lies outside */
+        lines[i] = image + i * in_width * w->channels;
     for (int which = 0; which < 2; which++) {
         uint8_t *out = at(6 + which, w->out_width * w->channels);
         void *packed = at(5, (int64_t)edge_depthwise_packed_s8(kernels[which], w->channels, w->height, w->width));

@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from onnx import helper
 
 import sdk
 from edgewright_runtime import native_library
+from edgewright_runtime.engines import installed
 from sdk import Bundle
-from tests.native import case_file, web_setup
+from tests.native import case_file, test_prepare_int8, web_setup
 from tests.native.small_models import batched_linear, batched_linear_result
 from tests.native.small_models import model as small_model
 from tests.native.test_onnx_nodes import RUN
@@ -79,6 +81,31 @@ def test_every_node_case(build, node, cases):
     found = subprocess.run(command, capture_output=True, text=True, timeout=900)
     count = sum(len(case.data_sets) for case in RUN)
     assert found.stdout.splitlines()[-1:] == [f"{count} cases, 0 failed"], found.stdout + found.stderr
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_graphs_of_8_bits(build, node, tmp_path):
+    count = case_file.write_entries(tmp_path / "cases", test_prepare_int8.entries())
+    command = [node, str(HERE / "web_cases.mjs"), str(tmp_path / "cases"), build]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert found.stdout.splitlines()[-1:] == [f"{count} cases, 0 failed"], found.stdout + found.stderr
+
+
+@pytest.mark.parametrize(("isa", "flags"), [("wasm", ()), ("wasm_relaxed", ("-mrelaxed-simd",))])
+def test_every_kernel_for_8_bits_beside_the_scalar_one(isa, flags, node, tmp_path):
+    if not installed("ziglang"):
+        pytest.skip("the package ziglang is not installed: it compiles the kernels")
+    kernels = HERE.parents[1] / "kernels_arm"
+    sources = [path for folder in (".", "scalar", "vector", "wasm") for path in sorted(kernels.glob(f"{folder}/*.c"))]
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi", "-O3", "-ffp-contract=fast"]
+    options = ["-msimd128", *flags, f"-I{kernels}/include", f"-I{kernels}/vector", "-DEDGE_LANES=4", f"-DEDGE_SUFFIX={isa}"]
+    program = tmp_path / "check.wasm"
+    check = HERE / "check_kernels_s8.c"
+    subprocess.run([*compiler, *options, *map(str, sources), str(check), "-o", str(program)], check=True)
+    command = [node, "--no-warnings", str(HERE / "run_wasi.mjs"), str(program)]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    rows, checks, failed = (int(part.split()[0]) for part in found.stdout.splitlines()[-1].split(", "))
+    assert (rows, failed) == (5, 0) and checks >= 5000, found.stdout + found.stderr
 
 
 @pytest.mark.parametrize("build", BUILDS)
