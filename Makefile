@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 ZIG ?= $(abspath $(BIN))/python -m ziglang
 
-.PHONY: demo test slow native web sanitize op-sweep reference-models clean
+.PHONY: demo test slow reference-exports native web sanitize op-sweep reference-models clean
 
 demo: $(READY)
 	$(BIN)/python -m apps.demo
@@ -15,13 +15,13 @@ test: $(READY) native
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# What cross-builds and emulates for minutes: the native engine on 64-bit ARM.
-slow: $(READY) native
-	$(BIN)/python -m pytest -m slow
-
-# What needs a cross compiler, a browser or minutes: WebAssembly in Node and Chromium.
+# What takes minutes: every reference model in every format, the native engine on 64-bit ARM and in WebAssembly.
 slow: $(READY) native web
 	$(BIN)/python -m pytest -m slow
+
+# The part of it that continuous integration runs too.
+reference-exports: $(READY) native
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow tests/test_reference_models.py
 
 # Every operator of torch's own database through every target; about an hour on two cores.
 op-sweep: $(READY)

@@ -20,7 +20,8 @@ from tests.reference_models.table import README, text
 
 LEAST = {"mobilenet_v1_fmnist": 93.0, "vit_fmnist": 90.5}
 MOST_BITS = {"byte_lm": 2.1, "byte_lm_relu": 2.1}
-FORMATS = ("onnx", "executorch", "tflite")
+FORMATS = ["onnx", *(pytest.param(name, marks=pytest.mark.slow) for name in ("executorch", "tflite"))]
+"""The slow converters have a run of their own: ``make reference-exports``."""
 
 
 def example(name: str) -> tuple[torch.Tensor, ...]:
