@@ -12,6 +12,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -162,10 +163,11 @@ def run(names: tuple[str, ...], dtype: str, threads: int, seconds: float, folder
     for name in names or MODELS:
         path = RESULTS / f"{dtype}-{threads}-{name}.json"
         if dtype == "int8":
-            result = bench_int8(name, threads, seconds, folder)
-            write_file(path, json.dumps(result, indent=1, sort_keys=True).encode() + b"\n")
+            found = bench_int8(name, threads, seconds, folder)
+            write_file(path, json.dumps(found, indent=1, sort_keys=True).encode() + b"\n")
         else:
-            write_result(bench_models(bundles(name, folder), threads, 50, seconds), path)
+            result = bench_models(bundles(name, folder), threads, 50, seconds)
+            write_result(replace(result, rows=tuple(replace(row, path=row.name) for row in result.rows)), path)
     show()
 
 
