@@ -40,6 +40,11 @@ typedef void edge_softmax_f32(const float *x, float *y, int64_t count);
 typedef void edge_layer_norm_f32(const float *x, const float *scale, const float *bias, float epsilon, float *y,
                                  int64_t count);
 
+/* A few rows by many, as they lie: rows[i] begins at rows + i * row and has depth values.
+ * dots: y[i] = x . rows[i] for all count rows; mix: y = sum of weights[i] * rows[i], depth values. */
+typedef void edge_dots_f32(const float *x, const float *rows, int64_t row, int64_t count, int64_t depth, float *y);
+typedef void edge_mix_f32(const float *weights, const float *rows, int64_t row, int64_t count, int64_t depth, float *y);
+
 /* ---- 8 bits: sums of products are exact, in 32 bits; what follows is f32 ---- */
 
 /* What a byte q means: (q - zero) * scale; q is s8 or u8. */
@@ -116,6 +121,8 @@ typedef enum edge_kernel_op {
     EDGE_MAX, /* NaN where either is */
     EDGE_ADD,
     EDGE_RANGE,
+    EDGE_DOTS,
+    EDGE_MIX,
     EDGE_QUANTIZE,
     EDGE_DEQUANTIZE
 } edge_kernel_op;

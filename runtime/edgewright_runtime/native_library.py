@@ -94,6 +94,7 @@ class SessionOptions(ctypes.Structure):
         ("bound_count", ctypes.c_size_t),
         ("memory_budget_bytes", ctypes.c_size_t),
         ("profile", ctypes.c_uint32),
+        ("entry", ctypes.c_char_p),
     ]
 
 
@@ -235,6 +236,15 @@ _SIGNATURES = {
         [ctypes.c_char_p, ctypes.POINTER(ModelOptions), ctypes.POINTER(ctypes.c_void_p)],
     ),
     "edge_model_free": (None, [ctypes.c_void_p]),
+    "edge_model_entry": (ctypes.c_char_p, [ctypes.c_void_p, ctypes.c_size_t]),
+    "edge_state_create": (ctypes.c_int, [ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p)]),
+    "edge_state_free": (None, [ctypes.c_void_p]),
+    "edge_state_fork": (ctypes.c_int, [ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p)]),
+    "edge_state_reset": (ctypes.c_int, [ctypes.c_void_p]),
+    "edge_state_length": (ctypes.c_int64, [ctypes.c_void_p]),
+    "edge_state_truncate": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_int64]),
+    "edge_state_bytes": (ctypes.c_size_t, [ctypes.c_void_p]),
+    "edge_session_set_state": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_void_p]),
     "edge_session_create": (
         ctypes.c_int,
         [ctypes.c_void_p, ctypes.POINTER(SessionOptions), ctypes.POINTER(ctypes.c_void_p)],
@@ -381,6 +391,26 @@ class Model:
         _check(library().edge_model_ranking(self._handle, ctypes.byref(ranking)))
         return ranking
 
+    @property
+    def entries(self) -> Tuple[str, ...]:
+        """What sessions can run, ``main`` first."""
+        names = []  # type: List[str]
+        while True:
+            name = library().edge_model_entry(self._handle, len(names))
+            if name is None:
+                return tuple(names)
+            names.append(name.decode())
+
+    def state(self) -> "NativeState":
+        """Memory for one sequence, empty.
+
+        Raises:
+            NativeError: The bundle declares no states.
+        """
+        handle = ctypes.c_void_p()
+        _check(library().edge_state_create(self._handle, ctypes.byref(handle)))
+        return NativeState(self, handle)
+
     def session(
         self,
         bounds: Optional[Dict[str, Tuple[int, int]]] = None,
@@ -388,6 +418,7 @@ class Model:
         memory_budget_bytes: int = 0,
         threads: int = 1,
         profile: bool = False,
+        entry: str = "main",
     ) -> "NativeSession":
         """A session of this model.
 
@@ -398,11 +429,52 @@ class Model:
             memory_budget_bytes: 0 for no limit.
             threads: The calling one included.
             profile: Whether the time of every step is taken (:meth:`NativeSession.steps`).
+            entry: One of :attr:`entries`.
 
         Raises:
             NativeError: The library's status and sentence.
         """
-        return NativeSession(self, bounds or {}, fixed or {}, memory_budget_bytes, threads, profile)
+        return NativeSession(self, bounds or {}, fixed or {}, memory_budget_bytes, threads, profile, entry)
+
+
+class NativeState:
+    """What one sequence hands from run to run: keys and values of a decoder, for example.  Made by :meth:`Model.state`."""
+
+    def __init__(self, model: Model, handle: Any) -> None:
+        self._model = model
+        self._handle = handle
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            library().edge_state_free(self._handle)
+
+    @property
+    def length(self) -> int:
+        """Positions so far."""
+        return int(library().edge_state_length(self._handle))
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that the state holds."""
+        return int(library().edge_state_bytes(self._handle))
+
+    def fork(self) -> "NativeState":
+        """A second sequence that goes on from here."""
+        handle = ctypes.c_void_p()
+        _check(library().edge_state_fork(self._handle, ctypes.byref(handle)))
+        return NativeState(self._model, handle)
+
+    def reset(self) -> None:
+        """Makes the state empty again."""
+        _check(library().edge_state_reset(self._handle))
+
+    def truncate(self, length: int) -> None:
+        """Forgets what lies behind the first ``length`` positions.
+
+        Raises:
+            NativeError: There are not so many, or runs replace a state that they read.
+        """
+        _check(library().edge_state_truncate(self._handle, length))
 
 
 class NativeSession:
@@ -416,13 +488,15 @@ class NativeSession:
         memory_budget_bytes: int,
         threads: int,
         profile: bool,
+        entry: str,
     ) -> None:
         self._model = model
+        self._state = None  # type: Optional[NativeState]
         self._handle = ctypes.c_void_p()
         arrays = {name: np.asarray(value, order="C") for name, value in fixed.items()}
         values = (FixedInput * len(arrays))(*(FixedInput(n.encode(), _tensor(a)) for n, a in arrays.items()))
         limits = (Bound * len(bounds))(*(Bound(n.encode(), low, high) for n, (low, high) in bounds.items()))
-        sizes = (len(arrays), limits, len(bounds), memory_budget_bytes, int(profile))
+        sizes = (len(arrays), limits, len(bounds), memory_budget_bytes, int(profile), entry.encode())
         options = SessionOptions(ctypes.sizeof(SessionOptions), threads, None, values, *sizes)
         _check(library().edge_session_create(model._handle, ctypes.byref(options), ctypes.byref(self._handle)))
         self.inputs = self._infos(library().edge_session_input_count, library().edge_session_input)
@@ -448,6 +522,15 @@ class NativeSession:
         outputs = (Tensor * len(self.outputs))()
         _check(library().edge_session_run(self._handle, inputs, len(kept), outputs, len(self.outputs)))
         return [_copy(tensor) for tensor in outputs]
+
+    def set_state(self, state: Optional[NativeState]) -> None:
+        """The sequence that runs read and change from now on; None: none.
+
+        Raises:
+            NativeError: It is of another model.
+        """
+        _check(library().edge_session_set_state(self._handle, state._handle if state else None))
+        self._state = state  # lives as long as the session works on it
 
     def steps(self) -> List[Step]:
         """The steps of a run in their order."""

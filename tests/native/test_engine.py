@@ -265,7 +265,7 @@ def test_a_changed_manifest_is_refused_always(tiny):
         ("schema", "2.0", "schema 2.0"),
         ("format", "tflite", "format 'tflite'"),
         ("files", {"../labels.txt": {"bytes": 0, "sha256": ""}}, r"\.\./labels\.txt"),
-        ("entries", {}, "'file'"),
+        ("entries", {}, "no entry 'main'"),
     ],
 )
 def test_a_manifest_of_another_kind_is_refused(tiny, field, value, words):

@@ -9,8 +9,8 @@
  *   - Every struct that the caller fills begins with struct_size = sizeof(the struct).  Members that a
  *     newer header adds at the end are taken as zero when struct_size says that they are not there.
  *   - Handles are opaque.  edge_*_free(NULL) is allowed and does nothing.
- *   - A model may be shared by any number of sessions and threads and must outlive its sessions.
- *     A session belongs to one thread at a time.
+ *   - A model may be shared by any number of sessions and threads and must outlive its sessions and states.
+ *     A session belongs to one thread at a time, and so does a state.
  *   - edge_session_run allocates no memory.
  *
  * Minimal use
@@ -69,6 +69,7 @@ typedef enum edge_dtype {
 
 typedef struct edge_model edge_model;
 typedef struct edge_session edge_session;
+typedef struct edge_state edge_state;
 
 /* A dense tensor, row-major, in the caller's or the session's memory. */
 typedef struct edge_tensor {
@@ -146,6 +147,7 @@ typedef struct edge_session_options {
     size_t bound_count;
     size_t memory_budget_bytes; /* 0: no limit; of constants made at creation and of activations together */
     uint32_t profile;           /* not 0: the time of every step is taken */
+    const char *entry;          /* which of the bundle's; NULL: "main" */
 } edge_session_options;
 
 /* One step of a run: a node of the model, or several in one. */
@@ -229,6 +231,9 @@ EDGE_API edge_status edge_model_open_source(const edge_source *source, const edg
 
 EDGE_API void edge_model_free(edge_model *model);
 
+/* The entries of a bundle, what sessions can run; NULL beyond the last.  A bare ONNX file has "main". */
+EDGE_API const char *edge_model_entry(const edge_model *model, size_t index);
+
 /* Plans memory for the largest shapes, folds constants and packs weights.  All memory that runs need is taken here. */
 EDGE_API edge_status edge_session_create(edge_model *model, const edge_session_options *options,
                                          edge_session **session);
@@ -255,6 +260,31 @@ EDGE_API edge_status edge_session_run(edge_session *session, const edge_tensor *
 
 /* From any thread: a run that is under way stops before its next operator and returns EDGE_CANCELLED. */
 EDGE_API void edge_session_cancel(edge_session *session);
+
+/* The memory of one sequence: what the bundle's `states` hand from run to run, keys and values of a decoder for
+ * example.  Sessions of all entries may work on one state, a session on many, one after the other.  A state begins
+ * empty.  EDGE_INVALID_ARGUMENT when the bundle declares no states.
+ *
+ *   edge_state_create(model, &state);
+ *   edge_session_set_state(decode, state);
+ *   while (token != end) edge_session_run(decode, ...);   // each run adds its positions
+ *   edge_state_truncate(state, 4);                        // back to the fourth position
+ */
+EDGE_API edge_status edge_state_create(edge_model *model, edge_state **state);
+EDGE_API void edge_state_free(edge_state *state);
+/* A second sequence that goes on from here. */
+EDGE_API edge_status edge_state_fork(const edge_state *state, edge_state **copy);
+/* As it was when it was made. */
+EDGE_API edge_status edge_state_reset(edge_state *state);
+/* Positions so far. */
+EDGE_API int64_t edge_state_length(const edge_state *state);
+/* Forgets what lies behind the first `length` positions.  EDGE_UNSUPPORTED when runs replace a state that they read. */
+EDGE_API edge_status edge_state_truncate(edge_state *state, int64_t length);
+EDGE_API size_t edge_state_bytes(const edge_state *state);
+
+/* The state that runs of this session read and change, from now on; NULL: none.  Its tensors are no inputs and outputs
+ * of the session.  A run without a state fails when its entry has one.  A run that fails leaves the state as it was. */
+EDGE_API edge_status edge_session_set_state(edge_session *session, edge_state *state);
 
 /* How the bundle wants the photo for an input, by its name as in edge_tensor_info; NULL: the one input that takes a
  * photo.  The caller sets image->struct_size.  EDGE_INVALID_ARGUMENT when the bundle says nothing of it.

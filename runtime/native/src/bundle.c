@@ -25,13 +25,13 @@ static edge_status check_manifest(ew_store *store, const ew_blob *manifest) {
     return same ? EDGE_OK : ew_fail(EDGE_HASH_MISMATCH, "manifest.json differs from manifest.sha256");
 }
 
-static edge_status string_at(const ew_json *object, const char *name, const char **text) {
+edge_status ew_json_string_at(const ew_json *object, const char *name, const char **text) {
     const ew_json *value = object ? ew_json_get(object, name) : NULL;
     if (value && ew_json_string(value, text)) return EDGE_OK;
     return ew_fail(EDGE_INVALID_MODEL, "the manifest has no text '%s'", name);
 }
 
-static edge_status int_at(const ew_json *object, const char *name, int64_t *number) {
+edge_status ew_json_int_at(const ew_json *object, const char *name, int64_t *number) {
     const ew_json *value = object ? ew_json_get(object, name) : NULL;
     if (value && ew_json_int(value, number)) return EDGE_OK;
     return ew_fail(EDGE_INVALID_MODEL, "the manifest has no whole number '%s'", name);
@@ -41,8 +41,8 @@ static edge_status check_file(ew_store *store, const char *name, const ew_json *
     int64_t bytes;
     const char *wanted;
     char hex[65];
-    EW_TRY(int_at(about, "bytes", &bytes));
-    EW_TRY(string_at(about, "sha256", &wanted));
+    EW_TRY(ew_json_int_at(about, "bytes", &bytes));
+    EW_TRY(ew_json_string_at(about, "sha256", &wanted));
     ew_blob file = {0};
     EW_TRY(ew_store_get(store, name, &file));
     bool length = bytes >= 0 && (uint64_t)bytes == file.bytes, same = true;
@@ -71,49 +71,80 @@ static edge_status check_files(ew_store *store, const ew_json *manifest, bool ch
 
 static edge_status check_kind(const ew_json *manifest) {
     const char *schema, *format;
-    EW_TRY(string_at(manifest, "schema", &schema));
+    EW_TRY(ew_json_string_at(manifest, "schema", &schema));
     if (strncmp(schema, SCHEMA_MAJOR, strlen(SCHEMA_MAJOR)) != 0)
         return ew_fail(EDGE_UNSUPPORTED, "the bundle has schema %s, this engine reads %sx", schema, SCHEMA_MAJOR);
-    EW_TRY(string_at(manifest, "format", &format));
+    EW_TRY(ew_json_string_at(manifest, "format", &format));
     if (strcmp(format, "onnx") != 0)
         return ew_fail(EDGE_UNSUPPORTED, "the bundle holds a model in format '%s'; this engine runs 'onnx'", format);
     return EDGE_OK;
 }
 
-static edge_status add_bounds(const ew_json *input, ew_bundle *bundle) {
+static edge_status add_bounds(const ew_json *input, ew_entry *entry) {
     const char *binding, *dimension;
-    EW_TRY(string_at(input, "binding", &binding));
+    EW_TRY(ew_json_string_at(input, "binding", &binding));
     const ew_json *shape = ew_json_get(input, "shape"), *bounds = ew_json_get(input, "bounds");
     for (size_t axis = 0; shape && axis < ew_json_count(shape) && axis < EDGE_MAX_RANK; axis++) {
         if (!ew_json_string(ew_json_at(shape, axis), &dimension)) continue;
         const ew_json *limits = bounds ? ew_json_get(bounds, dimension) : NULL;
-        ew_axis_bound *bound = &bundle->bounds[bundle->bound_count++];
+        ew_axis_bound *bound = &entry->bounds[entry->bound_count++];
         *bound = (ew_axis_bound){.input = binding, .axis = (int)axis};
-        EW_TRY(int_at(limits, "min", &bound->min));
-        EW_TRY(int_at(limits, "max", &bound->max));
+        EW_TRY(ew_json_int_at(limits, "min", &bound->min));
+        EW_TRY(ew_json_int_at(limits, "max", &bound->max));
     }
     return EDGE_OK;
 }
 
-static edge_status read_entry(ew_store *store, const ew_json *manifest, ew_arena *arena, ew_bundle *bundle) {
-    const ew_json *entries = ew_json_get(manifest, "entries"), *entry = entries ? ew_json_get(entries, "main") : NULL;
+bool ew_bundle_lists(const ew_bundle *bundle, const char *name) {
+    return ew_json_get(ew_json_get(bundle->manifest, "files"), name) != NULL;
+}
+
+static edge_status read_entry(ew_store *store, const ew_json *about, ew_arena *arena, const ew_bundle *bundle,
+                              ew_entry *entry) {
     const char *file;
-    EW_TRY(string_at(entry, "file", &file));
-    const ew_json *inputs = ew_json_get(entry, "inputs"), *files = ew_json_get(manifest, "files");
-    if (!ew_json_get(files, file))
-        return ew_fail(EDGE_INVALID_MODEL, "entry 'main' is in '%s', which the manifest does not list", file);
+    EW_TRY(ew_json_string_at(about, "file", &file));
+    const ew_json *inputs = ew_json_get(about, "inputs");
+    if (!ew_bundle_lists(bundle, file))
+        return ew_fail(EDGE_INVALID_MODEL, "entry '%s' is in '%s', which the manifest does not list", ew_json_name(about),
+                       file);
     size_t count = inputs ? ew_json_count(inputs) : 0;
-    bundle->bounds = ew_arena_get(arena, count * EDGE_MAX_RANK * sizeof *bundle->bounds);
-    if (!bundle->bounds) return EDGE_NO_MEMORY;
-    for (size_t i = 0; i < count; i++) EW_TRY(add_bounds(ew_json_at(inputs, i), bundle));
-    return ew_store_get(store, file, &bundle->model);
+    *entry = (ew_entry){.name = ew_json_name(about), .about = about};
+    entry->bounds = ew_arena_get(arena, count * EDGE_MAX_RANK * sizeof *entry->bounds);
+    if (!entry->bounds) return EDGE_NO_MEMORY;
+    for (size_t i = 0; i < count; i++) EW_TRY(add_bounds(ew_json_at(inputs, i), entry));
+    return ew_store_get(store, file, &entry->file);
+}
+
+/* "main" comes first. */
+static edge_status read_entries(ew_store *store, const ew_json *manifest, ew_arena *arena, ew_bundle *bundle) {
+    const ew_json *entries = ew_json_get(manifest, "entries"), *first = ew_json_get(entries, "main");
+    if (!first) return ew_fail(EDGE_INVALID_MODEL, "the manifest has no entry 'main'");
+    size_t count = ew_json_count(entries);
+    bundle->entries = ew_arena_get(arena, count * sizeof *bundle->entries);
+    if (!bundle->entries) return EDGE_NO_MEMORY;
+    EW_TRY(read_entry(store, first, arena, bundle, &bundle->entries[bundle->entry_count++]));
+    for (size_t i = 0; i < count; i++)
+        if (ew_json_at(entries, i) != first)
+            EW_TRY(read_entry(store, ew_json_at(entries, i), arena, bundle, &bundle->entries[bundle->entry_count++]));
+    return EDGE_OK;
+}
+
+const char *ew_entry_binding(const ew_entry *entry, const char *side, const char *name) {
+    const ew_json *tensors = ew_json_get(entry->about, side);
+    for (size_t i = 0; i < ew_json_count(tensors); i++) {
+        const ew_json *tensor = ew_json_at(tensors, i);
+        const char *known, *binding;
+        if (ew_json_string(ew_json_get(tensor, "name"), &known) && strcmp(known, name) == 0)
+            return ew_json_string(ew_json_get(tensor, "binding"), &binding) ? binding : NULL;
+    }
+    return NULL;
 }
 
 static edge_status read_labels(ew_store *store, const ew_json *manifest, ew_arena *arena, ew_bundle *bundle) {
     const char *name;
     ew_blob file = {0};
     if (ew_json_type_of(ew_json_get(manifest, "labels")) == EW_JSON_NULL) return EDGE_OK;
-    EW_TRY(string_at(manifest, "labels", &name));
+    EW_TRY(ew_json_string_at(manifest, "labels", &name));
     if (!ew_json_get(ew_json_get(manifest, "files"), name))
         return ew_fail(EDGE_INVALID_MODEL, "the labels are in '%s', which the manifest does not list", name);
     EW_TRY(ew_store_get(store, name, &file));
@@ -133,7 +164,8 @@ static edge_status read_manifest(ew_store *store, const ew_blob *bytes, bool che
     EW_TRY(check_files(store, manifest, check_hashes));
     EW_TRY(read_labels(store, manifest, arena, bundle));
     bundle->manifest = manifest;
-    return read_entry(store, manifest, arena, bundle);
+    EW_TRY(read_entries(store, manifest, arena, bundle));
+    return ew_states_read(manifest, arena, bundle);
 }
 
 edge_status ew_bundle_read(ew_store *store, bool check_hashes, ew_arena *arena, ew_bundle *bundle) {

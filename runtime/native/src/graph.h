@@ -42,6 +42,7 @@ typedef struct ew_node {
 typedef struct ew_value {
     const char *name;
     bool is_input, is_output, has_data;
+    bool outside; /* its memory is given before each run */
     edge_tensor tensor; /* of an initializer: data; of an input: dtype and shape, -1 where a dimension is open */
     const char *dimension[EDGE_MAX_RANK]; /* names of open dimensions, NULL: none */
 } ew_value;
@@ -53,11 +54,21 @@ typedef struct ew_graph {
     int *inputs, *outputs; /* indices of values, graph order; initializers are no inputs */
 } ew_graph;
 
+/* A file beside the model's, with constants. */
+typedef struct ew_outside {
+    const char *name;
+    ew_blob bytes;
+    struct ew_outside *next;
+} ew_outside;
+
+/* archive, the files of the entries and outside are what this model holds open; constants point into them. */
 struct edge_model {
     ew_arena arena;
-    ew_blob archive;  /* what this model holds open, with bundle.model, into which constants point */
-    ew_bundle bundle; /* of a bare ONNX file the model alone */
-    ew_graph graph;
+    ew_blob archive;
+    ew_bundle bundle; /* of a bare ONNX file one entry alone */
+    ew_graph *graphs; /* one an entry */
+    ew_outside *outside;
+    ew_store *store; /* while the model is opened; NULL: it has no other files */
 };
 
 /* NULL when the node has no such attribute. */
@@ -68,7 +79,9 @@ const char *ew_attr_string(const ew_node *node, const char *name, const char *ot
 /* *count is -1 when the node has no such attribute. */
 const int64_t *ew_attr_ints(const ew_node *node, const char *name, int *count);
 
-/* Reads ModelProto into the model; onnx.c. */
-edge_status ew_read_onnx(edge_model *model, const uint8_t *data, size_t bytes);
+/* Reads the ModelProto of an entry into its graph; onnx.c. */
+edge_status ew_read_onnx(edge_model *model, int entry);
+/* Bytes of a file beside the model's, held open until the model is freed; outside.c. */
+edge_status ew_outside_get(edge_model *model, const char *name, uint64_t offset, uint64_t bytes, const uint8_t **data);
 
 #endif

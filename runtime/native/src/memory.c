@@ -46,7 +46,7 @@ static void trace(planner *p) {
 /* Whether a value needs memory of its own: no constant, no input, no view of another one. */
 static bool needs_memory(const planner *p, int value) {
     const ew_value *given = &p->session->graph.values[value];
-    return p->root[value] == value && !given->is_input && !given->has_data &&
+    return p->root[value] == value && !given->is_input && !given->outside && !given->has_data &&
            p->session->values[value].known != EW_CONSTANT;
 }
 

@@ -24,15 +24,40 @@ static edge_status new_model(const edge_model_options *options, edge_model **res
 
 void edge_model_free(edge_model *model) {
     if (!model) return;
-    ew_blob_release(&model->bundle.model);
+    for (int i = 0; i < model->bundle.entry_count; i++) ew_blob_release(&model->bundle.entries[i].file);
+    for (ew_outside *file = model->outside; file; file = file->next) ew_blob_release(&file->bytes);
     ew_blob_release(&model->archive);
     ew_arena arena = model->arena; /* the model lies in its own arena */
     ew_arena_free(&arena);
 }
 
+static edge_status read_entries(edge_model *model) {
+    model->graphs = ew_arena_get(&model->arena, (size_t)model->bundle.entry_count * sizeof *model->graphs);
+    if (!model->graphs) return EDGE_NO_MEMORY;
+    for (int i = 0; i < model->bundle.entry_count; i++) {
+        edge_status status = ew_read_onnx(model, i);
+        if (status != EDGE_OK && model->bundle.entry_count > 1)
+            ew_prefix_error("entry '%s'", model->bundle.entries[i].name);
+        if (status != EDGE_OK) return status;
+    }
+    return EDGE_OK;
+}
+
 static edge_status read_bundle(edge_model *model, ew_store *store, const edge_model_options *options) {
+    model->store = store;
     EW_TRY(ew_bundle_read(store, !options->skip_hashes, &model->arena, &model->bundle));
-    return ew_read_onnx(model, model->bundle.model.data, model->bundle.model.bytes);
+    return read_entries(model);
+}
+
+/* A bare ONNX file. */
+static edge_status read_file(edge_model *model, const edge_source *source) {
+    ew_entry *entry = ew_arena_get(&model->arena, sizeof *entry);
+    if (!entry) return EDGE_NO_MEMORY;
+    EW_TRY(ew_blob_get(source, 0, source->bytes, &model->arena, &entry->file));
+    entry->name = "main";
+    model->bundle.entries = entry;
+    model->bundle.entry_count = 1;
+    return read_entries(model);
 }
 
 /* An archive begins with a local header of zip, "PK\3\4"; no ONNX file does, because field 10 of ModelProto does not
@@ -47,11 +72,11 @@ static edge_status read_source(edge_model *model, const edge_source *source, con
         EW_TRY(ew_store_of_archive(source, &model->arena, &store));
         return read_bundle(model, store, options);
     }
-    EW_TRY(ew_blob_get(source, 0, source->bytes, &model->arena, &model->bundle.model));
-    return ew_read_onnx(model, model->bundle.model.data, model->bundle.model.bytes);
+    return read_file(model, source);
 }
 
 static edge_status finish(edge_status status, edge_model *model, edge_model **result) {
+    model->store = NULL;
     if (status == EDGE_OK) *result = model;
     else edge_model_free(model);
     return status;
@@ -76,6 +101,16 @@ edge_status edge_model_open_memory(const void *data, size_t bytes, const edge_mo
     return edge_model_open_source(&source, options, result);
 }
 
+/* A bare ONNX file may have its constants beside it; an archive has its own files. */
+static edge_status files_beside(edge_model *model, const char *path) {
+    const char *end = strrchr(path, '/');
+    size_t length = end ? (size_t)(end - path) + (end == path) : 0;
+    char *folder = ew_arena_get(&model->arena, length + 2);
+    if (!folder) return EDGE_NO_MEMORY;
+    memcpy(folder, end ? path : ".", end ? length : 1);
+    return ew_store_of_folder(folder, &model->arena, &model->store);
+}
+
 static edge_status read_path(edge_model *model, const char *path, const edge_model_options *options) {
     if (ew_is_folder(path)) {
         ew_store *store;
@@ -83,8 +118,13 @@ static edge_status read_path(edge_model *model, const char *path, const edge_mod
         return read_bundle(model, store, options);
     }
     EW_TRY(ew_blob_of_file(path, &model->archive));
+    EW_TRY(files_beside(model, path));
     edge_source source = ew_source_of_memory(&model->archive);
     return read_source(model, &source, options);
+}
+
+const char *edge_model_entry(const edge_model *model, size_t index) {
+    return model && index < (size_t)model->bundle.entry_count ? model->bundle.entries[index].name : NULL;
 }
 
 edge_status edge_model_open_path(const char *path, const edge_model_options *given, edge_model **result) {

@@ -24,6 +24,7 @@ enum {
 
 typedef struct reader {
     edge_model *model;
+    ew_graph *graph;
     ew_arena *arena;
     ew_names names;
     struct {
@@ -65,10 +66,10 @@ static int opset_of(const reader *r, const char *domain) {
 static ew_value *value_named(reader *r, const char *name) {
     int *index = ew_names_at(&r->names, name);
     if (*index < 0) {
-        *index = r->model->graph.value_count++;
-        r->model->graph.values[*index].name = name;
+        *index = r->graph->value_count++;
+        r->graph->values[*index].name = name;
     }
-    return &r->model->graph.values[*index];
+    return &r->graph->values[*index];
 }
 
 static edge_status read_dim(reader *r, ew_proto proto, ew_value *value) {
@@ -130,7 +131,7 @@ static edge_status read_info(reader *r, ew_proto proto, bool is_input) {
     if (is_input ? value->is_input : value->is_output) return ew_fail(EDGE_INVALID_MODEL, "'%s' is listed twice", name);
     *(is_input ? &value->is_input : &value->is_output) = true;
     if (!is_input) {
-        r->model->graph.outputs[r->model->graph.output_count++] = (int)(value - r->model->graph.values);
+        r->graph->outputs[r->graph->output_count++] = (int)(value - r->graph->values);
         return EDGE_OK;
     }
     for (;;) {
@@ -140,7 +141,7 @@ static edge_status read_info(reader *r, ew_proto proto, bool is_input) {
     }
     if (value->has_data) return EDGE_OK;
     if (!tensor.at) return ew_fail(EDGE_UNSUPPORTED, "input '%s' is no tensor", name);
-    r->model->graph.inputs[r->model->graph.input_count++] = (int)(value - r->model->graph.values);
+    r->graph->inputs[r->graph->input_count++] = (int)(value - r->graph->values);
     EW_TRY(read_tensor_type(r, tensor, value));
     return value->tensor.dtype ? EDGE_OK : ew_fail(EDGE_INVALID_MODEL, "input '%s' has no dtype", name);
 }
@@ -148,7 +149,7 @@ static edge_status read_info(reader *r, ew_proto proto, bool is_input) {
 static edge_status read_initializer(reader *r, ew_proto proto) {
     edge_tensor tensor;
     const char *name = NULL;
-    EW_TRY(ew_read_tensor(proto, r->arena, &tensor, &name));
+    EW_TRY(ew_read_tensor(proto, r->model, &tensor, &name));
     if (!name || !*name) return ew_fail(EDGE_INVALID_MODEL, "a constant has no name");
     ew_value *value = value_named(r, name);
     if (value->has_data) return ew_fail(EDGE_INVALID_MODEL, "constant '%s' is there twice", name);
@@ -213,7 +214,7 @@ static edge_status link_values(reader *r, ew_proto proto, uint32_t number, int c
         if (ew_proto_size(field.bytes)) {
             const char *name;
             EW_TRY(ew_proto_string(field.bytes, r->arena, &name));
-            found[i] = (int)(value_named(r, name) - r->model->graph.values);
+            found[i] = (int)(value_named(r, name) - r->graph->values);
         }
         i++;
     }
@@ -240,7 +241,7 @@ static edge_status read_node(reader *r, ew_proto whole, ew_node *node) {
         case NODE_NAME: EW_TRY(ew_proto_string(field.bytes, r->arena, &node->name)); break;
         case NODE_TYPE: EW_TRY(ew_proto_string(field.bytes, r->arena, &node->op_type)); break;
         case NODE_DOMAIN: EW_TRY(ew_proto_string(field.bytes, r->arena, &node->domain)); break;
-        case NODE_ATTRIBUTE: EW_TRY(ew_read_attribute(field.bytes, r->arena, &list[used++])); break;
+        case NODE_ATTRIBUTE: EW_TRY(ew_read_attribute(field.bytes, r->model, &list[used++])); break;
         }
     }
     node->attributes = list;
@@ -256,13 +257,13 @@ static edge_status read_node(reader *r, ew_proto whole, ew_node *node) {
 }
 
 static edge_status allocate_graph(reader *r, const counts *found) {
-    edge_model *model = r->model;
+    ew_graph *graph = r->graph;
     if (found->values > INT32_MAX / 4) return ew_fail(EDGE_INVALID_MODEL, "the model has too many values");
-    model->graph.values = ew_arena_get(r->arena, found->values * sizeof *model->graph.values);
-    model->graph.nodes = ew_arena_get(r->arena, found->nodes * sizeof *model->graph.nodes);
-    model->graph.inputs = ew_arena_get(r->arena, found->inputs * sizeof *model->graph.inputs);
-    model->graph.outputs = ew_arena_get(r->arena, found->outputs * sizeof *model->graph.outputs);
-    if (!model->graph.values || !model->graph.nodes || !model->graph.inputs || !model->graph.outputs) return EDGE_NO_MEMORY;
+    graph->values = ew_arena_get(r->arena, found->values * sizeof *graph->values);
+    graph->nodes = ew_arena_get(r->arena, found->nodes * sizeof *graph->nodes);
+    graph->inputs = ew_arena_get(r->arena, found->inputs * sizeof *graph->inputs);
+    graph->outputs = ew_arena_get(r->arena, found->outputs * sizeof *graph->outputs);
+    if (!graph->values || !graph->nodes || !graph->inputs || !graph->outputs) return EDGE_NO_MEMORY;
     return ew_names_init(&r->names, r->arena, found->values);
 }
 
@@ -277,33 +278,33 @@ static edge_status read_kind(reader *r, ew_proto proto, uint32_t number) {
         switch (number) {
         case GRAPH_INITIALIZER: EW_TRY(read_initializer(r, field.bytes)); break;
         case GRAPH_INPUT: EW_TRY(read_info(r, field.bytes, true)); break;
-        case GRAPH_NODE: EW_TRY(read_node(r, field.bytes, &r->model->graph.nodes[r->model->graph.node_count++])); break;
+        case GRAPH_NODE: EW_TRY(read_node(r, field.bytes, &r->graph->nodes[r->graph->node_count++])); break;
         case GRAPH_OUTPUT: EW_TRY(read_info(r, field.bytes, false)); break;
         }
     }
 }
 
 /* Every value is made once, before it is read. */
-static edge_status check_order(const edge_model *model, ew_arena *arena) {
-    bool *made = ew_arena_get(arena, (size_t)model->graph.value_count * sizeof *made);
+static edge_status check_order(const ew_graph *graph, ew_arena *arena) {
+    bool *made = ew_arena_get(arena, (size_t)graph->value_count * sizeof *made);
     if (!made) return EDGE_NO_MEMORY;
-    for (int v = 0; v < model->graph.value_count; v++) made[v] = model->graph.values[v].is_input || model->graph.values[v].has_data;
-    for (int n = 0; n < model->graph.node_count; n++) {
-        const ew_node *node = &model->graph.nodes[n];
+    for (int v = 0; v < graph->value_count; v++) made[v] = graph->values[v].is_input || graph->values[v].has_data;
+    for (int n = 0; n < graph->node_count; n++) {
+        const ew_node *node = &graph->nodes[n];
         for (int i = 0; i < node->input_count; i++)
             if (node->inputs[i] >= 0 && !made[node->inputs[i]])
                 return ew_fail(EDGE_INVALID_MODEL, "node '%s' (%s) reads '%s' before anything makes it", node->name,
-                               node->op_type, model->graph.values[node->inputs[i]].name);
+                               node->op_type, graph->values[node->inputs[i]].name);
         for (int i = 0; i < node->output_count; i++) {
             if (node->outputs[i] < 0) continue;
             if (made[node->outputs[i]])
-                return ew_fail(EDGE_INVALID_MODEL, "value '%s' is made twice", model->graph.values[node->outputs[i]].name);
+                return ew_fail(EDGE_INVALID_MODEL, "value '%s' is made twice", graph->values[node->outputs[i]].name);
             made[node->outputs[i]] = true;
         }
     }
-    for (int i = 0; i < model->graph.output_count; i++)
-        if (!made[model->graph.outputs[i]])
-            return ew_fail(EDGE_INVALID_MODEL, "nothing makes output '%s'", model->graph.values[model->graph.outputs[i]].name);
+    for (int i = 0; i < graph->output_count; i++)
+        if (!made[graph->outputs[i]])
+            return ew_fail(EDGE_INVALID_MODEL, "nothing makes output '%s'", graph->values[graph->outputs[i]].name);
     return EDGE_OK;
 }
 
@@ -329,14 +330,16 @@ static edge_status read_graph(reader *r, ew_proto graph) {
     if (r->refused)
         return ew_fail(EDGE_UNSUPPORTED, "%d node%s need operators that this engine does not have: %s", r->refused,
                        r->refused > 1 ? "s" : "", r->report);
-    return check_order(r->model, r->arena);
+    return check_order(r->graph, r->arena);
 }
 
-edge_status ew_read_onnx(edge_model *model, const uint8_t *data, size_t bytes) {
-    ew_proto proto = {data, data + bytes}, graph = {0};
+edge_status ew_read_onnx(edge_model *model, int entry) {
+    const ew_blob *file = &model->bundle.entries[entry].file;
+    ew_proto proto = {file->data, file->data + file->bytes}, graph = {0};
     reader *r = ew_arena_get(&model->arena, sizeof *r);
     if (!r) return EDGE_NO_MEMORY;
     r->model = model;
+    r->graph = &model->graphs[entry];
     r->arena = &model->arena;
     EW_TRY(read_model(r, proto, &graph));
     return read_graph(r, graph);

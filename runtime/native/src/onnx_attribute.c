@@ -87,7 +87,8 @@ static edge_status read_strings(ew_proto proto, ew_arena *arena, ew_attribute *a
     return EDGE_OK;
 }
 
-edge_status ew_read_attribute(ew_proto whole, ew_arena *arena, ew_attribute *attribute) {
+edge_status ew_read_attribute(ew_proto whole, edge_model *model, ew_attribute *attribute) {
+    ew_arena *arena = &model->arena;
     *attribute = (ew_attribute){.name = "", .s = ""};
     ew_proto proto = whole;
     ew_field field;
@@ -99,7 +100,7 @@ edge_status ew_read_attribute(ew_proto whole, ew_arena *arena, ew_attribute *att
         bool bytes = field.wire == EW_BYTES;
         if (field.number == NAME && bytes) EW_TRY(ew_proto_string(field.bytes, arena, &attribute->name));
         if (field.number == S && bytes) EW_TRY(ew_proto_string(field.bytes, arena, &attribute->s));
-        if (field.number == T && bytes) EW_TRY(ew_read_tensor(field.bytes, arena, &attribute->tensor, NULL));
+        if (field.number == T && bytes) EW_TRY(ew_read_tensor(field.bytes, model, &attribute->tensor, NULL));
         if (field.number == F) attribute->f = as_float(field.value);
         if (field.number == I) attribute->i = (int64_t)field.value;
         if (field.number == TYPE) type = field.value;

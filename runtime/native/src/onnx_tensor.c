@@ -11,13 +11,18 @@ enum {
     RAW = 9,
     DOUBLES = 10,
     UINT64S = 11,
+    EXTERNAL = 13,
     LOCATION = 14
 };
+enum { ENTRY_KEY = 1, ENTRY_VALUE = 2 };
 
 typedef struct content {
     ew_proto raw;
     bool has_raw, elsewhere;
     int64_t dtype;
+    const char *file; /* with elsewhere */
+    uint64_t offset;
+    int64_t length; /* -1: it is not said */
 } content;
 
 static edge_status add_dim(edge_tensor *tensor, uint64_t dim) {
@@ -39,6 +44,37 @@ static edge_status read_dims(const ew_field *field, edge_tensor *tensor) {
     return EDGE_OK;
 }
 
+static bool read_number(const char *text, uint64_t *number) {
+    *number = 0;
+    for (; *text; text++)
+        if (*text < '0' || *text > '9' || __builtin_mul_overflow(*number, 10, number) ||
+            __builtin_add_overflow(*number, (uint64_t)(*text - '0'), number))
+            return false;
+    return true;
+}
+
+/* Where the bytes lie: "location", "offset", "length". */
+static edge_status read_place(ew_proto proto, ew_arena *arena, content *found) {
+    const char *key = "", *value = "";
+    uint64_t number = 0;
+    ew_field field;
+    bool more;
+    for (;;) {
+        EW_TRY(ew_proto_next(&proto, &field, &more));
+        if (!more) break;
+        if (field.wire != EW_BYTES) continue;
+        if (field.number == ENTRY_KEY) EW_TRY(ew_proto_string(field.bytes, arena, &key));
+        if (field.number == ENTRY_VALUE) EW_TRY(ew_proto_string(field.bytes, arena, &value));
+    }
+    if (strcmp(key, "location") == 0) found->file = value;
+    bool offset = strcmp(key, "offset") == 0, length = strcmp(key, "length") == 0;
+    if ((offset || length) && (!read_number(value, &number) || number > INT64_MAX))
+        return ew_fail(EDGE_INVALID_MODEL, "a constant in another file has %s '%s'", key, value);
+    if (offset) found->offset = number;
+    if (length) found->length = (int64_t)number;
+    return EDGE_OK;
+}
+
 /* Everything but the typed number fields. */
 static edge_status read_fields(ew_proto proto, ew_arena *arena, edge_tensor *tensor, const char **name,
                                content *found) {
@@ -50,6 +86,7 @@ static edge_status read_fields(ew_proto proto, ew_arena *arena, edge_tensor *ten
         if (field.number == DIMS) EW_TRY(read_dims(&field, tensor));
         if (field.number == DATA_TYPE) found->dtype = (int64_t)field.value;
         if (field.number == NAME && name && field.wire == EW_BYTES) EW_TRY(ew_proto_string(field.bytes, arena, name));
+        if (field.number == EXTERNAL && field.wire == EW_BYTES) EW_TRY(read_place(field.bytes, arena, found));
         if (field.number == LOCATION) found->elsewhere = field.value != 0;
         if (field.number == RAW && field.wire == EW_BYTES) {
             found->raw = field.bytes;
@@ -133,23 +170,36 @@ static edge_status take_raw(ew_proto raw, ew_arena *arena, edge_tensor *tensor) 
     return EDGE_OK;
 }
 
+static edge_status take_outside(edge_model *model, const content *found, const char *name, size_t wanted,
+                                ew_proto *raw) {
+    if (!found->file) return ew_fail(EDGE_INVALID_MODEL, "constant '%s' lies in another file, which is not named", name);
+    uint64_t bytes = found->length < 0 ? wanted : (uint64_t)found->length;
+    EW_TRY(ew_outside_get(model, found->file, found->offset, bytes, &raw->at));
+    raw->end = raw->at + bytes;
+    return EDGE_OK;
+}
+
 /* Bytes that are not 0 or 1 would break every reader of a bool. */
 static void normalize_bool(edge_tensor *tensor) {
     uint8_t *at = tensor->data;
     for (size_t i = 0; i < tensor->bytes; i++) at[i] = at[i] != 0;
 }
 
-edge_status ew_read_tensor(ew_proto proto, ew_arena *arena, edge_tensor *tensor, const char **name) {
-    content found = {0};
+edge_status ew_read_tensor(ew_proto proto, edge_model *model, edge_tensor *tensor, const char **name) {
+    ew_arena *arena = &model->arena;
+    content found = {.length = -1};
     *tensor = (edge_tensor){0};
     EW_TRY(read_fields(proto, arena, tensor, name, &found));
     const char *shown = name && *name ? *name : "";
-    if (found.elsewhere) return ew_fail(EDGE_UNSUPPORTED, "constant '%s' lies in another file", shown);
     tensor->dtype = (edge_dtype)found.dtype;
     if (found.dtype < 0 || found.dtype > 64 || !ew_dtype_bytes(tensor->dtype))
         return ew_fail(EDGE_UNSUPPORTED, "constant '%s' has ONNX dtype %lld, which the engine does not have", shown,
                        (long long)found.dtype);
     EW_TRY(size_of(tensor));
+    if (found.elsewhere) {
+        EW_TRY(take_outside(model, &found, shown, tensor->bytes, &found.raw));
+        found.has_raw = true;
+    }
     if (found.has_raw && tensor->dtype != EDGE_BOOL) return take_raw(found.raw, arena, tensor);
     tensor->data = ew_arena_get(arena, tensor->bytes);
     if (!tensor->data) return EDGE_NO_MEMORY;

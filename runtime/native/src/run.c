@@ -1,7 +1,7 @@
 #include <time.h>
 
 #include "ops/fused.h"
-#include "session.h"
+#include "state.h"
 
 static edge_status check_input(const edge_tensor_info *info, const edge_tensor *given) {
     if (given->dtype != info->dtype)
@@ -93,8 +93,8 @@ static edge_status run_steps(edge_session *session) {
 }
 
 static void give_outputs(const edge_session *session, edge_tensor *outputs) {
-    for (int i = 0; i < session->graph.output_count; i++) {
-        const ew_tensor *tensor = &session->values[session->graph.outputs[i]];
+    for (int i = 0; i < session->output_count; i++) {
+        const ew_tensor *tensor = &session->values[session->output_values[i]];
         outputs[i] = (edge_tensor){tensor->dtype, tensor->rank, {0}, tensor->data, ew_bytes(tensor)};
         memcpy(outputs[i].shape, tensor->dims, (size_t)tensor->rank * sizeof *tensor->dims);
     }
@@ -104,12 +104,14 @@ edge_status edge_session_run(edge_session *session, const edge_tensor *inputs, s
                              size_t output_count) {
     if (!session || (input_count && !inputs) || (output_count && !outputs))
         return ew_fail(EDGE_INVALID_ARGUMENT, "edge_session_run was given a null pointer");
-    if (output_count != (size_t)session->graph.output_count)
+    if (output_count != (size_t)session->output_count)
         return ew_fail(EDGE_INVALID_ARGUMENT, "the session has %d outputs, room was given for %zu",
-                       session->graph.output_count, output_count);
+                       session->output_count, output_count);
     atomic_store(&session->cancelled, false);
     EW_TRY(take_inputs(session, inputs, input_count));
+    EW_TRY(ew_states_begin(session));
     EW_TRY(run_steps(session));
+    EW_TRY(ew_states_commit(session));
     give_outputs(session, outputs);
     return EDGE_OK;
 }

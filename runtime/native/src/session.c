@@ -1,4 +1,4 @@
-#include "session.h"
+#include "state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,9 +36,8 @@ static edge_status set_bounds(const char *name, int64_t low, int64_t high, int64
     return EDGE_OK;
 }
 
-/* The caller's bounds come before the manifest's. */
-static edge_status bound_of(const edge_model *model, const edge_session_options *options, const ew_value *value,
-                            int axis, int64_t *min, int64_t *max) {
+edge_status ew_bound_of(const edge_session *session, const edge_session_options *options, const ew_value *value, int axis,
+                        int64_t *min, int64_t *max) {
     char place[256];
     snprintf(place, sizeof place, "%s:%d", value->name, axis);
     const char *name = value->dimension[axis] && *value->dimension[axis] ? value->dimension[axis] : place;
@@ -47,8 +46,8 @@ static edge_status bound_of(const edge_model *model, const edge_session_options 
         if (strcmp(bound->dimension, name) == 0 || strcmp(bound->dimension, place) == 0)
             return set_bounds(name, bound->min, bound->max, min, max);
     }
-    for (int i = 0; i < model->bundle.bound_count; i++) {
-        const ew_axis_bound *bound = &model->bundle.bounds[i];
+    for (int i = 0; i < session->entry->bound_count; i++) {
+        const ew_axis_bound *bound = &session->entry->bounds[i];
         if (bound->axis == axis && strcmp(bound->input, value->name) == 0)
             return set_bounds(name, bound->min, bound->max, min, max);
     }
@@ -65,25 +64,32 @@ static edge_status open_input(edge_session *session, const edge_session_options 
     for (int axis = 0; axis < info->rank; axis++) {
         int64_t *min = &info->min_shape[axis], *max = &info->max_shape[axis];
         *min = *max = value->tensor.shape[axis];
-        if (*max < 0) EW_TRY(bound_of(session->model, options, value, axis, min, max));
+        if (*max < 0) EW_TRY(ew_bound_of(session, options, value, axis, min, max));
         tensor->dynamic |= *min != *max;
     }
     session->input_values[session->input_count++] = index;
     return ew_shape(tensor, info->dtype, info->rank, info->max_shape);
 }
 
-static edge_status set_inputs(edge_session *session, const edge_session_options *options) {
-    const edge_model *model = session->model;
-    for (size_t i = 0; i < options->fixed_input_count; i++) {
-        bool there = false;
-        for (int k = 0; k < model->graph.input_count; k++)
-            there |= strcmp(model->graph.values[model->graph.inputs[k]].name, options->fixed_inputs[i].name) == 0;
-        if (!there) return ew_fail(EDGE_INVALID_ARGUMENT, "the model has no input '%s'", options->fixed_inputs[i].name);
+/* Whether a name is that of an input which the caller passes or fixes. */
+static bool is_open(const edge_session *session, const char *name) {
+    for (int i = 0; i < session->graph.input_count; i++) {
+        int index = session->graph.inputs[i];
+        if (strcmp(session->graph.values[index].name, name) == 0) return !ew_is_state(session, index);
     }
-    for (int i = 0; i < model->graph.input_count; i++) {
-        int index = model->graph.inputs[i];
-        const edge_fixed_input *fixed = fixed_for(options, model->graph.values[index].name);
-        if (fixed) EW_TRY(copy_fixed(session, &model->graph.values[index], &fixed->value, &session->values[index]));
+    return false;
+}
+
+static edge_status set_inputs(edge_session *session, const edge_session_options *options) {
+    const ew_graph *graph = &session->graph;
+    for (size_t i = 0; i < options->fixed_input_count; i++)
+        if (!is_open(session, options->fixed_inputs[i].name))
+            return ew_fail(EDGE_INVALID_ARGUMENT, "the model has no input '%s'", options->fixed_inputs[i].name);
+    for (int i = 0; i < graph->input_count; i++) {
+        int index = graph->inputs[i];
+        if (ew_is_state(session, index)) continue;
+        const edge_fixed_input *fixed = fixed_for(options, graph->values[index].name);
+        if (fixed) EW_TRY(copy_fixed(session, &graph->values[index], &fixed->value, &session->values[index]));
         else EW_TRY(open_input(session, options, index));
     }
     return EDGE_OK;
@@ -122,8 +128,10 @@ static edge_status make_steps(edge_session *session) {
 static void describe_outputs(edge_session *session) {
     for (int i = 0; i < session->graph.output_count; i++) {
         int index = session->graph.outputs[i];
+        if (ew_is_state(session, index)) continue;
         const ew_tensor *tensor = &session->values[index];
-        edge_tensor_info *info = &session->outputs[i];
+        edge_tensor_info *info = &session->outputs[session->output_count];
+        session->output_values[session->output_count++] = index;
         *info = (edge_tensor_info){
             .name = session->graph.values[index].name, .dtype = tensor->dtype, .rank = tensor->rank};
         for (int axis = 0; axis < tensor->rank; axis++) {
@@ -140,7 +148,8 @@ static edge_status allocate(edge_session *session) {
     session->inputs = ew_arena_get(&session->arena, (size_t)graph->input_count * sizeof *session->inputs);
     session->outputs = ew_arena_get(&session->arena, (size_t)graph->output_count * sizeof *session->outputs);
     session->input_values = ew_arena_get(&session->arena, (size_t)graph->input_count * sizeof *session->input_values);
-    bool all = session->values && session->steps && session->inputs && session->outputs && session->input_values;
+    session->output_values = ew_arena_get(&session->arena, (size_t)graph->output_count * sizeof *session->output_values);
+    bool all = session->output_values && session->values && session->steps && session->inputs && session->outputs && session->input_values;
     return all ? EDGE_OK : EDGE_NO_MEMORY;
 }
 
@@ -167,20 +176,38 @@ static edge_status choose_isa(edge_session *session) {
     return EDGE_OK;
 }
 
+static edge_status choose_entry(edge_session *session, const char *name) {
+    const ew_bundle *bundle = &session->model->bundle;
+    for (int i = 0; i < bundle->entry_count; i++) {
+        if (strcmp(bundle->entries[i].name, name ? name : "main") != 0) continue;
+        session->entry = &bundle->entries[i];
+        session->graph = session->model->graphs[i];
+        return EDGE_OK;
+    }
+    char known[512] = "";
+    for (int i = 0; i < bundle->entry_count; i++) {
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s'%s'", i ? ", " : "", bundle->entries[i].name);
+    }
+    return ew_fail(EDGE_INVALID_ARGUMENT, "the bundle has no entry '%s'; it has %s", name, known);
+}
+
 static edge_status build(edge_session *session, const edge_session_options *options) {
     ew_graph prepared;
-    session->graph = session->model->graph;
+    EW_TRY(choose_entry(session, options->entry));
     session->profile = options->profile != 0;
     EW_TRY(choose_isa(session));
     EW_TRY(allocate(session));
     EW_TRY(ew_pool_make(options->threads, options->parallel_for, &session->arena, &session->pool));
     set_constants(session, 0);
+    EW_TRY(ew_states_open(session, options));
     EW_TRY(set_inputs(session, options));
     EW_TRY(make_steps(session));
     ew_mark_late(session);
     EW_TRY(ew_infer_all(session));
     EW_TRY(ew_prepare(session, &prepared));
     EW_TRY(adopt(session, &prepared));
+    EW_TRY(ew_states_place(session));
     EW_TRY(ew_place_all(session, options->memory_budget_bytes));
     describe_outputs(session);
     return EDGE_OK;
@@ -223,7 +250,7 @@ void edge_session_free(edge_session *session) {
 size_t edge_session_input_count(const edge_session *session) { return session ? (size_t)session->input_count : 0; }
 
 size_t edge_session_output_count(const edge_session *session) {
-    return session ? (size_t)session->graph.output_count : 0;
+    return session ? (size_t)session->output_count : 0;
 }
 
 edge_status edge_session_input(const edge_session *session, size_t index, edge_tensor_info *info) {
@@ -234,7 +261,7 @@ edge_status edge_session_input(const edge_session *session, size_t index, edge_t
 }
 
 edge_status edge_session_output(const edge_session *session, size_t index, edge_tensor_info *info) {
-    if (!session || !info || index >= (size_t)session->graph.output_count)
+    if (!session || !info || index >= (size_t)session->output_count)
         return ew_fail(EDGE_INVALID_ARGUMENT, "there is no output %zu", index);
     *info = session->outputs[index];
     return EDGE_OK;

@@ -17,8 +17,11 @@ typedef struct ew_step {
     uint64_t runs, nanoseconds; /* with profile */
 } ew_step;
 
+typedef struct ew_slot ew_slot;
+
 struct edge_session {
     edge_model *model;
+    const ew_entry *entry;
     ew_arena arena;
     edge_isa isa;      /* of the kernels in use */
     ew_graph graph;    /* the model's, then what prepare/ makes of it; the first values of both are the same */
@@ -26,12 +29,19 @@ struct edge_session {
     ew_step *steps;
     edge_tensor_info *inputs, *outputs; /* what the caller sees */
     int *input_values;                  /* of those inputs, indices of values */
-    int input_count;
+    int *output_values;
+    int input_count, output_count;
+    ew_slot *slots; /* its states; state.h */
+    int slot_count;
+    edge_state *state; /* the sequence that it works on, NULL: none */
     ew_pool *pool;
     bool profile;
     atomic_bool cancelled;
 };
 
+/* The least and most of an open dimension; the caller's bounds come before the manifest's. */
+edge_status ew_bound_of(const edge_session *session, const edge_session_options *options, const ew_value *value, int axis,
+                        int64_t *min, int64_t *max);
 /* Infers shapes of every step and runs those whose result is known; infer.c. */
 edge_status ew_infer_all(edge_session *session);
 /* The same for one step. */

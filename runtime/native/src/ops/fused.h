@@ -37,15 +37,13 @@ typedef struct ew_fused {
     const ew_quantized *quantized; /* NULL: x and weights are f32 */
 } ew_fused;
 
-/* softmax(scale q k + mask) v: q [.., m, d], k [.., d, t], v [.., t, e], result [.., m, e], whatever order of axes they
- * have in memory; all leading axes are alike. */
+/* softmax(scale q k + mask) v: q [.., m, d], k [.., d, t], v [.., t, e], result [.., m, e]; leading axes broadcast.
+ * Whatever order of axes they have in memory: axis i of a matrix is axis order[i] of its tensor. */
 typedef struct ew_attention_detail {
     const edge_kernel *gemm;
     int rank;
-    int64_t leading[EDGE_MAX_RANK]; /* lengths */
-    int64_t m, d, t, e;
-    int64_t q[EDGE_MAX_RANK], k[EDGE_MAX_RANK], v[EDGE_MAX_RANK], y[EDGE_MAX_RANK]; /* steps of their axes, in floats */
-    int64_t dims[EDGE_MAX_RANK];                                                    /* of the result as it is in memory */
+    int q[EDGE_MAX_RANK], k[EDGE_MAX_RANK], v[EDGE_MAX_RANK], y[EDGE_MAX_RANK]; /* their orders */
+    const ew_state_spec *k_state, *v_state; /* keys and values lie in a state, each position at its place; or NULL */
     float scale;
     bool nan_to_zero; /* rows whose scores are all -inf give zeros */
 } ew_attention_detail;
@@ -97,6 +95,12 @@ typedef struct ew_mean_detail {
     edge_dtype dtype;
     bool keep; /* the axes of pixels stay, of length 1 */
 } ew_mean_detail;
+
+/* The state that new positions go to. */
+typedef struct ew_append_detail {
+    const edge_kernel *kernel; /* none */
+    const ew_state_spec *spec;
+} ew_append_detail;
 
 /* Fills the rows of a matrix; context is its memory. */
 void ew_rows_in_order(const ew_product *product, int64_t begin, int64_t count, const void **a, uint8_t *scratch);

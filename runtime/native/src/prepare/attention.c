@@ -87,16 +87,12 @@ static int without_nan(const ew_preparer *p, int value, ew_attention *a, found *
 }
 
 /* The order of axes of a Transpose; false: it is another node. */
-static bool order_of(const ew_preparer *p, int node, int64_t *order) {
+static bool order_of(const ew_preparer *p, int node, int *order) {
     if (node < 0 || !ew_is(&p->from->nodes[node], "Transpose")) return false;
     int count = 0, rank = ew_tensor_of(p, p->from->nodes[node].inputs[0])->rank;
     const int64_t *given = ew_attr_ints(&p->from->nodes[node], "perm", &count);
-    for (int i = 0; i < rank; i++) order[i] = count == rank ? given[i] : rank - 1 - i;
+    for (int i = 0; i < rank; i++) order[i] = count == rank ? (int)given[i] : rank - 1 - i;
     return true;
-}
-
-static void set_steps(const ew_tensor *t, const int64_t *order, int64_t *steps) {
-    for (int i = 0; i < t->rank; i++) steps[i] = ew_span(t, (int)order[i] + 1, t->rank);
 }
 
 /* A transpose of the last two axes with all others made one for it, as converters write it: reshape, transpose,
@@ -105,7 +101,7 @@ static int turned_as_one(const ew_preparer *p, int value, found *f) {
     int last = ew_made_by(p, value, "Reshape"), rank = ew_tensor_of(p, value)->rank;
     int middle = last < 0 ? -1 : ew_made_by(p, p->from->nodes[last].inputs[0], "Transpose");
     int first = middle < 0 ? -1 : ew_made_by(p, p->from->nodes[middle].inputs[0], "Reshape");
-    int64_t order[EDGE_MAX_RANK];
+    int order[EDGE_MAX_RANK];
     if (first < 0 || !order_of(p, middle, order) || order[0] != 0 || order[1] != 2) return -1;
     int from = p->from->nodes[first].inputs[0];
     const ew_tensor *a = ew_tensor_of(p, from), *b = ew_tensor_of(p, p->from->nodes[first].outputs[0]);
@@ -122,8 +118,8 @@ static int turned_as_one(const ew_preparer *p, int value, found *f) {
 }
 
 /* One transpose towards where a matrix comes from; false: there is none. */
-static bool step_back(const ew_preparer *p, int *value, int64_t *order, found *f) {
-    int64_t before[EDGE_MAX_RANK];
+static bool step_back(const ew_preparer *p, int *value, int *order, found *f) {
+    int before[EDGE_MAX_RANK];
     int node = ew_made_by(p, *value, "Transpose"), rank = ew_tensor_of(p, *value)->rank;
     if (order_of(p, node, before)) {
         take(f, node);
@@ -138,63 +134,50 @@ static bool step_back(const ew_preparer *p, int *value, int64_t *order, found *f
     return true;
 }
 
-/* Steps of a matrix; where transposes make it, *value is what the first one reads. */
-static void view(const ew_preparer *p, int *value, bool whole_rows, int64_t *steps, found *f) {
-    int64_t order[EDGE_MAX_RANK] = {0, 1, 2, 3, 4, 5, 6, 7};
+/* The order in which a matrix lies; where transposes make it, *value is what the first one reads. */
+static void view(const ew_preparer *p, int *value, bool whole_rows, int *order, found *f) {
     int rank = ew_tensor_of(p, *value)->rank;
+    for (int i = 0; i < rank; i++) order[i] = i;
     while (f->count + 3 <= MOST_FOUND) {
-        int64_t further[EDGE_MAX_RANK];
+        int further[EDGE_MAX_RANK], from = *value;
         found more = *f;
-        int from = *value;
-        memcpy(further, order, sizeof order);
+        memcpy(further, order, sizeof further);
         if (!step_back(p, &from, further, &more) || (whole_rows && further[rank - 1] != rank - 1)) break;
         *value = from;
         *f = more;
-        memcpy(order, further, sizeof order);
+        memcpy(order, further, sizeof further);
     }
-    set_steps(ew_tensor_of(p, *value), order, steps);
 }
 
-/* Steps of the result; where a transpose of it follows, *value is what that one makes. */
+/* The order in which the result lies; where a transpose of it follows, *value is what that one makes. */
 static void view_result(const ew_preparer *p, int *value, ew_attention_detail *d, found *f) {
-    int64_t order[EDGE_MAX_RANK], back[EDGE_MAX_RANK];
-    int next = ew_sole_reader(p, *value), rank = d->rank;
+    int order[EDGE_MAX_RANK], next = ew_sole_reader(p, *value), rank = d->rank;
     bool turned = order_of(p, next, order) && order[rank - 1] == rank - 1;
     if (turned) {
         take(f, next);
         *value = p->from->nodes[next].outputs[0];
     }
-    for (int i = 0; i < rank; i++) back[turned ? order[i] : i] = i;
-    const ew_tensor *t = ew_tensor_of(p, *value);
-    set_steps(t, back, d->y);
-    memcpy(d->dims, t->dims, sizeof d->dims);
+    for (int i = 0; i < rank; i++) d->y[turned ? order[i] : i] = i;
 }
 
 static bool is_f32(const ew_preparer *p, int value, int rank) {
     const ew_tensor *t = ew_tensor_of(p, value);
-    return t->dtype == EDGE_F32 && t->rank == rank && !t->dynamic;
+    return t->dtype == EDGE_F32 && t->rank == rank;
 }
 
-/* Batches of q, k and v must be alike, at every size, and there must be something to attend to. */
+/* Batches of q, k and v must be alike, and there must be something to attend to. */
 static bool fits(const ew_preparer *p, const ew_attention *a) {
     const ew_tensor *q = ew_tensor_of(p, a->q), *k = ew_tensor_of(p, a->k), *v = ew_tensor_of(p, a->v);
     if (ew_count(k) == 0 || !is_f32(p, a->q, q->rank) || !is_f32(p, a->k, q->rank) || !is_f32(p, a->v, q->rank)) return false;
     for (int i = 0; i < q->rank - 2; i++)
         if (q->dims[i] != k->dims[i] || q->dims[i] != v->dims[i]) return false;
-    return k->dims[k->rank - 1] <= EW_MOST_SCORES && (a->mask < 0 || !ew_tensor_of(p, a->mask)->dynamic);
+    return k->dims[k->rank - 1] <= EW_MOST_SCORES;
 }
 
 static void read_detail(const ew_preparer *p, ew_attention *a, found *f) {
-    const ew_tensor *q = ew_tensor_of(p, a->q), *k = ew_tensor_of(p, a->k), *v = ew_tensor_of(p, a->v);
-    int rank = q->rank;
     ew_attention_detail *d = &a->detail;
     d->gemm = edge_kernel_find(EDGE_GEMM, EDGE_KERNEL_F32, EDGE_DENSE, p->session->isa);
-    d->rank = rank;
-    memcpy(d->leading, q->dims, (size_t)(rank - 2) * sizeof *q->dims);
-    d->m = q->dims[rank - 2];
-    d->d = q->dims[rank - 1];
-    d->t = k->dims[rank - 1];
-    d->e = v->dims[rank - 1];
+    d->rank = ew_tensor_of(p, a->q)->rank;
     view(p, &a->q, true, d->q, f);
     view(p, &a->k, false, d->k, f);
     view(p, &a->v, false, d->v, f);

@@ -28,8 +28,9 @@ static edge_status allocate(ew_preparer *p) {
     p->absorbed = ew_arena_get(arena, nodes * sizeof *p->absorbed);
     p->chain = ew_arena_get(arena, nodes * sizeof(ew_chain *));
     p->attention = ew_arena_get(arena, nodes * sizeof(ew_attention *));
+    p->append = ew_arena_get(arena, nodes * sizeof(ew_slot *));
     bool all = p->to.values && p->to.nodes && p->uses && p->reader && p->maker && p->plain && p->channels_last &&
-               p->dequantized && p->absorbed && p->chain && p->attention;
+               p->dequantized && p->absorbed && p->chain && p->attention && p->append;
     if (!all) return EDGE_NO_MEMORY;
     memcpy(p->to.values, from->values, values * sizeof *from->values);
     return EDGE_OK;
@@ -213,6 +214,7 @@ static bool waits(ew_preparer *p, int n) {
 static edge_status emit_node(ew_preparer *p, int n) {
     const ew_node *node = &p->from->nodes[n];
     bool done = false;
+    if (p->append[n]) return ew_emit_append(p, node, p->append[n]);
     if (p->attention[n]) return ew_emit_attention(p, p->attention[n]);
     if (waits(p, n)) return EDGE_OK;
     if (!p->absorbed[n]) EW_TRY(begin_chain(p, n));
@@ -255,6 +257,7 @@ edge_status ew_prepare(edge_session *session, ew_graph *prepared) {
     count_uses(&p);
     for (int n = 0; n < p.from->node_count; n++)
         if (!session->steps[n].folded) EW_TRY(ew_find_attention(&p, n));
+    ew_find_states(&p);
     for (int n = 0; n < p.from->node_count; n++)
         if (!session->steps[n].folded) EW_TRY(emit_node(&p, n));
     for (int i = 0; i < p.from->output_count; i++) EW_TRY(ew_plain(&p, p.from->outputs[i]));

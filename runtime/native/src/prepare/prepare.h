@@ -53,6 +53,7 @@ typedef struct ew_preparer {
     bool *absorbed;     /* nodes that a chain does */
     ew_chain **chain;   /* of each node: the chain that is emitted in its place, or NULL */
     ew_attention **attention; /* the same for attention */
+    const ew_slot **append;   /* of each node: the state to which it appends, or NULL */
 } ew_preparer;
 
 static inline const ew_tensor *ew_tensor_of(const ew_preparer *p, int value) { return &p->session->values[value]; }
@@ -137,6 +138,11 @@ edge_status ew_fold_late(ew_preparer *p, const ew_node *node);
 /* When a node is the softmax of an attention: marks its nodes as absorbed, the last one emits it. */
 edge_status ew_find_attention(ew_preparer *p, int softmax);
 edge_status ew_emit_attention(ew_preparer *p, const ew_attention *attention);
+
+/* ---- states.c ---- */
+/* Finds the nodes that append to a state which all their readers can read in place; after attention. */
+void ew_find_states(ew_preparer *p);
+edge_status ew_emit_append(ew_preparer *p, const ew_node *node, const ew_slot *slot);
 
 /* ---- rows.c ---- */
 /* Emits a softmax or layer norm along the last axis; *done is false when the node is something else. */
