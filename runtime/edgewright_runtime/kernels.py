@@ -27,6 +27,8 @@ OPS = (
     "max",
     "add",
     "range",
+    "dots",
+    "mix",
     "quantize",
     "dequantize",
 )
@@ -132,6 +134,7 @@ _VALUES = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
 _PAIRS = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
 _LINE = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
 _RANGE = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
+_ROWS = [ctypes.c_void_p] * 2 + [ctypes.c_int64] * 3 + [ctypes.c_void_p]
 _NORM = [ctypes.c_void_p] * 3 + [ctypes.c_float, ctypes.c_void_p, ctypes.c_int64]
 
 
@@ -541,6 +544,48 @@ def value_range(kernel: Kernel, x: Any) -> Tuple[float, float]:
     x, found = _floats(x), np.empty(2, np.float32)
     function(kernel, _RANGE)(x.ctypes.data, x.size, found.ctypes.data, found.ctypes.data + _FLOAT_BYTES)
     return float(found[0]), float(found[1])
+
+
+def dots(kernel: Kernel, x: Any, rows: Any, out: Any = None) -> Any:
+    """The product of one row with each of many.
+
+    Args:
+        kernel: A row of op dots.
+        x: [depth], float32.
+        rows: [count, depth], float32; a row may be any distance from the next.
+        out: [count], float32, where to; None: a new array.
+
+    Returns:
+        [count], float32
+    """
+    _expect(kernel, ("dots",))
+    out = np.empty(len(rows), np.float32) if out is None else out
+    fits("out", out, rows.shape[:1])
+    return _few_by_many(kernel, _floats(x), rows, out)
+
+
+def mix(kernel: Kernel, weights: Any, rows: Any, out: Any = None) -> Any:
+    """The weighted sum of rows.
+
+    Args:
+        kernel: A row of op mix.
+        weights: [count], float32.
+        rows: [count, depth], float32; a row may be any distance from the next.
+        out: [depth], float32, where to; None: a new array.
+
+    Returns:
+        [depth], float32
+    """
+    _expect(kernel, ("mix",))
+    out = np.empty(rows.shape[1], np.float32) if out is None else out
+    fits("out", out, rows.shape[1:])
+    return _few_by_many(kernel, _floats(weights), rows, out)
+
+
+def _few_by_many(kernel: Kernel, x: Any, rows: Any, out: Any) -> Any:
+    sizes = (rows.strides[0] // _FLOAT_BYTES, *rows.shape)
+    function(kernel, _ROWS)(x.ctypes.data, rows.ctypes.data, *sizes, out.ctypes.data)
+    return out
 
 
 def softmax(kernel: Kernel, x: Any, out: Any = None) -> Any:

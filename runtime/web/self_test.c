@@ -79,6 +79,14 @@ static void range(const edge_kernel *kernel, float *out) {
     ((edge_range_f32 *)kernel->run)(x, 67, &out[0], &out[1]);
 }
 
+static void few_by_many(const edge_kernel *kernel, float *out) {
+    enum { COUNT = 7, DEPTH = 67 };
+    static float x[DEPTH], rows[COUNT * DEPTH];
+    fill(x, DEPTH, 22);
+    fill(rows, COUNT * DEPTH, 23);
+    ((edge_dots_f32 *)kernel->run)(x, rows, DEPTH, COUNT, DEPTH, out); /* dots and mix are of one type */
+}
+
 static void fill_bytes(uint8_t *bytes, size_t count, unsigned seed) {
     float value;
     for (size_t i = 0; i < count; i++) {
@@ -152,7 +160,7 @@ static run *const OF_FLOATS[] = {
     [EDGE_GEMM] = product,       [EDGE_DEPTHWISE] = depthwise, [EDGE_SOFTMAX] = map, [EDGE_LAYER_NORM] = layer_norm,
     [EDGE_EXP] = map,            [EDGE_ERF] = map,             [EDGE_GELU] = map,    [EDGE_TANH] = map,
     [EDGE_SIGMOID] = map,        [EDGE_SILU] = map,            [EDGE_MAX] = combine, [EDGE_ADD] = combine,
-    [EDGE_RANGE] = range,        [EDGE_DEQUANTIZE] = NULL,
+    [EDGE_RANGE] = range,        [EDGE_DOTS] = few_by_many,  [EDGE_MIX] = few_by_many, [EDGE_DEQUANTIZE] = NULL,
 };
 static run *const OF_BYTES[] = {
     [EDGE_GEMM] = product_of_bytes, [EDGE_DEPTHWISE] = depthwise_of_bytes, [EDGE_ADD] = add_bytes,

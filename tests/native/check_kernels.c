@@ -126,15 +126,32 @@ static void check_rows(const edge_kernel *k, const edge_kernel *scalar) {
             if (mode == 2)
                 for (int64_t i = 0; i < count; i++) x[i] = odd[(size_t)i % (sizeof odd / sizeof *odd)];
             for (int which = 0; which < 2; which++) {
-                float *out = at(5 + which, count);
+                float *out = at(5 + which, k->op == EDGE_RANGE ? 2 : count);
                 edge_any_kernel *run = kernels[which]->run;
                 if (k->op == EDGE_SOFTMAX) ((edge_softmax_f32 *)run)(x, out, count);
                 else if (k->op == EDGE_LAYER_NORM) ((edge_layer_norm_f32 *)run)(x, y, y, 1e-5f, out, count);
                 else if (k->op == EDGE_MAX || k->op == EDGE_ADD) ((edge_combine_f32 *)run)(x, y, out, count);
+                else if (k->op == EDGE_RANGE) ((edge_range_f32 *)run)(x, count, out, out + 1);
                 else ((edge_map_f32 *)run)(x, out, count);
             }
             double bound = k->op == EDGE_LAYER_NORM ? 2e-5 : 2e-6;
             compare(5, 6, bound, mode ? "odd values" : "values", count);
+        }
+}
+
+static void check_few_by_many(const edge_kernel *k, const edge_kernel *scalar) {
+    const edge_kernel *kernels[2] = {k, scalar};
+    for (int64_t count = 0; count <= 9; count++)
+        for (int64_t depth = 1; depth <= 150; depth += 1 + depth / 9) {
+            int dots = k->op == EDGE_DOTS;
+            int64_t row = depth + 3;
+            float *x = filled(0, dots ? depth : count, 0), *rows = filled(1, count ? (count - 1) * row + depth : 0, 0);
+            for (int which = 0; which < 2; which++) {
+                float *out = at(5 + which, dots ? count : depth);
+                /* dots and mix are of one type */
+                ((edge_dots_f32 *)kernels[which]->run)(x, rows, row, count, depth, out);
+            }
+            compare(5, 6, 1e-4, dots ? "products" : "sums", depth);
         }
 }
 
@@ -149,6 +166,7 @@ static long check_table(void) {
         rows++;
         if (k->op == EDGE_GEMM) check_gemms(k, scalar);
         else if (k->op == EDGE_DEPTHWISE) check_depthwises(k, scalar);
+        else if (k->op == EDGE_DOTS || k->op == EDGE_MIX) check_few_by_many(k, scalar);
         else check_rows(k, scalar);
     }
     return rows;

@@ -548,6 +548,41 @@ def test_the_range_of_values_passes_over_nan(kernel):
     assert kernels.value_range(kernel, np.zeros(0)) == (0, 0)
 
 
+# A row by many
+
+
+@each("dots", "mix")
+def test_one_row_by_many_at_any_distance(kernel):
+    draw = np.random.default_rng(0)
+    for count, depth in itertools.product((1, 2, 3, 4, 5, 9, 33), (1, 3, 7, 8, 16, 17, 31, 64, 65, 80, 130)):
+        gap = int(draw.integers(0, 5))
+        wide = np.full((count, depth + gap), np.nan, np.float32)
+        rows = wide[:, :depth]
+        rows[...] = draw_f32(draw, count, depth)
+        x = among_nan(draw_f32(draw, depth if kernel.op == "dots" else count), offset=3)
+        out = room(count if kernel.op == "dots" else depth, gap=0)
+        found = (kernels.dots if kernel.op == "dots" else kernels.mix)(kernel, x, rows, out=out.view)
+        terms = rows.astype(np.float64) * (x if kernel.op == "dots" else x[:, None])
+        axis = 1 if kernel.op == "dots" else 0
+        bound = HALF_ULP * 2 * terms.shape[axis] * np.abs(terms).sum(axis) + TINY
+        assert_within(found, terms.sum(axis), bound, (count, depth))
+        assert out.untouched(SENTINEL)
+
+
+@each("dots", "mix")
+def test_nothing_by_nothing(kernel):
+    run = kernels.dots if kernel.op == "dots" else kernels.mix
+    none = np.zeros((0, 5), np.float32)
+    if kernel.op == "mix":
+        np.testing.assert_array_equal(run(kernel, np.zeros(0, np.float32), none), np.zeros(5))
+        none = np.zeros((5, 0), np.float32)
+        assert run(kernel, np.zeros(5, np.float32), none).size == 0
+    else:
+        assert run(kernel, np.zeros(5, np.float32), none).size == 0
+        none = np.zeros((5, 0), np.float32)
+        np.testing.assert_array_equal(run(kernel, np.zeros(0, np.float32), none), np.zeros(5))
+
+
 # Rows
 
 
@@ -690,6 +725,9 @@ def touch_nothing_behind(kernel: Kernel) -> None:
                 kernels.combine(kernel, x, y, out=out)
             elif kernel.op == "range":
                 kernels.value_range(kernel, x)
+            elif kernel.op in ("dots", "mix"):
+                rows = drawn(count, 5) if kernel.op == "mix" else drawn(5, count)
+                (kernels.dots if kernel.op == "dots" else kernels.mix)(kernel, x, rows, out=drawn(5))
             else:
                 (kernels.softmax if kernel.op == "softmax" else kernels.map_rows)(kernel, x, out=out)
 
