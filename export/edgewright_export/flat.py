@@ -150,7 +150,7 @@ def with_outputs(
     example = (
         pytree.tree_leaves(program.example_inputs, is_leaf=lambda x: x is None) if program.example_inputs else None
     )
-    return torch.export.ExportedProgram(
+    flat = torch.export.ExportedProgram(
         root=graph_module,
         graph=graph_module.graph,
         graph_signature=signature,
@@ -161,6 +161,8 @@ def with_outputs(
         constants=program.constants,
         verifiers=program.verifiers,
     )
+    flat._guards_code = []  # they name inputs by their places in the old arguments
+    return flat
 
 
 def _restorer(out_spec: Any, count: int, kept: list[int], constants: dict[int, Any]) -> Callable[[list[Any]], Any]:

@@ -47,7 +47,8 @@ def build_onnx(job: Job, path: Path, example_inputs: Any, finish: Any = None) ->
     with partial_folder(job.output) as folder:
         reference = _reference(job, path, inputs, outputs, arrays)
         versions = {"onnx": onnx.__version__}
-        lowered = write(model, job.target.engine, inputs, outputs, limits_of(job.row), folder, versions)
+        written = write(model, job.target.engine, inputs, outputs, limits_of(job.row), folder, versions)
+        lowered = job.target.gather(written)
         result = _compare(job, lowered, arrays, reference)
         source = "example_inputs=" if example_inputs is not None else "random values of the file's declared shapes"
         described = Model(job.name, _parameters(model), workload.macs, "float32", source)

@@ -113,6 +113,8 @@ def test_only_new_positions_are_written_where_attention_alone_reads_the_past(tmp
         bundle = write_bundle(tmp_path / f"{name}.edge", {"main": made}, decoder_states(made), BOUNDS)
         session = Model(bundle).session()
         steps[name] = [step.op for step in session.steps()]
+    appended = {name: ops.count("Append") for name, ops in steps.items()}
+    assert appended == {"heads": 2, "flat": 2, "heads, read twice": 1, "flat, read twice": 2}
     assert "Attention" in steps["heads"]
     memory = {}
     for name, options in DECODERS.items():

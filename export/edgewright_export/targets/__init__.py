@@ -147,6 +147,10 @@ class Target:
         """
         raise NotImplementedError
 
+    def gather(self, lowered: Lowered) -> Lowered:
+        """Brings the files of all entries into the form in which they are sealed."""
+        return lowered
+
     def _failure(
         self, outcome: Outcome, program: torch.export.ExportedProgram, captured: Captured, limits: dict[str, Any]
     ) -> LoweringError:

@@ -1,9 +1,79 @@
-"""ONNX files for the native engine."""
+"""ONNX files for the native engine, with the weights of all entries in one file beside them."""
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from edgewright_runtime.bundle import Entry, Lowered
+
 from .onnxruntime import OnnxRuntimeTarget
+
+WEIGHTS = "weights.bin"
+_ALIGNMENT = 64
+_LEAST_BYTES = 256
+"""Smaller constants stay in the graph."""
 
 
 class NativeTarget(OnnxRuntimeTarget):
-    """The same file that ONNX Runtime gets, opened and verified by the native engine."""
+    """The file that ONNX Runtime gets, but for its weights.
+
+    Those lie in ``weights.bin`` (ONNX's external data), row-major, little-endian, each at a multiple of 64 bytes, so
+    that the engine uses them where they are mapped; what entries have in common is there once.
+    """
+
+    def gather(self, lowered: Lowered) -> Lowered:
+        """See :class:`edgewright_export.targets.Target`."""
+        entries: dict[str, Entry] = {}
+        places: dict[bytes, int] = {}
+        with open(lowered.folder / WEIGHTS, "xb") as weights:
+            for name, entry in lowered.entries.items():
+                file = entry.file if name == "main" else f"{name}.onnx"
+                _move_weights(lowered.folder / entry.file, lowered.folder / file, weights, places)
+                entries[name] = replace(entry, file=file)
+        kept = [entry.file for entry in entries.values()]
+        for file in set(lowered.files) - set(kept):
+            (lowered.folder / file).unlink()
+        for name in set(entries) - {"main"}:
+            (lowered.folder / name).rmdir()
+        if not places:
+            (lowered.folder / WEIGHTS).unlink()
+        return replace(lowered, entries=entries, files=(*kept, WEIGHTS) if places else tuple(kept))
+
+
+def _move_weights(source: Path, target: Path, weights: IO[bytes], places: dict[bytes, int]) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(str(source))
+    for tensor in model.graph.initializer:
+        data = numpy_helper.to_array(tensor).tobytes() if _is_plain(tensor) else b""
+        if len(data) >= _LEAST_BYTES:
+            _move(tensor, data, weights, places)
+    onnx.save_model(model, str(target))
+
+
+def _is_plain(tensor: Any) -> bool:
+    """Whether its bytes are those of a numpy array: types of less than a byte, and strings, are not."""
+    import onnx
+
+    packed = (onnx.TensorProto.STRING, onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
+    return tensor.data_type not in packed
+
+
+def _move(tensor: Any, data: bytes, weights: IO[bytes], places: dict[bytes, int]) -> None:
+    import onnx
+
+    key = hashlib.sha256(data).digest()
+    if key not in places:
+        weights.write(bytes(-weights.tell() % _ALIGNMENT))
+        places[key] = weights.tell()
+        weights.write(data)
+    shape, dtype, name = list(tensor.dims), tensor.data_type, tensor.name
+    tensor.Clear()
+    tensor.dims.extend(shape)
+    tensor.data_type, tensor.name, tensor.data_location = dtype, name, onnx.TensorProto.EXTERNAL
+    for field, value in (("location", WEIGHTS), ("offset", places[key]), ("length", len(data))):
+        tensor.external_data.add(key=field, value=str(value))

@@ -95,26 +95,85 @@ static bool order_of(const ew_preparer *p, int node, int *order) {
     return true;
 }
 
+/* The node of this type that makes a value, whoever else reads it; -1: there is none. */
+static int maker_of(const ew_preparer *p, int value, const char *type) {
+    int node = value < 0 ? -1 : p->maker[value];
+    return node >= 0 && ew_is(&p->from->nodes[node], type) ? node : -1;
+}
+
+/* Slice(Shape(of), begin, end): the axes [*begin, *end) of a value; false: it is something else. */
+static bool is_part_of_shape(const ew_preparer *p, int value, int of, int *begin, int *end) {
+    int slice = maker_of(p, value, "Slice"), bounds[2], rank = ew_tensor_of(p, of)->rank;
+    if (slice < 0 || p->from->nodes[slice].input_count > 4) return false; /* no steps */
+    const ew_node *node = &p->from->nodes[slice];
+    int shape = maker_of(p, node->inputs[0], "Shape");
+    if (shape < 0 || p->from->nodes[shape].inputs[0] != of || p->from->nodes[shape].attribute_count) return false;
+    for (int i = 0; i < 2; i++) {
+        if (!ew_is_constant(p, node->inputs[1 + i]) || ew_count(ew_tensor_of(p, node->inputs[1 + i])) != 1) return false;
+        int64_t at = ew_get_int(ew_tensor_of(p, node->inputs[1 + i]), 0);
+        bounds[i] = (int)(at < -rank ? 0 : at < 0 ? at + rank : at > rank ? rank : at);
+    }
+    *begin = bounds[0];
+    *end = bounds[1];
+    return true;
+}
+
+/* Concat of constants and lengths of a value's axes: the axis of each element, or less than zero what it is; how many,
+ * 0: it is something else. */
+static int sizes_of(const ew_preparer *p, int value, int of, int64_t *sizes) {
+    int concat = maker_of(p, value, "Concat"), count = 0;
+    for (int i = 0; concat >= 0 && i < p->from->nodes[concat].input_count; i++) {
+        int part = p->from->nodes[concat].inputs[i], begin, end;
+        if (is_part_of_shape(p, part, of, &begin, &end)) {
+            for (; begin < end && count < EDGE_MAX_RANK; begin++) sizes[count++] = begin;
+        } else {
+            const ew_tensor *t = ew_tensor_of(p, part);
+            if (!ew_is_constant(p, part) || ew_count(t) != 1 || ew_get_int(t, 0) >= 0 || count == EDGE_MAX_RANK) return 0;
+            sizes[count++] = ew_get_int(t, 0);
+        }
+    }
+    return count;
+}
+
+/* Whether what two Reshapes around a Transpose make of a value whose sizes are open turns its last two axes. */
+static bool turns_open(const ew_preparer *p, const ew_node *first, const ew_node *last) {
+    int64_t sizes[EDGE_MAX_RANK];
+    int from = first->inputs[0], rank = ew_tensor_of(p, from)->rank;
+    if (sizes_of(p, first->inputs[1], from, sizes) != 3 || sizes[0] != -1 || sizes[1] != rank - 2 || sizes[2] != rank - 1 ||
+        sizes_of(p, last->inputs[1], from, sizes) != rank)
+        return false;
+    for (int i = 0; i < rank; i++)
+        if (sizes[i] != (i < rank - 2 ? i : 2 * rank - 3 - i)) return false;
+    return true;
+}
+
+/* The same where sizes are fixed. */
+static bool turns_fixed(const ew_preparer *p, const ew_node *first, const ew_node *last) {
+    const ew_tensor *a = ew_tensor_of(p, first->inputs[0]), *b = ew_tensor_of(p, first->outputs[0]);
+    const ew_tensor *c = ew_tensor_of(p, last->outputs[0]);
+    int rank = c->rank;
+    if (b->rank != 3 || a->rank != rank || a->dynamic || a->dims[rank - 1] != b->dims[2] ||
+        a->dims[rank - 2] != b->dims[1] || a->dims[rank - 1] != c->dims[rank - 2] || a->dims[rank - 2] != c->dims[rank - 1])
+        return false;
+    for (int i = 0; i < rank - 2; i++)
+        if (a->dims[i] != c->dims[i]) return false;
+    return true;
+}
+
 /* A transpose of the last two axes with all others made one for it, as converters write it: reshape, transpose,
  * reshape.  The value that it begins with, -1: it is something else. */
 static int turned_as_one(const ew_preparer *p, int value, found *f) {
-    int last = ew_made_by(p, value, "Reshape"), rank = ew_tensor_of(p, value)->rank;
+    int last = ew_made_by(p, value, "Reshape");
     int middle = last < 0 ? -1 : ew_made_by(p, p->from->nodes[last].inputs[0], "Transpose");
     int first = middle < 0 ? -1 : ew_made_by(p, p->from->nodes[middle].inputs[0], "Reshape");
     int order[EDGE_MAX_RANK];
     if (first < 0 || !order_of(p, middle, order) || order[0] != 0 || order[1] != 2) return -1;
-    int from = p->from->nodes[first].inputs[0];
-    const ew_tensor *a = ew_tensor_of(p, from), *b = ew_tensor_of(p, p->from->nodes[first].outputs[0]);
-    const ew_tensor *c = ew_tensor_of(p, value);
-    if (b->rank != 3 || a->rank != rank || a->dynamic || a->dims[rank - 1] != b->dims[2] ||
-        a->dims[rank - 2] != b->dims[1] || a->dims[rank - 1] != c->dims[rank - 2] || a->dims[rank - 2] != c->dims[rank - 1])
-        return -1;
-    for (int i = 0; i < rank - 2; i++)
-        if (a->dims[i] != c->dims[i]) return -1;
+    const ew_node *begin = &p->from->nodes[first], *end = &p->from->nodes[last];
+    if (!turns_fixed(p, begin, end) && !turns_open(p, begin, end)) return -1;
     take(f, first);
     take(f, middle);
     take(f, last);
-    return from;
+    return begin->inputs[0];
 }
 
 /* One transpose towards where a matrix comes from; false: there is none. */

@@ -2,11 +2,15 @@
 #include "../state.h"
 #include "prepare.h"
 
-/* Attentions that read a value, as keys or as values. */
-static int attentions_on(const ew_preparer *p, int value) {
+/* How many times a value is read by attention, as keys or as values, or for its shape alone. */
+static int harmless_uses(const ew_preparer *p, int value) {
     int count = 0;
-    for (int n = 0; n < p->from->node_count; n++)
+    for (int n = 0; n < p->from->node_count; n++) {
+        const ew_node *node = &p->from->nodes[n];
         if (p->attention[n]) count += (p->attention[n]->k == value) + (p->attention[n]->v == value);
+        if (!p->session->steps[n].folded && node->op->flags & EW_SHAPE_ONLY)
+            for (int i = 0; i < node->input_count; i++) count += node->inputs[i] == value;
+    }
     return count;
 }
 
@@ -23,7 +27,8 @@ void ew_find_states(ew_preparer *p) {
         if (slot->spec->axis < 0 || slot->output < 0) continue;
         int n = p->maker[slot->output];
         bool in_one_piece = slot->spec->outer == 1;
-        bool alone = p->uses[slot->input] == 1 && attentions_on(p, slot->output) == p->uses[slot->output] - 1;
+        bool alone = harmless_uses(p, slot->input) == p->uses[slot->input] - 1 &&
+                     harmless_uses(p, slot->output) == p->uses[slot->output] - 1;
         if (!is_concat_of(p, n, slot) || (!in_one_piece && !alone)) continue;
         slot->appended = true;
         p->append[n] = slot;
@@ -42,8 +47,9 @@ edge_status ew_emit_append(ew_preparer *p, const ew_node *node, const ew_slot *s
     EW_TRY(ew_plain(p, node->inputs[1]));
     p->plain[slot->output] = true;
     p->to.values[slot->output].outside = true;
-    ew_node *emitted;
-    EW_TRY(ew_emit(p, ew_find_op(EW_FUSED_DOMAIN, "FusedAppend", 1), node, node->inputs, 2, &slot->output, 1, &emitted));
+    ew_node like = *node, *emitted;
+    like.op_type = "Append";
+    EW_TRY(ew_emit(p, ew_find_op(EW_FUSED_DOMAIN, "FusedAppend", 1), &like, node->inputs, 2, &slot->output, 1, &emitted));
     emitted->detail = detail;
     return EDGE_OK;
 }
