@@ -221,3 +221,33 @@ def test_a_method_of_the_users_own_is_applied(tmp_path):
     with sdk.load(bundle.path) as session, torch.no_grad():
         got = session.run(x.numpy())["output"]
         np.testing.assert_allclose(got - bias.numpy(), ((model(x) - bias) * 0.5).numpy(), atol=1e-5)
+
+
+class OpenDict(torch.nn.Module):
+    """Two inputs of one open size, in a dict."""
+
+    def forward(self, x: torch.Tensor, more: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.cat((x, more["a"], more["b"])).relu() + more["a"].shape[0]
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "native"])
+def test_nested_inputs_of_open_sizes(engine, tmp_path):
+    size = torch.export.Dim("size", min=1, max=20)
+    more = {"a": torch.randn(5, 3), "b": torch.randn(5, 3)}
+    bundle = sdk.export(
+        OpenDict().eval(),
+        f"host:{engine}",
+        example_inputs=(torch.randn(2, 3), more),
+        dynamic_shapes=({}, {"a": {0: size}, "b": {0: size}}),
+        output=tmp_path / "d.edge",
+    )
+    with sdk.load(bundle.path) as session:
+        given = [np.random.default_rng(0).standard_normal((n, 3)).astype(np.float32) for n in (2, 9, 9)]
+        (found,) = session.run(*given).values()
+    np.testing.assert_allclose(found, np.maximum(np.concatenate(given), 0) + 9, rtol=1e-6)
+
+
+def test_a_bundle_says_nothing_of_the_sources_that_it_comes_from(tmp_path):
+    bundle = sdk.export(OpenDict().eval(), "host:onnxruntime", example_inputs=(torch.ones(2, 3), {"a": torch.ones(2, 3), "b": torch.ones(2, 3)}), output=tmp_path / "d.edge")
+    content = b"".join(path.read_bytes() for path in bundle.path.iterdir() if path.is_file())
+    assert b"test_export" not in content and str(tmp_path).encode() not in content

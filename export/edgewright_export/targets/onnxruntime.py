@@ -87,6 +87,7 @@ def write(
     model, problems = lower_opset(model, opset, ir_version)
     if problems:
         raise LoweringError(f"the model cannot be written in ONNX opset {opset}", problems)
+    _forget_sources(model.graph)
     large = model.ByteSize() > _PROTOBUF_BYTES
     onnx.save_model(model, str(folder / FILE), save_as_external_data=large, location=f"{FILE}.data" if large else None)
     return Lowered(
@@ -98,6 +99,17 @@ def write(
         versions={**versions, "onnxscript": installed("onnxscript") or ""},
         requires={"opset": opset, "ir_version": ir_version},
     )
+
+
+def _forget_sources(graph: Any) -> None:
+    """Leaves out what the exporter notes of each node: lines and paths of the user's sources, which are nobody's
+    business on a board and can be larger than the graph."""
+    for node in graph.node:
+        del node.metadata_props[:]
+        node.ClearField("doc_string")
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                _forget_sources(inner)
 
 
 def _rename(

@@ -107,7 +107,9 @@ static bool is_part_of_shape(const ew_preparer *p, int value, int of, int *begin
     if (slice < 0 || p->from->nodes[slice].input_count > 4) return false; /* no steps */
     const ew_node *node = &p->from->nodes[slice];
     int shape = maker_of(p, node->inputs[0], "Shape");
-    if (shape < 0 || p->from->nodes[shape].inputs[0] != of || p->from->nodes[shape].attribute_count) return false;
+    if (shape < 0 || p->from->nodes[shape].inputs[0] != of || ew_attr_int(&p->from->nodes[shape], "start", 0) ||
+        ew_attr(&p->from->nodes[shape], "end"))
+        return false;
     for (int i = 0; i < 2; i++) {
         if (!ew_is_constant(p, node->inputs[1 + i]) || ew_count(ew_tensor_of(p, node->inputs[1 + i])) != 1) return false;
         int64_t at = ew_get_int(ew_tensor_of(p, node->inputs[1 + i]), 0);
