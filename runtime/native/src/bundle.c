@@ -1,26 +1,28 @@
 #include "bundle.h"
 
 #include "sha256.h"
+#include "sha256_lanes.h"
 
 #define SCHEMA_MAJOR "1."
 #define MOST_MANIFEST_BYTES ((size_t)64 << 20)
 
-static void hash(const ew_blob *bytes, char hex[65]) {
-    uint8_t digest[32];
-    ew_sha256 state;
-    ew_sha256_init(&state);
-    ew_sha256_add(&state, bytes->data, bytes->bytes);
-    ew_sha256_finish(&state, digest);
+/* Whether text is the digest in hex. */
+static bool is_digest(const char *text, const uint8_t digest[32]) {
+    char hex[65];
     ew_sha256_hex(digest, hex);
+    return memcmp(text, hex, 64) == 0;
 }
 
 /* manifest.sha256 holds 64 digits and a line feed, nothing else. */
 static edge_status check_manifest(ew_store *store, const ew_blob *manifest) {
     ew_blob seal = {0};
-    char hex[65];
+    ew_sha256 hash;
+    uint8_t digest[32];
     EW_TRY(ew_store_get(store, "manifest.sha256", &seal));
-    hash(manifest, hex);
-    bool same = seal.bytes == 65 && memcmp(seal.data, hex, 64) == 0 && seal.data[64] == '\n';
+    ew_sha256_init(&hash);
+    ew_sha256_add(&hash, manifest->data, manifest->bytes);
+    ew_sha256_finish(&hash, digest);
+    bool same = seal.bytes == 65 && is_digest((const char *)seal.data, digest) && seal.data[64] == '\n';
     ew_blob_release(&seal);
     return same ? EDGE_OK : ew_fail(EDGE_HASH_MISMATCH, "manifest.json differs from manifest.sha256");
 }
@@ -37,24 +39,45 @@ static edge_status int_at(const ew_json *object, const char *name, int64_t *numb
     return ew_fail(EDGE_INVALID_MODEL, "the manifest has no whole number '%s'", name);
 }
 
-static edge_status check_file(ew_store *store, const char *name, const ew_json *about, bool check_hashes) {
+/* By its chunks, as many as one call takes at a time: their hashes and the length are all in the sealed manifest. */
+static bool same_chunks(const ew_blob *file, const ew_json *chunks) {
+    uint8_t digests[EW_SHA256_MOST_LANES][32];
+    const size_t most = (size_t)EW_SHA256_MOST_LANES * EW_SHA256_CHUNK;
+    for (size_t i = 0, at = 0; at < file->bytes; at += most) {
+        size_t bytes = file->bytes - at < most ? file->bytes - at : most;
+        ew_sha256_chunks(file->data + at, bytes, digests);
+        for (size_t k = 0; k * EW_SHA256_CHUNK < bytes; k++) {
+            const char *wanted;
+            if (!ew_json_string(ew_json_at(chunks, i++), &wanted) || strlen(wanted) != 64 ||
+                !is_digest(wanted, digests[k]))
+                return false;
+        }
+    }
+    return true;
+}
+
+static edge_status compare(const ew_blob *file, const char *name, const ew_json *about, bool check_hashes) {
     int64_t bytes;
-    const char *wanted;
-    char hex[65];
+    const ew_json *chunks = ew_json_get(about, "chunk_sha256");
     EW_TRY(int_at(about, "bytes", &bytes));
-    EW_TRY(string_at(about, "sha256", &wanted));
+    if (bytes < 0 || (uint64_t)bytes != file->bytes)
+        return ew_fail(EDGE_HASH_MISMATCH, "'%s' has %zu bytes, the manifest says %lld", name, file->bytes,
+                       (long long)bytes);
+    size_t wanted = file->bytes / EW_SHA256_CHUNK + (file->bytes % EW_SHA256_CHUNK != 0);
+    if (ew_json_type_of(chunks) != EW_JSON_ARRAY || ew_json_count(chunks) != wanted)
+        return ew_fail(EDGE_INVALID_MODEL, "the manifest has %zu chunk hashes of '%s', its %zu bytes need %zu",
+                       ew_json_count(chunks), name, file->bytes, wanted);
+    return !check_hashes || same_chunks(file, chunks)
+               ? EDGE_OK
+               : ew_fail(EDGE_HASH_MISMATCH, "'%s' differs from its hashes in the manifest", name);
+}
+
+static edge_status check_file(ew_store *store, const char *name, const ew_json *about, bool check_hashes) {
     ew_blob file = {0};
     EW_TRY(ew_store_get(store, name, &file));
-    bool length = bytes >= 0 && (uint64_t)bytes == file.bytes, same = true;
-    if (length && check_hashes) {
-        hash(&file, hex);
-        same = strcmp(hex, wanted) == 0;
-    }
-    size_t found = file.bytes;
+    edge_status status = compare(&file, name, about, check_hashes);
     ew_blob_release(&file);
-    if (!length)
-        return ew_fail(EDGE_HASH_MISMATCH, "'%s' has %zu bytes, the manifest says %lld", name, found, (long long)bytes);
-    return same ? EDGE_OK : ew_fail(EDGE_HASH_MISMATCH, "'%s' differs from its hash in the manifest", name);
+    return status;
 }
 
 static edge_status check_files(ew_store *store, const ew_json *manifest, bool check_hashes) {

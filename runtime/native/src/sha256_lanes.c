@@ -1,0 +1,118 @@
+#include "sha256_lanes.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include "sha256.h"
+
+#if defined(__x86_64__)
+#include "edge_x86.h"
+#endif
+
+/* state: word by word, of all lanes. */
+typedef void (*mix_lanes)(uint32_t *state, const uint8_t *const *at, size_t blocks);
+
+static uint32_t load(const uint8_t *at) {
+    return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+}
+
+#if defined(__x86_64__) || defined(__aarch64__)
+#define MIX_LANES 4
+#define MIX_NAME mix_4
+#define MIX_TARGET
+#include "sha256_mix.h"
+#endif
+
+#if defined(__x86_64__)
+#define MIX_LANES 8
+#define MIX_NAME mix_8
+#define MIX_TARGET __attribute__((target("avx2")))
+#include "sha256_mix.h"
+
+#define MIX_LANES 16
+#define MIX_NAME mix_16
+#define MIX_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+#include "sha256_mix.h"
+#endif
+
+static mix_lanes with_lanes(int lanes) {
+#if defined(__x86_64__)
+    if (lanes == 16 && edge_x86_has(0, EDGE_X86_AVX2 | EDGE_X86_AVX512_F_DQ_BW_VL, 0, EDGE_X86_ZMM)) return mix_16;
+    if (lanes == 8 && edge_x86_has(0, EDGE_X86_AVX2, 0, EDGE_X86_YMM)) return mix_8;
+#endif
+#if defined(__x86_64__) || defined(__aarch64__)
+    if (lanes == 4) return mix_4;
+#endif
+    (void)lanes;
+    return NULL;
+}
+
+static atomic_int chosen; /* lanes; 0 until the first chunk */
+
+bool ew_sha256_force_lanes(int lanes) {
+    if (lanes > 1 && !with_lanes(lanes)) return false;
+    atomic_store(&chosen, lanes);
+    return true;
+}
+
+static int choose(void) {
+    int lanes = atomic_load(&chosen);
+    if (lanes) return lanes;
+    lanes = ew_sha256_is_portable() ? EW_SHA256_MOST_LANES : 1;
+    while (lanes > 1 && !with_lanes(lanes)) lanes /= 2;
+    atomic_store(&chosen, lanes);
+    return lanes;
+}
+
+/* The rest of a message after the whole blocks that state has seen. */
+static void finish(const uint32_t *state, int lanes, int lane, const uint8_t *message, size_t bytes,
+                   uint8_t digest[32]) {
+    ew_sha256 hash;
+    size_t rest = bytes % EW_SHA256_BLOCK;
+    ew_sha256_init(&hash);
+    hash.bytes = bytes - rest;
+    for (int i = 0; i < 8; i++) hash.state[i] = state[i * lanes + lane];
+    ew_sha256_add(&hash, message + bytes - rest, rest);
+    ew_sha256_finish(&hash, digest);
+}
+
+/* Up to so many chunks; the last one leaves its lane first, which then does over what the first lane does. */
+static void hash_together(int lanes, const uint8_t *data, size_t bytes, uint8_t digests[][32]) {
+    const uint8_t *at[EW_SHA256_MOST_LANES];
+    uint32_t state[8 * EW_SHA256_MOST_LANES];
+    int last = (int)((bytes - 1) / EW_SHA256_CHUNK);
+    size_t last_bytes = bytes - (size_t)last * EW_SHA256_CHUNK, together = last_bytes / EW_SHA256_BLOCK;
+    ew_sha256 start;
+    ew_sha256_init(&start);
+    for (int lane = 0; lane < lanes; lane++) {
+        at[lane] = data + (lane <= last ? (size_t)lane * EW_SHA256_CHUNK : 0);
+        for (int i = 0; i < 8; i++) state[i * lanes + lane] = start.state[i];
+    }
+    mix_lanes mix = with_lanes(lanes);
+    mix(state, at, together);
+    finish(state, lanes, last, at[last], last_bytes, digests[last]);
+    at[last] = data;
+    for (int lane = 0; lane < lanes; lane++) at[lane] += together * EW_SHA256_BLOCK;
+    if (last) mix(state, at, EW_SHA256_CHUNK / EW_SHA256_BLOCK - together);
+    for (int lane = 0; lane < last; lane++)
+        finish(state, lanes, lane, data + (size_t)lane * EW_SHA256_CHUNK, EW_SHA256_CHUNK, digests[lane]);
+}
+
+static void hash_one(const uint8_t *data, size_t bytes, uint8_t digest[32]) {
+    ew_sha256 hash;
+    ew_sha256_init(&hash);
+    ew_sha256_add(&hash, data, bytes);
+    ew_sha256_finish(&hash, digest);
+}
+
+void ew_sha256_chunks(const uint8_t *data, size_t bytes, uint8_t digests[][32]) {
+    int lanes = choose();
+    size_t most = (size_t)lanes * EW_SHA256_CHUNK;
+    for (; bytes; digests += lanes) {
+        size_t part = bytes < most ? bytes : most;
+        if (lanes == 1 || part <= EW_SHA256_CHUNK) hash_one(data, part, *digests);
+        else hash_together(lanes, data, part, digests);
+        data += part;
+        bytes -= part;
+    }
+}
