@@ -1,5 +1,8 @@
 #include "bundle.h"
 
+#include <stdio.h>
+
+#include "edge_kernels.h"
 #include "sha256.h"
 #include "sha256_lanes.h"
 
@@ -118,6 +121,21 @@ static edge_status add_bounds(const ew_json *input, ew_bundle *bundle) {
     return EDGE_OK;
 }
 
+/* Weights packed for the instruction set in use, or else for the next one below it that this machine has. */
+static edge_status read_packed(ew_store *store, const ew_json *files, const char *model, ew_arena *arena,
+                               ew_bundle *bundle) {
+    char name[48];
+    const char *sha256;
+    EW_TRY(string_at(ew_json_get(files, model), "sha256", &sha256));
+    for (int isa = edge_isa_chosen(); isa >= 0; isa--) {
+        snprintf(name, sizeof name, "packed/%s-v%d.bin", edge_isa_name((edge_isa)isa), EW_PACKING_VERSION);
+        if (!edge_isa_usable((edge_isa)isa) || !ew_json_get(files, name)) continue;
+        EW_TRY(ew_store_get(store, name, &bundle->packed.file));
+        return ew_packed_open(&bundle->packed, sha256, bundle->model.bytes, arena);
+    }
+    return EDGE_OK;
+}
+
 static edge_status read_entry(ew_store *store, const ew_json *manifest, ew_arena *arena, ew_bundle *bundle) {
     const ew_json *entries = ew_json_get(manifest, "entries"), *entry = entries ? ew_json_get(entries, "main") : NULL;
     const char *file;
@@ -129,7 +147,8 @@ static edge_status read_entry(ew_store *store, const ew_json *manifest, ew_arena
     bundle->bounds = ew_arena_get(arena, count * EDGE_MAX_RANK * sizeof *bundle->bounds);
     if (!bundle->bounds) return EDGE_NO_MEMORY;
     for (size_t i = 0; i < count; i++) EW_TRY(add_bounds(ew_json_at(inputs, i), bundle));
-    return ew_store_get(store, file, &bundle->model);
+    EW_TRY(ew_store_get(store, file, &bundle->model));
+    return read_packed(store, files, file, arena, bundle);
 }
 
 static edge_status read_labels(ew_store *store, const ew_json *manifest, ew_arena *arena, ew_bundle *bundle) {

@@ -4,6 +4,7 @@
 
 #include "blob.h"
 #include "json.h"
+#include "packed.h"
 
 /* The files of a bundle, by name: of a folder or of an archive. */
 typedef struct ew_store ew_store;
@@ -20,6 +21,7 @@ typedef struct ew_axis_bound {
 
 typedef struct ew_bundle {
     ew_blob model; /* the file of entry "main" */
+    ew_packed packed; /* its weights for this machine; without a file where there is none */
     ew_axis_bound *bounds;
     int bound_count;
     const ew_json *manifest;
@@ -27,7 +29,7 @@ typedef struct ew_bundle {
     size_t label_count;
 } ew_bundle;
 
-/* Reads and checks a bundle; on success bundle->model is the caller's to release. */
+/* Reads and checks a bundle; bundle->model and bundle->packed.file are the caller's to release, on failure too. */
 edge_status ew_bundle_read(ew_store *store, bool check_hashes, ew_arena *arena, ew_bundle *bundle);
 /* Lines of a file into the bundle's labels; preprocess_labels.c. */
 edge_status ew_labels_read(const ew_blob *file, ew_arena *arena, ew_bundle *bundle);

@@ -3,6 +3,7 @@
 #define EW_GRAPH_H
 
 #include "bundle.h"
+#include "weights.h"
 
 typedef struct ew_op ew_op;
 
@@ -55,9 +56,10 @@ typedef struct ew_graph {
 
 struct edge_model {
     ew_arena arena;
-    ew_blob archive;  /* what this model holds open, with bundle.model, into which constants point */
+    ew_blob archive;  /* what this model holds open, with the files of the bundle, into which constants point */
     ew_bundle bundle; /* of a bare ONNX file the model alone */
     ew_graph graph;
+    ew_weights weights; /* what sessions share */
 };
 
 /* NULL when the node has no such attribute. */

@@ -24,15 +24,24 @@ static edge_status new_model(const edge_model_options *options, edge_model **res
 
 void edge_model_free(edge_model *model) {
     if (!model) return;
+    ew_weights_free(&model->weights);
+    ew_blob_release(&model->bundle.packed.file);
     ew_blob_release(&model->bundle.model);
     ew_blob_release(&model->archive);
     ew_arena arena = model->arena; /* the model lies in its own arena */
     ew_arena_free(&arena);
 }
 
+static edge_status read_model(edge_model *model) {
+    const ew_blob *file = &model->bundle.model;
+    EW_TRY(ew_read_onnx(model, file->data, file->bytes));
+    return ew_weights_init(&model->weights, model->graph.value_count, file, &model->bundle.packed,
+                           &model->arena.allocator);
+}
+
 static edge_status read_bundle(edge_model *model, ew_store *store, const edge_model_options *options) {
     EW_TRY(ew_bundle_read(store, !options->skip_hashes, &model->arena, &model->bundle));
-    return ew_read_onnx(model, model->bundle.model.data, model->bundle.model.bytes);
+    return read_model(model);
 }
 
 /* An archive begins with a local header of zip, "PK\3\4"; no ONNX file does, because field 10 of ModelProto does not
@@ -48,7 +57,7 @@ static edge_status read_source(edge_model *model, const edge_source *source, con
         return read_bundle(model, store, options);
     }
     EW_TRY(ew_blob_get(source, 0, source->bytes, &model->arena, &model->bundle.model));
-    return ew_read_onnx(model, model->bundle.model.data, model->bundle.model.bytes);
+    return read_model(model);
 }
 
 static edge_status finish(edge_status status, edge_model *model, edge_model **result) {
@@ -97,4 +106,8 @@ edge_status edge_model_open_path(const char *path, const edge_model_options *giv
     edge_status status = read_path(model, path, &options);
     if (status != EDGE_OK) ew_prefix_error("'%s'", path);
     return finish(status, model, result);
+}
+
+size_t edge_model_memory_bytes(const edge_model *model) {
+    return model ? model->arena.total_bytes + ew_weights_bytes(&model->weights) : 0;
 }

@@ -87,6 +87,16 @@ static edge_status read_strings(ew_proto proto, ew_arena *arena, ew_attribute *a
     return EDGE_OK;
 }
 
+/* Attributes are read without asking whether they are aligned. */
+static edge_status read_aligned(ew_proto proto, ew_arena *arena, edge_tensor *tensor) {
+    EW_TRY(ew_read_tensor(proto, arena, tensor, NULL));
+    if ((uintptr_t)tensor->data % ew_dtype_bytes(tensor->dtype) == 0) return EDGE_OK;
+    void *copy = ew_arena_get_dirty(arena, tensor->bytes);
+    if (!copy) return EDGE_NO_MEMORY;
+    tensor->data = memcpy(copy, tensor->data, tensor->bytes);
+    return EDGE_OK;
+}
+
 edge_status ew_read_attribute(ew_proto whole, ew_arena *arena, ew_attribute *attribute) {
     *attribute = (ew_attribute){.name = "", .s = ""};
     ew_proto proto = whole;
@@ -99,7 +109,7 @@ edge_status ew_read_attribute(ew_proto whole, ew_arena *arena, ew_attribute *att
         bool bytes = field.wire == EW_BYTES;
         if (field.number == NAME && bytes) EW_TRY(ew_proto_string(field.bytes, arena, &attribute->name));
         if (field.number == S && bytes) EW_TRY(ew_proto_string(field.bytes, arena, &attribute->s));
-        if (field.number == T && bytes) EW_TRY(ew_read_tensor(field.bytes, arena, &attribute->tensor, NULL));
+        if (field.number == T && bytes) EW_TRY(read_aligned(field.bytes, arena, &attribute->tensor));
         if (field.number == F) attribute->f = as_float(field.value);
         if (field.number == I) attribute->i = (int64_t)field.value;
         if (field.number == TYPE) type = field.value;

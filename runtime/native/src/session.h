@@ -7,6 +7,7 @@
 #include "edge_kernels.h"
 #include "op.h"
 #include "pool.h"
+#include "weights.h"
 
 typedef struct ew_step {
     ew_call call;
@@ -28,10 +29,19 @@ struct edge_session {
     int *input_values;                  /* of those inputs, indices of values */
     int input_count;
     ew_pool *pool;
+    ew_weights *weights; /* of the model, or of the file that is being packed */
+    int packed_for;      /* the instruction set of that file; -1: weights are for the kernels in use */
     bool profile;
     atomic_bool cancelled;
 };
 
+/* edge_session_create with these weights. */
+edge_status ew_session_make(edge_model *model, const edge_session_options *options, ew_weights *weights,
+                            int packed_for, edge_session **session);
+/* Sees to it that a value can be read as its dtype; align.c. */
+edge_status ew_align(edge_session *session, int value);
+/* The same for the inputs of a node but weights that are packed; all: those too. */
+edge_status ew_align_inputs(edge_session *session, const ew_node *node, bool all);
 /* Infers shapes of every step and runs those whose result is known; infer.c. */
 edge_status ew_infer_all(edge_session *session);
 /* The same for one step. */
