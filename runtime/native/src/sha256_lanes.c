@@ -29,28 +29,53 @@ static uint32_t load(const uint8_t *at) {
 #define MIX_TARGET __attribute__((target("avx2")))
 #include "sha256_mix.h"
 
+/* These rotate in one instruction. */
+#define WITH_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+#define MIX_LANES 4
+#define MIX_NAME mix_4_rotating
+#define MIX_TARGET WITH_AVX512
+#include "sha256_mix.h"
+
+#define MIX_LANES 8
+#define MIX_NAME mix_8_rotating
+#define MIX_TARGET WITH_AVX512
+#include "sha256_mix.h"
+
 #define MIX_LANES 16
 #define MIX_NAME mix_16
-#define MIX_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+#define MIX_TARGET WITH_AVX512
 #include "sha256_mix.h"
 #endif
 
-static mix_lanes with_lanes(int lanes) {
+/* The most lanes that a processor has, 1: one after the other is better. */
+static bool has(int most) {
 #if defined(__x86_64__)
-    if (lanes == 16 && edge_x86_has(0, EDGE_X86_AVX2 | EDGE_X86_AVX512_F_DQ_BW_VL, 0, EDGE_X86_ZMM)) return mix_16;
-    if (lanes == 8 && edge_x86_has(0, EDGE_X86_AVX2, 0, EDGE_X86_YMM)) return mix_8;
+    if (most == 16) return edge_x86_has(0, EDGE_X86_AVX2 | EDGE_X86_AVX512_F_DQ_BW_VL, 0, EDGE_X86_ZMM);
+    if (most == 8) return edge_x86_has(0, EDGE_X86_AVX2, 0, EDGE_X86_YMM);
 #endif
 #if defined(__x86_64__) || defined(__aarch64__)
-    if (lanes == 4) return mix_4;
+    if (most == 4) return true;
 #endif
-    (void)lanes;
+    return most == 1;
+}
+
+static mix_lanes with_lanes(int most, int lanes) {
+#if defined(__x86_64__)
+    if (most == 16) return lanes == 16 ? mix_16 : lanes == 8 ? mix_8_rotating : mix_4_rotating;
+    if (lanes == 8) return mix_8;
+#endif
+#if defined(__x86_64__) || defined(__aarch64__)
+    return mix_4;
+#else
     return NULL;
+#endif
+    (void)most, (void)lanes;
 }
 
 static atomic_int chosen; /* lanes; 0 until the first chunk */
 
 bool ew_sha256_force_lanes(int lanes) {
-    if (lanes > 1 && !with_lanes(lanes)) return false;
+    if (lanes && !has(lanes)) return false;
     atomic_store(&chosen, lanes);
     return true;
 }
@@ -59,7 +84,7 @@ static int choose(void) {
     int lanes = atomic_load(&chosen);
     if (lanes) return lanes;
     lanes = ew_sha256_is_portable() ? EW_SHA256_MOST_LANES : 1;
-    while (lanes > 1 && !with_lanes(lanes)) lanes /= 2;
+    while (!has(lanes)) lanes /= 2;
     atomic_store(&chosen, lanes);
     return lanes;
 }
@@ -77,7 +102,7 @@ static void finish(const uint32_t *state, int lanes, int lane, const uint8_t *me
 }
 
 /* Up to so many chunks; the last one leaves its lane first, which then does over what the first lane does. */
-static void hash_together(int lanes, const uint8_t *data, size_t bytes, uint8_t digests[][32]) {
+static void hash_together(mix_lanes mix, int lanes, const uint8_t *data, size_t bytes, uint8_t digests[][32]) {
     const uint8_t *at[EW_SHA256_MOST_LANES];
     uint32_t state[8 * EW_SHA256_MOST_LANES];
     int last = (int)((bytes - 1) / EW_SHA256_CHUNK);
@@ -88,7 +113,6 @@ static void hash_together(int lanes, const uint8_t *data, size_t bytes, uint8_t 
         at[lane] = data + (lane <= last ? (size_t)lane * EW_SHA256_CHUNK : 0);
         for (int i = 0; i < 8; i++) state[i * lanes + lane] = start.state[i];
     }
-    mix_lanes mix = with_lanes(lanes);
     mix(state, at, together);
     finish(state, lanes, last, at[last], last_bytes, digests[last]);
     at[last] = data;
@@ -106,12 +130,12 @@ static void hash_one(const uint8_t *data, size_t bytes, uint8_t digest[32]) {
 }
 
 void ew_sha256_chunks(const uint8_t *data, size_t bytes, uint8_t digests[][32]) {
-    int lanes = choose();
-    size_t most = (size_t)lanes * EW_SHA256_CHUNK;
+    int most = choose(), lanes;
     for (; bytes; digests += lanes) {
-        size_t part = bytes < most ? bytes : most;
-        if (lanes == 1 || part <= EW_SHA256_CHUNK) hash_one(data, part, *digests);
-        else hash_together(lanes, data, part, digests);
+        for (lanes = 1; lanes < most && (size_t)lanes * EW_SHA256_CHUNK < bytes;) lanes *= lanes == 1 ? 4 : 2;
+        size_t all = (size_t)lanes * EW_SHA256_CHUNK, part = bytes < all ? bytes : all;
+        if (lanes == 1) hash_one(data, part, *digests);
+        else hash_together(with_lanes(most, lanes), lanes, data, part, digests);
         data += part;
         bytes -= part;
     }

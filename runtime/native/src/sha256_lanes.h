@@ -12,7 +12,8 @@ enum { EW_SHA256_CHUNK = 1 << 20, EW_SHA256_MOST_LANES = 16 };
 /* Digests of the chunks that data consists of, the last one being shorter; bytes is at least 1 and at most that of
  * EW_SHA256_MOST_LANES chunks. */
 void ew_sha256_chunks(const uint8_t *data, size_t bytes, uint8_t digests[][32]);
-/* For tests: takes so many lanes from now on, 0: the best; false where this machine or build does not have them. */
+/* For tests: takes vectors of up to so many lanes from now on, 1: none, 0: the best; false where this machine or build
+ * does not have them. */
 bool ew_sha256_force_lanes(int lanes);
 
 #endif

@@ -44,9 +44,17 @@ static size_t bytes_of(const packer *k) {
 
 /* [rows][columns] to [columns][rows] for each of count; of weights [out][in][taps]: [out][taps][in]. */
 static void turn(const uint8_t *from, size_t bytes, int64_t count, int64_t rows, int64_t columns, uint8_t *to) {
+    if (columns == 1) {
+        memcpy(to, from, (size_t)(count * rows) * bytes);
+        return;
+    }
     for (int64_t n = 0; n < count; n++, to += (size_t)(rows * columns) * bytes)
         for (int64_t r = 0; r < rows; r++)
-            for (int64_t c = 0; c < columns; c++, from += bytes) memcpy(to + (size_t)(c * rows + r) * bytes, from, bytes);
+            for (int64_t c = 0; c < columns; c++, from += bytes) {
+                uint8_t *at = to + (size_t)(c * rows + r) * bytes;
+                if (bytes == 1) *at = *from;
+                else memcpy(at, from, sizeof(float));
+            }
 }
 
 static void pack_product(const packer *k, const void *b, void *into) {
