@@ -121,15 +121,16 @@ static edge_status add_bounds(const ew_json *input, ew_bundle *bundle) {
     return EDGE_OK;
 }
 
-/* Weights packed for the instruction set in use, or else for the next one below it that this machine has. */
+/* Weights packed for the instruction set in use, or for one whose kernels read the same. */
 static edge_status read_packed(ew_store *store, const ew_json *files, const char *model, ew_arena *arena,
                                ew_bundle *bundle) {
     char name[48];
     const char *sha256;
     EW_TRY(string_at(ew_json_get(files, model), "sha256", &sha256));
-    for (int isa = edge_isa_chosen(); isa >= 0; isa--) {
+    int own = edge_isa_chosen();
+    for (int isa = 0; own >= 0 && isa < EDGE_ISA_COUNT; isa++) {
         snprintf(name, sizeof name, "packed/%s-v%d.bin", edge_isa_name((edge_isa)isa), EW_PACKING_VERSION);
-        if (!edge_isa_usable((edge_isa)isa) || !ew_json_get(files, name)) continue;
+        if (memcmp(&ew_layouts[isa], &ew_layouts[own], sizeof *ew_layouts) != 0 || !ew_json_get(files, name)) continue;
         EW_TRY(ew_store_get(store, name, &bundle->packed.file));
         return ew_packed_open(&bundle->packed, sha256, bundle->model.bytes, arena);
     }

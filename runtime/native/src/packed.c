@@ -2,6 +2,12 @@
 
 #include "sha256.h"
 
+const ew_layout ew_layouts[EDGE_ISA_COUNT] = {
+    [EDGE_ISA_SCALAR] = {8, 8, 1},  [EDGE_ISA_AVX2] = {16, 8, 1},    [EDGE_ISA_AVX512VNNI] = {32, 32, 4},
+    [EDGE_ISA_NEON] = {8, 8, 1},    [EDGE_ISA_NEON_DOT] = {8, 8, 1}, [EDGE_ISA_WASM] = {8, 8, 1},
+    [EDGE_ISA_WASM_RELAXED] = {8, 8, 1},
+};
+
 /* Made from this model, by this version, on a machine of this byte order. */
 static bool is_ours(const ew_packed_header *header, const char *model_sha256, size_t model_bytes) {
     char hex[65];

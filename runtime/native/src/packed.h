@@ -3,9 +3,18 @@
 #define EW_PACKED_H
 
 #include "blob.h"
+#include "edge_kernels.h"
 
 /* The version of what the packers write; it is in the code of every packing. */
 #define EW_PACKING_VERSION 1
+
+/* What packing depends on: columns of a panel of f32 and of 8 bits, and taps of a depthwise kernel for 8 bits that lie
+ * together.  Of every instruction set, whether this build has it or not. */
+typedef struct ew_layout {
+    uint8_t f32, s8, taps;
+} ew_layout;
+
+extern const ew_layout ew_layouts[EDGE_ISA_COUNT];
 
 #define EW_PACKED_MAGIC "EDGEPACK"
 

@@ -17,10 +17,13 @@ static uint32_t load(const uint8_t *at) {
 }
 
 #if defined(__x86_64__) || defined(__aarch64__)
+#define HAS_LANES 1
 #define MIX_LANES 4
 #define MIX_NAME mix_4
 #define MIX_TARGET
 #include "sha256_mix.h"
+#else
+#define HAS_LANES 0
 #endif
 
 #if defined(__x86_64__)
@@ -53,10 +56,7 @@ static bool has(int most) {
     if (most == 16) return edge_x86_has(0, EDGE_X86_AVX2 | EDGE_X86_AVX512_F_DQ_BW_VL, 0, EDGE_X86_ZMM);
     if (most == 8) return edge_x86_has(0, EDGE_X86_AVX2, 0, EDGE_X86_YMM);
 #endif
-#if defined(__x86_64__) || defined(__aarch64__)
-    if (most == 4) return true;
-#endif
-    return most == 1;
+    return most == 1 || (HAS_LANES && most == 4);
 }
 
 static mix_lanes with_lanes(int most, int lanes) {
@@ -64,12 +64,12 @@ static mix_lanes with_lanes(int most, int lanes) {
     if (most == 16) return lanes == 16 ? mix_16 : lanes == 8 ? mix_8_rotating : mix_4_rotating;
     if (lanes == 8) return mix_8;
 #endif
-#if defined(__x86_64__) || defined(__aarch64__)
+    (void)most, (void)lanes;
+#if HAS_LANES
     return mix_4;
 #else
     return NULL;
 #endif
-    (void)most, (void)lanes;
 }
 
 static atomic_int chosen; /* lanes; 0 until the first chunk */
@@ -132,9 +132,9 @@ static void hash_one(const uint8_t *data, size_t bytes, uint8_t digest[32]) {
 void ew_sha256_chunks(const uint8_t *data, size_t bytes, uint8_t digests[][32]) {
     int most = choose(), lanes;
     for (; bytes; digests += lanes) {
-        for (lanes = 1; lanes < most && (size_t)lanes * EW_SHA256_CHUNK < bytes;) lanes *= lanes == 1 ? 4 : 2;
+        for (lanes = 1; HAS_LANES && lanes < most && (size_t)lanes * EW_SHA256_CHUNK < bytes;) lanes *= lanes == 1 ? 4 : 2;
         size_t all = (size_t)lanes * EW_SHA256_CHUNK, part = bytes < all ? bytes : all;
-        if (lanes == 1) hash_one(data, part, *digests);
+        if (!HAS_LANES || lanes == 1) hash_one(data, part, *digests);
         else hash_together(with_lanes(most, lanes), lanes, data, part, digests);
         data += part;
         bytes -= part;

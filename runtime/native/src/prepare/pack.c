@@ -8,23 +8,14 @@ typedef struct packer {
     const ew_tensor *weights;
 } packer;
 
-/* Columns of a panel of f32 and of 8 bits, and taps of a depthwise kernel for 8 bits that lie together: what packing
- * depends on, of every instruction set, whether this build has it or not.  Kept with kernels.inc by a test. */
-static const struct {
-    uint8_t f32, s8, taps;
-} LAYOUTS[EDGE_ISA_COUNT] = {
-    [EDGE_ISA_SCALAR] = {8, 8, 1},      [EDGE_ISA_AVX2] = {16, 8, 1},    [EDGE_ISA_AVX512VNNI] = {32, 32, 4},
-    [EDGE_ISA_NEON] = {8, 8, 1},        [EDGE_ISA_NEON_DOT] = {8, 8, 1}, [EDGE_ISA_WASM] = {8, 8, 1},
-    [EDGE_ISA_WASM_RELAXED] = {8, 8, 1}};
-
 static bool is_s8(const packer *k) { return k->kernel.dtype == EDGE_KERNEL_S8; }
 
 static bool is_depthwise(const packer *k) { return k->packing->kind == EW_PACK_DEPTHWISE; }
 
 static void set_layout(packer *k, int isa) {
     if (isa < 0) return;
-    k->kernel.nr = is_s8(k) ? LAYOUTS[isa].s8 : LAYOUTS[isa].f32;
-    k->kernel.mr = LAYOUTS[isa].taps;
+    k->kernel.nr = is_s8(k) ? ew_layouts[isa].s8 : ew_layouts[isa].f32;
+    k->kernel.mr = ew_layouts[isa].taps;
 }
 
 /* What tells packings of one constant apart, and packings that a kernel can read from others. */
