@@ -9,7 +9,7 @@
 #include "edge_kernels.h"
 
 #if defined(__x86_64__)
-#include <cpuid.h>
+#include "edge_x86.h"
 #endif
 
 #define EDGE_KERNEL(op, dtype, format, isa, mr, nr, symbol) extern void symbol(void);
@@ -44,23 +44,6 @@ const edge_kernel *edge_kernel_find(edge_kernel_op op, edge_kernel_dtype dtype, 
     return best;
 }
 
-#if defined(__x86_64__)
-/* By the processor itself: __builtin_cpu_supports needs a symbol that not every compiler's library has.
- * `saved` are bits of XCR0: the registers that the system keeps for a program. */
-static int x86_has(unsigned leaf1_ecx, unsigned leaf7_ebx, unsigned leaf7_ecx, unsigned saved) {
-    unsigned a, b, c, d, low, high;
-    const unsigned reads_xcr0 = 1u << 27;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & (leaf1_ecx | reads_xcr0)) != (leaf1_ecx | reads_xcr0)) return 0;
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    if ((low & saved) != saved) return 0;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & leaf7_ebx) == leaf7_ebx && (c & leaf7_ecx) == leaf7_ecx;
-}
-
-enum { FMA = 1 << 12, F16C = 1 << 29, AVX2 = 1 << 5, YMM = 0x6, ZMM = 0xe6 };
-#define AVX512_F_DQ_BW_VL (1u << 16 | 1u << 17 | 1u << 30 | 1u << 31)
-#define AVX512_VNNI (1u << 11)
-#endif
-
 #if defined(__aarch64__) && defined(__linux__)
 enum { HAS_DOT = 1 << 20 /* HWCAP_ASIMDDP */ };
 static int has_dot(void) { return (getauxval(AT_HWCAP) & HAS_DOT) != 0; }
@@ -74,8 +57,10 @@ static int ask(edge_isa isa) {
     switch (isa) {
     case EDGE_ISA_SCALAR: return 1;
 #if defined(__x86_64__)
-    case EDGE_ISA_AVX2: return x86_has(FMA | F16C, AVX2, 0, YMM);
-    case EDGE_ISA_AVX512VNNI: return x86_has(FMA | F16C, AVX2 | AVX512_F_DQ_BW_VL, AVX512_VNNI, ZMM);
+    case EDGE_ISA_AVX2: return edge_x86_has(EDGE_X86_FMA | EDGE_X86_F16C, EDGE_X86_AVX2, 0, EDGE_X86_YMM);
+    case EDGE_ISA_AVX512VNNI:
+        return edge_x86_has(EDGE_X86_FMA | EDGE_X86_F16C, EDGE_X86_AVX2 | EDGE_X86_AVX512_F_DQ_BW_VL,
+                            EDGE_X86_AVX512_VNNI, EDGE_X86_ZMM);
 #elif defined(__aarch64__)
     case EDGE_ISA_NEON: return 1; /* every aarch64 has it */
     case EDGE_ISA_NEON_DOT: return has_dot();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,3 +110,32 @@ class Bundle:
             raise BundleError(f"{self.path} was replaced by another bundle; open it again")
         pack.pack(opened.folder, [MANIFEST, *sorted(self.manifest.files), MANIFEST_HASH], Path(path))
         return Path(path)
+
+    def pack_weights(self, isas: str | Sequence[str] = (), *, output: str | Path | None = None) -> Bundle:
+        """Seals the bundle anew with its weights as the native engine's kernels read them.
+
+        Such a bundle is about twice as large and opens in less time: nothing is packed at load.  Measurements and
+        reports beside the old one are not taken along.
+
+        Args:
+            isas: Instruction sets: ``"neon"``, ``"avx2"``, ``"avx512vnni"``, ``"wasm"``, ``"scalar"``; (): that of the
+                bundle's device.
+            output: Folder of the new bundle; None: in the place of this one, for an ``.edgez`` beside it.
+
+        Returns:
+            The new bundle.
+
+        Raises:
+            BundleError: The bundle was changed since it was sealed.
+            OptionError: The native engine does not run it, or knows no such instruction set.
+            OutputError: It cannot be written.
+
+        Example:
+            >>> sdk.Bundle.open("mobilenet.edge").pack_weights("neon")  # doctest: +SKIP
+        """
+        from .pack_weights import pack_weights
+
+        beside = self.path.with_suffix(".edge") if self.path.is_file() else self.path
+        target = beside if output is None else Path(output)
+        pack_weights(self.path, (isas,) if isinstance(isas, str) else isas, target)
+        return Bundle.open(target)

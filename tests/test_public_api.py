@@ -62,6 +62,7 @@ BUNDLE = [
     "methods",
     "open",
     "pack",
+    "pack_weights",
     "parity",
     "path",
     "quality",

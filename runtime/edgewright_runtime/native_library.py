@@ -98,6 +98,21 @@ class SessionOptions(ctypes.Structure):
     ]
 
 
+_Write = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+
+
+class PackOptions(ctypes.Structure):
+    """``edge_pack_options``"""
+
+    _fields_ = [
+        ("struct_size", ctypes.c_uint32),
+        ("isa", ctypes.c_char_p),
+        ("session", ctypes.POINTER(SessionOptions)),
+        ("write", _Write),
+        ("user", ctypes.c_void_p),
+    ]
+
+
 class StepInfo(ctypes.Structure):
     """``edge_step_info``"""
 
@@ -245,6 +260,8 @@ _SIGNATURES = {
     "edge_state_truncate": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_int64]),
     "edge_state_bytes": (ctypes.c_size_t, [ctypes.c_void_p]),
     "edge_session_set_state": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_void_p]),
+    "edge_model_memory_bytes": (ctypes.c_size_t, [ctypes.c_void_p]),
+    "edge_model_pack": (ctypes.c_int, [ctypes.c_void_p, ctypes.POINTER(PackOptions)]),
     "edge_session_create": (
         ctypes.c_int,
         [ctypes.c_void_p, ctypes.POINTER(SessionOptions), ctypes.POINTER(ctypes.c_void_p)],
@@ -339,6 +356,22 @@ def _tensor(array: Any) -> Tensor:
     )
 
 
+def _session_options(
+    bounds: Dict[str, Tuple[int, int]],
+    fixed: Dict[str, Any],
+    memory_budget_bytes: int = 0,
+    threads: int = 1,
+    profile: bool = False,
+    entry: Optional[str] = None,
+) -> Tuple[SessionOptions, Any]:
+    """The options, and the arrays that must live as long as they are used."""
+    arrays = {name: np.asarray(value, order="C") for name, value in fixed.items()}
+    values = (FixedInput * len(arrays))(*(FixedInput(n.encode(), _tensor(a)) for n, a in arrays.items()))
+    limits = (Bound * len(bounds))(*(Bound(n.encode(), low, high) for n, (low, high) in bounds.items()))
+    sizes = (len(arrays), limits, len(bounds), memory_budget_bytes, int(profile), entry.encode() if entry else None)
+    return SessionOptions(ctypes.sizeof(SessionOptions), threads, None, values, *sizes), arrays
+
+
 class Model:
     """An opened model.
 
@@ -364,6 +397,34 @@ class Model:
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
             library().edge_model_free(self._handle)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that the model has taken, with the weights that its sessions share."""
+        return int(library().edge_model_memory_bytes(self._handle))
+
+    def pack(self, isa: Optional[str] = None, bounds: Optional[Dict[str, Tuple[int, int]]] = None) -> bytes:
+        """The file ``packed/<isa>-v1.bin`` of a bundle: weights as the kernels of an instruction set read them.
+
+        Args:
+            isa: ``"neon"``, ``"avx2"``, ...; this machine need not have it.  None: the one in use.
+            bounds: As for :meth:`session`.
+
+        Raises:
+            NativeError: The library's status and sentence.
+        """
+        content = bytearray()
+
+        def write(_user: Any, data: int, size: int) -> int:
+            content.extend(ctypes.string_at(data, size))
+            return 0
+
+        session, kept = _session_options(bounds or {}, {})
+        name = None if isa is None else isa.encode()
+        options = PackOptions(ctypes.sizeof(PackOptions), name, ctypes.pointer(session), _Write(write), None)
+        _check(library().edge_model_pack(self._handle, ctypes.byref(options)))
+        del kept
+        return bytes(content)
 
     @property
     def labels(self) -> Tuple[str, ...]:
@@ -493,12 +554,9 @@ class NativeSession:
         self._model = model
         self._state = None  # type: Optional[NativeState]
         self._handle = ctypes.c_void_p()
-        arrays = {name: np.asarray(value, order="C") for name, value in fixed.items()}
-        values = (FixedInput * len(arrays))(*(FixedInput(n.encode(), _tensor(a)) for n, a in arrays.items()))
-        limits = (Bound * len(bounds))(*(Bound(n.encode(), low, high) for n, (low, high) in bounds.items()))
-        sizes = (len(arrays), limits, len(bounds), memory_budget_bytes, int(profile), entry.encode())
-        options = SessionOptions(ctypes.sizeof(SessionOptions), threads, None, values, *sizes)
+        options, kept = _session_options(bounds, fixed, memory_budget_bytes, threads, profile, entry)
         _check(library().edge_session_create(model._handle, ctypes.byref(options), ctypes.byref(self._handle)))
+        del kept
         self.inputs = self._infos(library().edge_session_input_count, library().edge_session_input)
         self.outputs = self._infos(library().edge_session_output_count, library().edge_session_output)
 

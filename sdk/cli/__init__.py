@@ -20,6 +20,7 @@ VERBS = {
     "doctor": "Say what is installed and what each missing piece would enable.",
     "export": "Export a model for a device.",
     "pack": "Pack a bundle into one file.",
+    "pack-weights": "Add weights as the native engine's kernels read them.",
     "report": "Write a bundle's report as one HTML file.",
     "run": "Run a bundle on photos or arrays.",
     "verify": "Check every hash of a bundle.",

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 NATIVE = Path(__file__).parents[2] / "runtime" / "native"
+KERNELS = Path(__file__).parents[2] / "kernels_arm"
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-w", "-shared", "-fPIC"]
 SANITIZER = ["-fsanitize=undefined", "-fno-sanitize-recover=all"]
 
@@ -117,7 +118,8 @@ def engine(*sources: str, structs: tuple[str, ...] = ()) -> Engine:
     sizes, library = folder / "sizes.c", folder / "inside.so"
     sizes.write_text(_sizes(("base.c", *sources), ("ew_arena", *structs)))
     files = [sizes, *(NATIVE / "src" / source for source in ("base.c", *sources))]
-    command = [*compiler, *FLAGS, f"-I{NATIVE / 'include'}", f"-I{NATIVE / 'src'}", *map(str, files)]
+    folders = [f"-I{folder}" for folder in (NATIVE / "include", NATIVE / "src", KERNELS / "include")]
+    command = [*compiler, *FLAGS, *folders, *map(str, files)]
     command += ["-o", str(library), "-lm", *os.environ.get("CFLAGS", "").split()]
     built = subprocess.run([*command, *SANITIZER], capture_output=True, text=True)
     if built.returncode:

@@ -12,6 +12,7 @@ from device_profiles.errors import RuntimeFailure
 
 from .. import native_library
 from ..bundle.lowered import Lowered
+from ..bundle.seal import is_bundle
 from ..session import Session
 from . import installed
 
@@ -41,7 +42,8 @@ class Native:
             if isinstance(name, str)
         }
         try:
-            opened = native_library.Model(str(lowered.path())).session(bounds=bounds, threads=threads)
+            source = lowered.folder if is_bundle(lowered.folder) else lowered.path()
+            opened = native_library.Model(source, check=False).session(bounds=bounds, threads=threads)
         except (native_library.NativeError, OSError) as error:
             raise RuntimeFailure(f"the native engine cannot open the model: {error}") from error
         return _Session(lowered, opened, threads)

@@ -145,10 +145,22 @@ typedef struct edge_session_options {
     size_t fixed_input_count;
     const edge_bound *bounds;
     size_t bound_count;
-    size_t memory_budget_bytes; /* 0: no limit; of constants made at creation and of activations together */
+    size_t memory_budget_bytes; /* 0: no limit; of this session, and of what its model made for all of them, together */
     uint32_t profile;           /* not 0: the time of every step is taken */
     const char *entry;          /* which of the bundle's; NULL: "main" */
 } edge_session_options;
+
+/* What edge_model_pack writes.  The file is written front to back; write is called for some bytes at a time, and any
+ * other status than EDGE_OK ends it. */
+typedef struct edge_pack_options {
+    uint32_t struct_size;
+    const char *isa; /* whose kernels will read it, as EDGEWRIGHT_FORCE_ISA names it; this build need not have them;
+                        NULL: the one in use */
+    const edge_session_options *session; /* bounds, fixed inputs, an entry, as for edge_session_create; NULL: none.
+                                            Without an entry the weights of all of them are packed */
+    edge_status (*write)(void *user, const void *data, size_t bytes);
+    void *user;
+} edge_pack_options;
 
 /* One step of a run: a node of the model, or several in one. */
 typedef struct edge_step_info {
@@ -234,7 +246,16 @@ EDGE_API void edge_model_free(edge_model *model);
 /* The entries of a bundle, what sessions can run; NULL beyond the last.  A bare ONNX file has "main". */
 EDGE_API const char *edge_model_entry(const edge_model *model, size_t index);
 
-/* Plans memory for the largest shapes, folds constants and packs weights.  All memory that runs need is taken here. */
+/* Bytes that the model has taken: its graph, files that could not be mapped, and what its sessions share: weights packed
+ * for kernels, where no packed file of the bundle holds them. */
+EDGE_API size_t edge_model_memory_bytes(const edge_model *model);
+
+/* Writes the weights as the kernels of an instruction set read them: `packed/<isa>-v1.bin` of a bundle
+ * (runtime/BUNDLE.md), which sessions then use in place. */
+EDGE_API edge_status edge_model_pack(edge_model *model, const edge_pack_options *options);
+
+/* Plans memory for the largest shapes, folds constants and packs weights, those of the model's file once for all of its
+ * sessions, which may be created on several threads at once.  All memory that runs need is taken here. */
 EDGE_API edge_status edge_session_create(edge_model *model, const edge_session_options *options,
                                          edge_session **session);
 
@@ -250,7 +271,7 @@ EDGE_API edge_status edge_session_output(const edge_session *session, size_t ind
 EDGE_API size_t edge_session_step_count(const edge_session *session);
 EDGE_API edge_status edge_session_step(const edge_session *session, size_t index, edge_step_info *info);
 
-/* Bytes of the session: activations, and constants made at creation. */
+/* Bytes of the session alone: activations, constants made at creation. */
 EDGE_API size_t edge_session_memory_bytes(const edge_session *session);
 
 /* Runs once.  inputs are read in place.  On success each outputs[i] describes memory of the session that stays

@@ -78,10 +78,15 @@ static ew_chunk *new_chunk(ew_arena *arena, size_t block_bytes) {
     *chunk = (ew_chunk){arena->chunks, bytes, HEADER_BYTES};
     arena->chunks = chunk;
     arena->total_bytes += bytes;
+    if (chunk->next && block_bytes > SMALL_CHUNK_BYTES / 2) { /* it is full: the one before may have room left */
+        arena->chunks = chunk->next;
+        chunk->next = arena->chunks->next;
+        arena->chunks->next = chunk;
+    }
     return chunk;
 }
 
-void *ew_arena_get(ew_arena *arena, size_t bytes) {
+void *ew_arena_get_dirty(ew_arena *arena, size_t bytes) {
     size_t rounded;
     if (!ew_add(bytes ? bytes : 1, ALIGNMENT - 1, &rounded)) rounded = SIZE_MAX;
     rounded -= rounded % ALIGNMENT;
@@ -93,7 +98,12 @@ void *ew_arena_get(ew_arena *arena, size_t bytes) {
     }
     void *block = (uint8_t *)chunk + chunk->used;
     chunk->used += rounded;
-    memset(block, 0, rounded);
+    return block;
+}
+
+void *ew_arena_get(ew_arena *arena, size_t bytes) {
+    void *block = ew_arena_get_dirty(arena, bytes);
+    if (block) memset(block, 0, bytes ? (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : ALIGNMENT);
     return block;
 }
 

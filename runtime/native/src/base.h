@@ -35,6 +35,8 @@ typedef struct ew_arena {
 void ew_arena_init(ew_arena *arena, const edge_allocator *allocator);
 /* NULL when there is no memory; the error is set. */
 void *ew_arena_get(ew_arena *arena, size_t bytes);
+/* The same with memory that holds anything. */
+void *ew_arena_get_dirty(ew_arena *arena, size_t bytes);
 void ew_arena_free(ew_arena *arena);
 
 /* a * b and a + b, false on overflow.  Factors are wider than a size where that has 32 bits. */

@@ -1,26 +1,31 @@
 #include "bundle.h"
 
+#include <stdio.h>
+
+#include "edge_kernels.h"
 #include "sha256.h"
+#include "sha256_lanes.h"
 
 #define SCHEMA_MAJOR "1."
 #define MOST_MANIFEST_BYTES ((size_t)64 << 20)
 
-static void hash(const ew_blob *bytes, char hex[65]) {
-    uint8_t digest[32];
-    ew_sha256 state;
-    ew_sha256_init(&state);
-    ew_sha256_add(&state, bytes->data, bytes->bytes);
-    ew_sha256_finish(&state, digest);
+/* Whether text is the digest in hex. */
+static bool is_digest(const char *text, const uint8_t digest[32]) {
+    char hex[65];
     ew_sha256_hex(digest, hex);
+    return memcmp(text, hex, 64) == 0;
 }
 
 /* manifest.sha256 holds 64 digits and a line feed, nothing else. */
 static edge_status check_manifest(ew_store *store, const ew_blob *manifest) {
     ew_blob seal = {0};
-    char hex[65];
+    ew_sha256 hash;
+    uint8_t digest[32];
     EW_TRY(ew_store_get(store, "manifest.sha256", &seal));
-    hash(manifest, hex);
-    bool same = seal.bytes == 65 && memcmp(seal.data, hex, 64) == 0 && seal.data[64] == '\n';
+    ew_sha256_init(&hash);
+    ew_sha256_add(&hash, manifest->data, manifest->bytes);
+    ew_sha256_finish(&hash, digest);
+    bool same = seal.bytes == 65 && is_digest((const char *)seal.data, digest) && seal.data[64] == '\n';
     ew_blob_release(&seal);
     return same ? EDGE_OK : ew_fail(EDGE_HASH_MISMATCH, "manifest.json differs from manifest.sha256");
 }
@@ -37,24 +42,45 @@ edge_status ew_json_int_at(const ew_json *object, const char *name, int64_t *num
     return ew_fail(EDGE_INVALID_MODEL, "the manifest has no whole number '%s'", name);
 }
 
-static edge_status check_file(ew_store *store, const char *name, const ew_json *about, bool check_hashes) {
+/* By its chunks, as many as one call takes at a time: their hashes and the length are all in the sealed manifest. */
+static bool same_chunks(const ew_blob *file, const ew_json *chunks) {
+    uint8_t digests[EW_SHA256_MOST_LANES][32];
+    const size_t most = (size_t)EW_SHA256_MOST_LANES * EW_SHA256_CHUNK;
+    for (size_t i = 0, at = 0; at < file->bytes; at += most) {
+        size_t bytes = file->bytes - at < most ? file->bytes - at : most;
+        ew_sha256_chunks(file->data + at, bytes, digests);
+        for (size_t k = 0; k * EW_SHA256_CHUNK < bytes; k++) {
+            const char *wanted;
+            if (!ew_json_string(ew_json_at(chunks, i++), &wanted) || strlen(wanted) != 64 ||
+                !is_digest(wanted, digests[k]))
+                return false;
+        }
+    }
+    return true;
+}
+
+static edge_status compare(const ew_blob *file, const char *name, const ew_json *about, bool check_hashes) {
     int64_t bytes;
-    const char *wanted;
-    char hex[65];
+    const ew_json *chunks = ew_json_get(about, "chunk_sha256");
     EW_TRY(ew_json_int_at(about, "bytes", &bytes));
-    EW_TRY(ew_json_string_at(about, "sha256", &wanted));
+    if (bytes < 0 || (uint64_t)bytes != file->bytes)
+        return ew_fail(EDGE_HASH_MISMATCH, "'%s' has %zu bytes, the manifest says %lld", name, file->bytes,
+                       (long long)bytes);
+    size_t wanted = file->bytes / EW_SHA256_CHUNK + (file->bytes % EW_SHA256_CHUNK != 0);
+    if (ew_json_type_of(chunks) != EW_JSON_ARRAY || ew_json_count(chunks) != wanted)
+        return ew_fail(EDGE_INVALID_MODEL, "the manifest has %zu chunk hashes of '%s', its %zu bytes need %zu",
+                       ew_json_count(chunks), name, file->bytes, wanted);
+    return !check_hashes || same_chunks(file, chunks)
+               ? EDGE_OK
+               : ew_fail(EDGE_HASH_MISMATCH, "'%s' differs from its hashes in the manifest", name);
+}
+
+static edge_status check_file(ew_store *store, const char *name, const ew_json *about, bool check_hashes) {
     ew_blob file = {0};
     EW_TRY(ew_store_get(store, name, &file));
-    bool length = bytes >= 0 && (uint64_t)bytes == file.bytes, same = true;
-    if (length && check_hashes) {
-        hash(&file, hex);
-        same = strcmp(hex, wanted) == 0;
-    }
-    size_t found = file.bytes;
+    edge_status status = compare(&file, name, about, check_hashes);
     ew_blob_release(&file);
-    if (!length)
-        return ew_fail(EDGE_HASH_MISMATCH, "'%s' has %zu bytes, the manifest says %lld", name, found, (long long)bytes);
-    return same ? EDGE_OK : ew_fail(EDGE_HASH_MISMATCH, "'%s' differs from its hash in the manifest", name);
+    return status;
 }
 
 static edge_status check_files(ew_store *store, const ew_json *manifest, bool check_hashes) {
@@ -115,6 +141,25 @@ static edge_status read_entry(ew_store *store, const ew_json *about, ew_arena *a
     return ew_store_get(store, file, &entry->file);
 }
 
+/* Weights packed for the instruction set in use, or for one whose kernels read the same. */
+static edge_status read_packed(ew_store *store, const ew_json *files, ew_arena *arena, ew_bundle *bundle) {
+    char name[48];
+    const char *sha256;
+    int64_t bytes;
+    EW_TRY(ew_json_string_at(bundle->entries[0].about, "file", &bundle->weights));
+    if (ew_bundle_lists(bundle, EW_WEIGHTS_FILE)) bundle->weights = EW_WEIGHTS_FILE;
+    EW_TRY(ew_json_string_at(ew_json_get(files, bundle->weights), "sha256", &sha256));
+    EW_TRY(ew_json_int_at(ew_json_get(files, bundle->weights), "bytes", &bytes));
+    int own = edge_isa_chosen();
+    for (int isa = 0; own >= 0 && isa < EDGE_ISA_COUNT; isa++) {
+        snprintf(name, sizeof name, "packed/%s-v%d.bin", edge_isa_name((edge_isa)isa), EW_PACKING_VERSION);
+        if (memcmp(&ew_layouts[isa], &ew_layouts[own], sizeof *ew_layouts) != 0 || !ew_json_get(files, name)) continue;
+        EW_TRY(ew_store_get(store, name, &bundle->packed.file));
+        return ew_packed_open(&bundle->packed, sha256, (size_t)bytes, arena);
+    }
+    return EDGE_OK;
+}
+
 /* "main" comes first. */
 static edge_status read_entries(ew_store *store, const ew_json *manifest, ew_arena *arena, ew_bundle *bundle) {
     const ew_json *entries = ew_json_get(manifest, "entries"), *first = ew_json_get(entries, "main");
@@ -165,6 +210,7 @@ static edge_status read_manifest(ew_store *store, const ew_blob *bytes, bool che
     EW_TRY(read_labels(store, manifest, arena, bundle));
     bundle->manifest = manifest;
     EW_TRY(read_entries(store, manifest, arena, bundle));
+    EW_TRY(read_packed(store, ew_json_get(manifest, "files"), arena, bundle));
     return ew_states_read(manifest, arena, bundle);
 }
 

@@ -4,6 +4,7 @@
 
 #include "blob.h"
 #include "json.h"
+#include "packed.h"
 
 /* The files of a bundle, by name: of a folder or of an archive. */
 typedef struct ew_store ew_store;
@@ -44,16 +45,20 @@ typedef struct ew_bundle {
     ew_state_spec *states;
     int state_count;
     size_t state_bytes;
+    const char *weights; /* the file of whose constants weights are packed */
+    ew_packed packed;    /* those for this machine; without a file where there are none */
     const ew_json *manifest;
     const char **labels; /* one a class, or none at all */
     size_t label_count;
 } ew_bundle;
 
-/* Reads and checks a bundle; the files of the entries are the caller's to release, on failure too. */
+/* Reads and checks a bundle; the files of the entries and packed.file are the caller's to release, on failure too. */
 edge_status ew_bundle_read(ew_store *store, bool check_hashes, ew_arena *arena, ew_bundle *bundle);
 /* A text or whole number that an object of the manifest must have. */
 edge_status ew_json_string_at(const ew_json *object, const char *name, const char **text);
 edge_status ew_json_int_at(const ew_json *object, const char *name, int64_t *number);
+/* The constants of all entries, where they lie in one file. */
+#define EW_WEIGHTS_FILE "weights.bin"
 /* Whether the manifest lists a file. */
 bool ew_bundle_lists(const ew_bundle *bundle, const char *name);
 /* What the manifest says of states; states_manifest.c. */

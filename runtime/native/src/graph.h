@@ -3,6 +3,7 @@
 #define EW_GRAPH_H
 
 #include "bundle.h"
+#include "weights.h"
 
 typedef struct ew_op ew_op;
 
@@ -69,6 +70,7 @@ struct edge_model {
     ew_graph *graphs; /* one an entry */
     ew_outside *outside;
     ew_store *store; /* while the model is opened; NULL: it has no other files */
+    ew_weights weights; /* what sessions share */
 };
 
 /* NULL when the node has no such attribute. */
@@ -81,6 +83,8 @@ const int64_t *ew_attr_ints(const ew_node *node, const char *name, int *count);
 
 /* Reads the ModelProto of an entry into its graph; onnx.c. */
 edge_status ew_read_onnx(edge_model *model, int entry);
+/* The file of whose constants weights are packed. */
+const ew_blob *ew_weights_file(const edge_model *model);
 /* Bytes of a file beside the model's, held open until the model is freed; outside.c. */
 edge_status ew_outside_get(edge_model *model, const char *name, uint64_t offset, uint64_t bytes, const uint8_t **data);
 

@@ -84,6 +84,7 @@ static bool worth_keeping(const ew_call *call, ew_knowledge known) {
 static edge_status run_now(edge_session *session, ew_step *step) {
     ew_call *call = &step->call;
     const ew_op *op = call->node->op;
+    EW_TRY(ew_align_inputs(session, call->node, true));
     for (int i = 0; i < call->out_count; i++) {
         ew_tensor *out = call->out[i];
         if (!out || (i == 0 && op->flags & EW_ALIAS)) continue;
@@ -103,6 +104,7 @@ static edge_status run_now(edge_session *session, ew_step *step) {
 edge_status ew_infer_one(edge_session *session, ew_step *step) {
     ew_call *call = &step->call;
     call->planning = true;
+    EW_TRY(ew_align_inputs(session, call->node, false));
     EW_TRY(ew_infer_step(session, step));
     EW_TRY(ew_blame(call->node, check_dtype(call)));
     EW_TRY(ew_blame(call->node, check_results(call)));
@@ -126,5 +128,6 @@ edge_status ew_infer_one(edge_session *session, ew_step *step) {
 
 edge_status ew_infer_all(edge_session *session) {
     for (int i = 0; i < session->graph.node_count; i++) EW_TRY(ew_infer_one(session, &session->steps[i]));
+    for (int i = 0; i < session->graph.output_count; i++) EW_TRY(ew_align(session, session->graph.outputs[i]));
     return EDGE_OK;
 }

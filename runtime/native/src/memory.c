@@ -101,10 +101,11 @@ edge_status ew_place_all(edge_session *session, size_t budget_bytes) {
             p.intervals[v].bytes = ew_bytes(&session->values[v]);
     size_t total;
     EW_TRY(ew_plan(p.intervals, p.value_count + p.step_count, &session->arena, &total));
-    if (budget_bytes && (total > budget_bytes || session->arena.total_bytes > budget_bytes - total))
-        return ew_fail(EDGE_NO_MEMORY, "the session needs %zu bytes, the budget is %zu",
-                       total + session->arena.total_bytes, budget_bytes);
-    uint8_t *block = ew_arena_get(&session->arena, total);
+    size_t constants = session->arena.total_bytes + ew_weights_bytes(session->weights);
+    if (budget_bytes && (total > budget_bytes || constants > budget_bytes - total))
+        return ew_fail(EDGE_NO_MEMORY, "the session needs %zu bytes, the budget is %zu", total + constants,
+                       budget_bytes);
+    uint8_t *block = ew_arena_get_dirty(&session->arena, total);
     if (!block) return EDGE_NO_MEMORY;
     assign(&p, block);
     for (int s = 0; s < p.step_count; s++) session->steps[s].call.planning = false;

@@ -24,11 +24,19 @@ static edge_status new_model(const edge_model_options *options, edge_model **res
 
 void edge_model_free(edge_model *model) {
     if (!model) return;
+    ew_weights_free(&model->weights);
+    ew_blob_release(&model->bundle.packed.file);
     for (int i = 0; i < model->bundle.entry_count; i++) ew_blob_release(&model->bundle.entries[i].file);
     for (ew_outside *file = model->outside; file; file = file->next) ew_blob_release(&file->bytes);
     ew_blob_release(&model->archive);
     ew_arena arena = model->arena; /* the model lies in its own arena */
     ew_arena_free(&arena);
+}
+
+const ew_blob *ew_weights_file(const edge_model *model) {
+    for (const ew_outside *file = model->outside; file; file = file->next)
+        if (model->bundle.weights && strcmp(file->name, model->bundle.weights) == 0) return &file->bytes;
+    return &model->bundle.entries[0].file;
 }
 
 static edge_status read_entries(edge_model *model) {
@@ -40,7 +48,7 @@ static edge_status read_entries(edge_model *model) {
             ew_prefix_error("entry '%s'", model->bundle.entries[i].name);
         if (status != EDGE_OK) return status;
     }
-    return EDGE_OK;
+    return ew_weights_init(&model->weights, ew_weights_file(model), &model->bundle.packed, &model->arena.allocator);
 }
 
 static edge_status read_bundle(edge_model *model, ew_store *store, const edge_model_options *options) {
@@ -137,4 +145,8 @@ edge_status edge_model_open_path(const char *path, const edge_model_options *giv
     edge_status status = read_path(model, path, &options);
     if (status != EDGE_OK) ew_prefix_error("'%s'", path);
     return finish(status, model, result);
+}
+
+size_t edge_model_memory_bytes(const edge_model *model) {
+    return model ? model->arena.total_bytes + ew_weights_bytes(&model->weights) : 0;
 }

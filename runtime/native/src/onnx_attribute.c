@@ -87,6 +87,16 @@ static edge_status read_strings(ew_proto proto, ew_arena *arena, ew_attribute *a
     return EDGE_OK;
 }
 
+/* Attributes are read without asking whether they are aligned. */
+static edge_status read_aligned(ew_proto proto, edge_model *model, edge_tensor *tensor) {
+    EW_TRY(ew_read_tensor(proto, model, tensor, NULL));
+    if ((uintptr_t)tensor->data % ew_dtype_bytes(tensor->dtype) == 0) return EDGE_OK;
+    void *copy = ew_arena_get_dirty(&model->arena, tensor->bytes);
+    if (!copy) return EDGE_NO_MEMORY;
+    tensor->data = memcpy(copy, tensor->data, tensor->bytes);
+    return EDGE_OK;
+}
+
 edge_status ew_read_attribute(ew_proto whole, edge_model *model, ew_attribute *attribute) {
     ew_arena *arena = &model->arena;
     *attribute = (ew_attribute){.name = "", .s = ""};
@@ -100,7 +110,7 @@ edge_status ew_read_attribute(ew_proto whole, edge_model *model, ew_attribute *a
         bool bytes = field.wire == EW_BYTES;
         if (field.number == NAME && bytes) EW_TRY(ew_proto_string(field.bytes, arena, &attribute->name));
         if (field.number == S && bytes) EW_TRY(ew_proto_string(field.bytes, arena, &attribute->s));
-        if (field.number == T && bytes) EW_TRY(ew_read_tensor(field.bytes, model, &attribute->tensor, NULL));
+        if (field.number == T && bytes) EW_TRY(read_aligned(field.bytes, model, &attribute->tensor));
         if (field.number == F) attribute->f = as_float(field.value);
         if (field.number == I) attribute->i = (int64_t)field.value;
         if (field.number == TYPE) type = field.value;

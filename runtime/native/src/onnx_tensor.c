@@ -155,18 +155,11 @@ static edge_status read_numbers(ew_proto proto, edge_tensor *tensor) {
     return ew_fail(EDGE_INVALID_MODEL, "a constant has another number of elements than its shape says");
 }
 
-/* Raw bytes are used in place when they are aligned for their type. */
-static edge_status take_raw(ew_proto raw, ew_arena *arena, edge_tensor *tensor) {
+static edge_status take_raw(ew_proto raw, edge_tensor *tensor) {
     if (ew_proto_size(raw) != tensor->bytes)
         return ew_fail(EDGE_INVALID_MODEL, "a constant has %zu bytes where its shape needs %zu", ew_proto_size(raw),
                        tensor->bytes);
-    if ((uintptr_t)raw.at % ew_dtype_bytes(tensor->dtype) == 0) {
-        tensor->data = (void *)(uintptr_t)raw.at;
-        return EDGE_OK;
-    }
-    tensor->data = ew_arena_get(arena, tensor->bytes);
-    if (!tensor->data) return EDGE_NO_MEMORY;
-    memcpy(tensor->data, raw.at, tensor->bytes);
+    tensor->data = (void *)(uintptr_t)raw.at;
     return EDGE_OK;
 }
 
@@ -200,7 +193,7 @@ edge_status ew_read_tensor(ew_proto proto, edge_model *model, edge_tensor *tenso
         EW_TRY(take_outside(model, &found, shown, tensor->bytes, &found.raw));
         found.has_raw = true;
     }
-    if (found.has_raw && tensor->dtype != EDGE_BOOL) return take_raw(found.raw, arena, tensor);
+    if (found.has_raw && tensor->dtype != EDGE_BOOL) return take_raw(found.raw, tensor);
     tensor->data = ew_arena_get(arena, tensor->bytes);
     if (!tensor->data) return EDGE_NO_MEMORY;
     if (found.has_raw) {

@@ -48,7 +48,8 @@ enum {
     EW_SHAPE_ONLY = 8, /* run reads dims of its inputs, never data */
     EW_RANDOM = 16,    /* never folded */
     EW_POINTWISE = 32, /* element i of the output depends on elements i of the inputs, which broadcast */
-    EW_INTERNAL = 64   /* no file can name it */
+    EW_INTERNAL = 64,  /* no file can name it */
+    EW_PACKED = 128    /* input 1, weights, is there for its shape; what run reads is packed */
 };
 
 struct ew_op {

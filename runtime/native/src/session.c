@@ -181,7 +181,8 @@ static edge_status choose_entry(edge_session *session, const char *name) {
     for (int i = 0; i < bundle->entry_count; i++) {
         if (strcmp(bundle->entries[i].name, name ? name : "main") != 0) continue;
         session->entry = &bundle->entries[i];
-        session->graph = session->model->graphs[i];
+        session->model_graph = &session->model->graphs[i];
+        session->graph = *session->model_graph;
         return EDGE_OK;
     }
     char known[512] = "";
@@ -223,9 +224,8 @@ static edge_status read_options(const edge_session_options *given, edge_session_
     return EDGE_OK;
 }
 
-edge_status edge_session_create(edge_model *model, const edge_session_options *given, edge_session **result) {
-    if (!model || !result)
-        return ew_fail(EDGE_INVALID_ARGUMENT, "edge_session_create needs a model and a place for the session");
+edge_status ew_session_make(edge_model *model, const edge_session_options *given, ew_weights *weights, int packed_for,
+                            edge_session **result) {
     edge_session_options options;
     EW_TRY(read_options(given, &options));
     ew_arena arena;
@@ -234,10 +234,18 @@ edge_status edge_session_create(edge_model *model, const edge_session_options *g
     if (!session) return EDGE_NO_MEMORY;
     session->model = model;
     session->arena = arena;
+    session->weights = weights;
+    session->packed_for = packed_for;
     edge_status status = build(session, &options);
     if (status == EDGE_OK) *result = session;
     else edge_session_free(session);
     return status;
+}
+
+edge_status edge_session_create(edge_model *model, const edge_session_options *options, edge_session **session) {
+    if (!model || !session)
+        return ew_fail(EDGE_INVALID_ARGUMENT, "edge_session_create needs a model and a place for the session");
+    return ew_session_make(model, options, &model->weights, -1, session);
 }
 
 void edge_session_free(edge_session *session) {

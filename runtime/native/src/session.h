@@ -7,6 +7,7 @@
 #include "edge_kernels.h"
 #include "op.h"
 #include "pool.h"
+#include "weights.h"
 
 typedef struct ew_step {
     ew_call call;
@@ -22,6 +23,7 @@ typedef struct ew_slot ew_slot;
 struct edge_session {
     edge_model *model;
     const ew_entry *entry;
+    const ew_graph *model_graph; /* of the entry */
     ew_arena arena;
     edge_isa isa;      /* of the kernels in use */
     ew_graph graph;    /* the model's, then what prepare/ makes of it; the first values of both are the same */
@@ -35,6 +37,8 @@ struct edge_session {
     int slot_count;
     edge_state *state; /* the sequence that it works on, NULL: none */
     ew_pool *pool;
+    ew_weights *weights; /* of the model, or of the file that is being packed */
+    int packed_for;      /* the instruction set of that file; -1: weights are for the kernels in use */
     bool profile;
     atomic_bool cancelled;
 };
@@ -42,6 +46,13 @@ struct edge_session {
 /* The least and most of an open dimension; the caller's bounds come before the manifest's. */
 edge_status ew_bound_of(const edge_session *session, const edge_session_options *options, const ew_value *value, int axis,
                         int64_t *min, int64_t *max);
+/* edge_session_create with these weights. */
+edge_status ew_session_make(edge_model *model, const edge_session_options *options, ew_weights *weights,
+                            int packed_for, edge_session **session);
+/* Sees to it that a value can be read as its dtype; align.c. */
+edge_status ew_align(edge_session *session, int value);
+/* The same for the inputs of a node but weights that are packed; all: those too. */
+edge_status ew_align_inputs(edge_session *session, const ew_node *node, bool all);
 /* Infers shapes of every step and runs those whose result is known; infer.c. */
 edge_status ew_infer_all(edge_session *session);
 /* The same for one step. */

@@ -3,8 +3,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* FIPS 180-4, 4.2.2. */
-static const uint32_t K[64] = {
+const uint32_t ew_sha256_k[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
     0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
@@ -41,7 +40,7 @@ static void mix_portable(uint32_t state[8], const uint8_t *data, size_t blocks) 
         uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
         expand(w, data);
         for (int t = 0; t < 64; t++) {
-            uint32_t one = h + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & f) ^ (~e & g)) + K[t] + w[t];
+            uint32_t one = h + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & f) ^ (~e & g)) + ew_sha256_k[t] + w[t];
             uint32_t two = (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
             h = g, g = f, f = e, e = d + one;
             d = c, c = b, b = a, a = one + two;
@@ -70,7 +69,7 @@ __attribute__((target("sha,sse4.1,ssse3"))) static void mix_fast(uint32_t state[
         for (int i = 0; i < 4; i++)
             w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(data + 16 * i)), big_endian);
         for (int t = 0; t < 64; t += 4) {
-            __m128i sum = _mm_add_epi32(w[0], _mm_loadu_si128((const __m128i *)(K + t)));
+            __m128i sum = _mm_add_epi32(w[0], _mm_loadu_si128((const __m128i *)(ew_sha256_k + t)));
             hgdc = _mm_sha256rnds2_epu32(hgdc, feba, sum);
             feba = _mm_sha256rnds2_epu32(feba, hgdc, _mm_shuffle_epi32(sum, 0x0e));
             __m128i next = _mm_add_epi32(_mm_sha256msg1_epu32(w[0], w[1]), _mm_alignr_epi8(w[3], w[2], 4));
@@ -103,7 +102,7 @@ __attribute__((target("+crypto"))) static void mix_fast(uint32_t state[8], const
         uint32x4_t w[4], old_abcd = abcd, old_efgh = efgh;
         for (int i = 0; i < 4; i++) w[i] = vreinterpretq_u32_u8(vrev32q_u8(vld1q_u8(data + 16 * i)));
         for (int t = 0; t < 64; t += 4) {
-            uint32x4_t sum = vaddq_u32(w[0], vld1q_u32(K + t)), before = abcd;
+            uint32x4_t sum = vaddq_u32(w[0], vld1q_u32(ew_sha256_k + t)), before = abcd;
             abcd = vsha256hq_u32(abcd, efgh, sum);
             efgh = vsha256h2q_u32(efgh, before, sum);
             uint32x4_t next = vsha256su1q_u32(vsha256su0q_u32(w[0], w[1]), w[2], w[3]);
@@ -126,11 +125,17 @@ static _Atomic(ew_sha256_mix) chosen; /* NULL until the first hash */
 
 void ew_sha256_force_portable(bool portable) { atomic_store(&chosen, portable ? mix_portable : best()); }
 
-void ew_sha256_init(ew_sha256 *hash) {
+static ew_sha256_mix choose(void) {
     ew_sha256_mix mix = atomic_load(&chosen);
     if (!mix) atomic_store(&chosen, mix = best());
+    return mix;
+}
+
+bool ew_sha256_is_portable(void) { return choose() == mix_portable; }
+
+void ew_sha256_init(ew_sha256 *hash) {
     *hash = (ew_sha256){
-        .mix = mix,
+        .mix = choose(),
         .state = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19},
     };
 }

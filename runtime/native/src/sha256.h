@@ -8,6 +8,9 @@
 
 #define EW_SHA256_BLOCK 64
 
+/* FIPS 180-4, 4.2.2. */
+extern const uint32_t ew_sha256_k[64];
+
 /* Mixes whole blocks into the state. */
 typedef void (*ew_sha256_mix)(uint32_t state[8], const uint8_t *data, size_t blocks);
 
@@ -24,6 +27,8 @@ void ew_sha256_add(ew_sha256 *hash, const void *data, size_t bytes);
 void ew_sha256_finish(ew_sha256 *hash, uint8_t digest[32]);
 /* Lower-case and zero-terminated. */
 void ew_sha256_hex(const uint8_t digest[32], char hex[65]);
+/* Whether this processor has no instructions for it, or they are not used. */
+bool ew_sha256_is_portable(void);
 /* For tests: hashes that are initialized from now on use no special instructions (true) or may again (false). */
 void ew_sha256_force_portable(bool portable);
 

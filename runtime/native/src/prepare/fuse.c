@@ -45,50 +45,13 @@ bool ew_is_head(const ew_preparer *p, const ew_node *node) {
     return ew_is_window(node, weights, &depthwise) && ew_is_fitting_bias(p, node, 2, weights->dims[0]);
 }
 
-/* Taps and channels of a convolution's weights [out, in, taps] as rows of b: [tap][in] x out. */
-static edge_status pack_conv(ew_preparer *p, const ew_tensor *weights, ew_fused *f) {
-    int64_t taps = ew_span(weights, 2, weights->rank), out = weights->dims[0], in = weights->dims[1];
-    float *packed = ew_arena_get(&p->session->arena, edge_gemm_packed_f32(f->kernel, out, in * taps) * sizeof *packed);
-    if (!packed) return EDGE_NO_MEMORY;
-    ew_arena passing;
-    ew_arena_init(&passing, &p->session->arena.allocator);
-    float *ordered = ew_arena_get(&passing, ew_bytes(weights));
-    if (!ordered) return EDGE_NO_MEMORY;
-    const float *w = weights->data;
-    for (int64_t o = 0; o < out; o++)
-        for (int64_t i = 0; i < in; i++)
-            for (int64_t t = 0; t < taps; t++) ordered[(t * in + i) * out + o] = *w++;
-    edge_gemm_pack_f32(f->kernel, out, in * taps, ordered, out, 1, packed);
-    ew_arena_free(&passing);
-    f->weights = packed;
-    f->outputs = out;
-    f->depth = in;
-    return EDGE_OK;
-}
-
-/* [channels][taps] to [taps][channels]. */
-static edge_status order_depthwise(ew_preparer *p, const ew_tensor *weights, ew_fused *f) {
-    int64_t taps = ew_span(weights, 2, weights->rank), channels = weights->dims[0];
-    float *ordered = ew_arena_get(&p->session->arena, ew_bytes(weights));
-    if (!ordered) return EDGE_NO_MEMORY;
-    const float *w = weights->data;
-    for (int64_t c = 0; c < channels; c++)
-        for (int64_t t = 0; t < taps; t++) ordered[t * channels + c] = *w++;
-    f->weights = ordered;
-    f->outputs = f->depth = channels;
-    return EDGE_OK;
-}
-
-static edge_status pack_linear(ew_preparer *p, const ew_node *node, const ew_tensor *weights, ew_fused *f) {
+ew_packing ew_packing_of(const ew_node *node, const ew_tensor *weights, bool conv, bool depthwise) {
+    const int64_t *d = weights->dims;
+    if (depthwise)
+        return (ew_packing){EW_PACK_DEPTHWISE, d[0], weights->rank == 4 ? d[2] : 1, d[weights->rank - 1]};
+    if (conv) return (ew_packing){EW_PACK_CONV, d[0], ew_span(weights, 2, weights->rank), d[1]};
     bool turned = ew_is_turned(node);
-    int64_t k = weights->dims[turned ? 1 : 0], n = weights->dims[turned ? 0 : 1];
-    float *packed = ew_arena_get(&p->session->arena, edge_gemm_packed_f32(f->kernel, n, k) * sizeof *packed);
-    if (!packed) return EDGE_NO_MEMORY;
-    edge_gemm_pack_f32(f->kernel, n, k, weights->data, turned ? 1 : n, turned ? k : 1, packed);
-    f->weights = packed;
-    f->outputs = n;
-    f->depth = k;
-    return EDGE_OK;
+    return (ew_packing){turned ? EW_PACK_TURNED : EW_PACK_LINEAR, d[!turned], 1, d[turned]};
 }
 
 edge_status ew_join_bias(ew_preparer *p, const ew_chain *chain, int64_t outputs, bool wanted, const float **bias) {
@@ -111,9 +74,10 @@ static edge_status pack(ew_preparer *p, const ew_chain *chain, bool conv, bool d
                     .low = chain->low,
                     .high = chain->high,
                     .map = chain->map};
-    if (depthwise) EW_TRY(order_depthwise(p, weights, f));
-    else if (conv) EW_TRY(pack_conv(p, weights, f));
-    else EW_TRY(pack_linear(p, head, weights, f));
+    ew_packing packing = ew_packing_of(head, weights, conv, depthwise);
+    EW_TRY(ew_pack(p, f->kernel, head->inputs[1], &packing, &f->weights));
+    f->outputs = packing.outputs;
+    f->depth = depthwise ? packing.outputs : packing.depth;
     int64_t line = f->depth * (conv ? weights->dims[weights->rank - 1] : 1);
     f->zeros = ew_arena_get(&p->session->arena, (size_t)line * sizeof(float));
     if (!f->zeros) return EDGE_NO_MEMORY;

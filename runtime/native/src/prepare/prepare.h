@@ -96,6 +96,21 @@ void ew_chain_find(const ew_preparer *p, int head, ew_eight *eight, ew_chain *ch
 /* The next node continues a chain, whose result is then its own. */
 void ew_chain_extend(const ew_preparer *p, ew_chain *chain, int next, bool *absorbed);
 
+/* ---- pack.c ---- */
+/* How the weights of a product become the packed form of b[taps][depth][outputs]. */
+typedef struct ew_packing {
+    enum {
+        EW_PACK_LINEAR = 1,   /* from [depth][outputs] */
+        EW_PACK_TURNED = 2,   /* from [outputs][depth] */
+        EW_PACK_CONV = 3,     /* from [outputs][channels][window]; a tap is a pixel or a line of the window */
+        EW_PACK_DEPTHWISE = 4 /* from [outputs][taps][depth], the window's height and width */
+    } kind;
+    int64_t outputs, taps, depth;
+} ew_packing;
+
+edge_status ew_pack(ew_preparer *p, const edge_kernel *kernel, int value, const ew_packing *packing,
+                    const void **packed);
+
 /* ---- fuse.c ---- */
 /* Whether a node is the head of a product that the engine has in fused form. */
 bool ew_is_head(const ew_preparer *p, const ew_node *node);
@@ -110,6 +125,8 @@ bool ew_is_plain_product(const ew_preparer *p, const ew_node *node, const ew_ten
 bool ew_is_fitting_bias(const ew_preparer *p, const ew_node *node, int i, int64_t outputs);
 /* Whether the second matrix is given transposed. */
 static inline bool ew_is_turned(const ew_node *node) { return ew_is(node, "Gemm") && ew_attr_int(node, "transB", 0); }
+/* How its weights are packed for kernels of f32. */
+ew_packing ew_packing_of(const ew_node *node, const ew_tensor *weights, bool conv, bool depthwise);
 /* Emits a product of two computed matrices; *done is false when the node is something else. */
 edge_status ew_emit_matmul(ew_preparer *p, const ew_node *node, bool *done);
 

@@ -146,59 +146,26 @@ void ew_take_quantize(const ew_preparer *p, ew_eight *e, ew_chain *c, bool *abso
     ew_chain_extend(p, c, next, absorbed);
 }
 
-/* [out][in][taps] to [out][taps][in], in which all values of an output are as the image has them. */
-static const int8_t *order(const ew_tensor *weights, ew_arena *passing) {
-    int64_t taps = ew_span(weights, 2, weights->rank), out = weights->dims[0], in = weights->dims[1];
-    const int8_t *w = weights->data;
-    if (taps == 1) return w;
-    int8_t *ordered = ew_arena_get(passing, ew_bytes(weights));
-    if (!ordered) return NULL;
-    for (int64_t o = 0; o < out; o++)
-        for (int64_t i = 0; i < in; i++)
-            for (int64_t t = 0; t < taps; t++) ordered[(o * taps + t) * in + i] = *w++;
-    return ordered;
-}
-
-static edge_status pack_conv(ew_preparer *p, const ew_node *head, const ew_tensor *weights, ew_fused *f,
-                             ew_quantized *q) {
+/* Whether the taps of a convolution are lines of its window. */
+static bool by_lines(const ew_node *head, const ew_tensor *weights) {
     int count, last = weights->rank - 1;
     const int64_t *dilations = ew_attr_ints(head, "dilations", &count);
-    int64_t width = weights->dims[last], height = last == 3 ? weights->dims[2] : 1, depth = weights->dims[1];
-    f->outputs = weights->dims[0];
-    f->depth = depth;
-    q->by_lines = ew_by_lines(height, width, count > 0 ? dilations[count - 1] : 1, depth);
-    int64_t taps = q->by_lines ? height : height * width, each = q->by_lines ? width * depth : depth;
-    void *packed = ew_arena_get(&p->session->arena, edge_gemm_packed_s8(f->kernel, f->outputs, each, taps));
-    ew_arena passing;
-    ew_arena_init(&passing, &p->session->arena.allocator);
-    const int8_t *ordered = order(weights, &passing);
-    if (!packed || !ordered) return EDGE_NO_MEMORY;
-    edge_gemm_pack_s8(f->kernel, f->outputs, each, taps, ordered, 1, each * taps, packed);
-    ew_arena_free(&passing);
-    f->weights = packed;
-    return EDGE_OK;
+    int64_t height = last == 3 ? weights->dims[2] : 1;
+    return ew_by_lines(height, weights->dims[last], count > 0 ? dilations[count - 1] : 1, weights->dims[1]);
 }
 
-static edge_status pack_depthwise(ew_preparer *p, const ew_tensor *weights, ew_fused *f) {
-    int64_t width = weights->dims[weights->rank - 1], height = weights->rank == 4 ? weights->dims[2] : 1;
-    f->outputs = f->depth = weights->dims[0];
-    void *packed = ew_arena_get(&p->session->arena, edge_depthwise_packed_s8(f->kernel, f->outputs, height, width));
-    if (!packed) return EDGE_NO_MEMORY;
-    edge_depthwise_pack_s8(f->kernel, f->outputs, height, width, weights->data, packed);
-    f->weights = packed;
-    return EDGE_OK;
-}
-
-static edge_status pack_linear(ew_preparer *p, const ew_node *head, const ew_tensor *weights, ew_fused *f) {
-    bool turned = ew_is_turned(head);
-    f->depth = weights->dims[turned ? 1 : 0];
-    f->outputs = weights->dims[turned ? 0 : 1];
-    void *packed = ew_arena_get(&p->session->arena, edge_gemm_packed_s8(f->kernel, f->outputs, f->depth, 1));
-    if (!packed) return EDGE_NO_MEMORY;
-    edge_gemm_pack_s8(f->kernel, f->outputs, f->depth, 1, weights->data, turned ? 1 : f->outputs,
-                      turned ? f->depth : 1, packed);
-    f->weights = packed;
-    return EDGE_OK;
+static edge_status pack_weights(ew_preparer *p, const ew_node *head, int value, ew_fused *f, ew_quantized *q) {
+    const ew_tensor *weights = ew_tensor_of(p, value);
+    bool conv = ew_is_conv(head), depthwise = f->kernel->op == EDGE_DEPTHWISE;
+    ew_packing packing = ew_packing_of(head, weights, conv, depthwise);
+    f->outputs = packing.outputs;
+    f->depth = depthwise ? packing.outputs : packing.depth;
+    q->by_lines = conv && !depthwise && by_lines(head, weights);
+    if (q->by_lines) {
+        packing.taps /= weights->dims[weights->rank - 1];
+        packing.depth *= weights->dims[weights->rank - 1];
+    }
+    return ew_pack(p, f->kernel, value, &packing, &f->weights);
 }
 
 /* A limit of the f32 result on the grid of the 8-bit one. */
@@ -244,9 +211,7 @@ static edge_status pack(ew_preparer *p, const ew_chain *c, bool depthwise, ew_fu
     f->kernel = edge_kernel_find(depthwise ? EDGE_DEPTHWISE : EDGE_GEMM, EDGE_KERNEL_S8, EDGE_DENSE, p->session->isa);
     f->quantized = q;
     f->map = c->map;
-    if (depthwise) EW_TRY(pack_depthwise(p, weights, f));
-    else if (conv) EW_TRY(pack_conv(p, head, weights, f, q));
-    else EW_TRY(pack_linear(p, head, weights, f));
+    EW_TRY(pack_weights(p, head, e->weights, f, q));
     q->line = f->depth * (conv ? weights->dims[weights->rank - 1] : 1);
     void *zeros = ew_arena_get(&p->session->arena, (size_t)q->line);
     if (!zeros) return EDGE_NO_MEMORY;

@@ -105,3 +105,23 @@ void ew_threads_end(ew_threads *threads) {
     pthread_cond_destroy(&threads->wake);
     pthread_mutex_destroy(&threads->lock);
 }
+
+struct ew_lock {
+    pthread_mutex_t mutex;
+};
+
+edge_status ew_lock_make(ew_arena *arena, ew_lock **result) {
+    ew_lock *lock = ew_arena_get(arena, sizeof *lock);
+    if (!lock) return EDGE_NO_MEMORY;
+    pthread_mutex_init(&lock->mutex, NULL);
+    *result = lock;
+    return EDGE_OK;
+}
+
+void ew_lock_free(ew_lock *lock) {
+    if (lock) pthread_mutex_destroy(&lock->mutex);
+}
+
+void ew_lock_take(ew_lock *lock) { pthread_mutex_lock(&lock->mutex); }
+
+void ew_lock_give(ew_lock *lock) { pthread_mutex_unlock(&lock->mutex); }

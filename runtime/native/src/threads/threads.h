@@ -15,4 +15,11 @@ void ew_threads_end(ew_threads *threads);
 /* Runs task for every index below count, on this thread too; returns when all are done. */
 void ew_threads_run(ew_threads *threads, size_t count, ew_task task, void *context);
 
+/* A lock for a few threads at a time. */
+typedef struct ew_lock ew_lock;
+edge_status ew_lock_make(ew_arena *arena, ew_lock **lock);
+void ew_lock_free(ew_lock *lock); /* NULL is allowed; the memory is the arena's */
+void ew_lock_take(ew_lock *lock);
+void ew_lock_give(ew_lock *lock);
+
 #endif
