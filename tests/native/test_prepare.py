@@ -8,6 +8,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edgewright_runtime.native_library import Model
+from tests.native.small_models import model
 
 CONVOLUTIONS = [
     # image [channels, ...], outputs, kernel, stride, pads, dilation, groups
@@ -197,3 +198,41 @@ def test_what_follows_a_convolution_agrees_with_onnx_runtime(nodes, batch):
     found, wanted = Model(model).session().run([x])[0], peer.run(None, {"x": x})[0]
     assert found.shape == wanted.shape
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_words_that_are_read_and_written_are_one_matrix(rank):
+    """``Gather(words)`` and ``x Transpose(words)``: nothing makes the transposed matrix, the model has the packed one."""
+    words = np.random.default_rng(0).standard_normal((3000, 40)).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["words", "index"], ["x"], axis=0),
+        helper.make_node("Relu", ["x"], ["positive"]),
+        helper.make_node("Transpose", ["words"], ["turned"], perm=[1, 0]),
+        helper.make_node("MatMul", ["positive", "turned"], ["scores"]),
+        helper.make_node("Tanh", ["scores"], ["y"]),
+    ]
+    shape = (2, 3)[: rank - 1]
+    content = model(nodes, {"index": shape}, ["y"], {"words": words}, dtype=TensorProto.INT64)
+    opened = Model(content)
+    session = opened.session()
+    index = np.random.default_rng(1).integers(0, 3000, shape)
+    wanted = np.tanh(np.maximum(words[index], 0) @ words.T)
+    np.testing.assert_allclose(session.run([index])[0], wanted, rtol=1e-4, atol=1e-5)
+    assert [step.op for step in session.steps()] == ["Gather", "Relu", "MatMul"]
+    assert session.memory_bytes < words.nbytes // 2 < opened.memory_bytes
+    assert opened.session().memory_bytes < words.nbytes // 2
+
+
+def test_a_constant_matrix_that_softmax_attends_to_is_turned_all_the_same():
+    draw = np.random.default_rng(0)
+    keys, values = (draw.standard_normal(shape).astype(np.float32) for shape in ((7, 5), (7, 6)))
+    nodes = [
+        helper.make_node("Transpose", ["keys"], ["turned"], perm=[1, 0]),
+        helper.make_node("MatMul", ["x", "turned"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["weights"], axis=-1),
+        helper.make_node("MatMul", ["weights", "values"], ["y"]),
+    ]
+    session = Model(model(nodes, {"x": (3, 5)}, ["y"], {"keys": keys, "values": values})).session()
+    x = draw.standard_normal((3, 5)).astype(np.float32)
+    weights = np.exp(x @ keys.T)
+    np.testing.assert_allclose(session.run([x])[0], weights / weights.sum(1, keepdims=True) @ values, rtol=1e-4, atol=1e-5)

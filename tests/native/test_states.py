@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from edgewright_runtime.native_library import Model, NativeError
 from tests.native import state_models

@@ -41,9 +41,15 @@ static int without_scale(const ew_preparer *p, int value, float *scale, found *f
     return p->from->nodes[node].inputs[0];
 }
 
+/* A product of two matrices as they are. */
+static bool is_matmul(const ew_preparer *p, int node) {
+    return node >= 0 && ew_is(&p->from->nodes[node], "MatMul") && !ew_is_turned(&p->from->nodes[node]);
+}
+
 /* The product of queries and keys under a value, or -1. */
 static int scores_of(const ew_preparer *p, int value, ew_attention *a, found *f) {
-    return ew_made_by(p, without_scale(p, value, &a->detail.scale, f), "MatMul");
+    int node = ew_made_by(p, without_scale(p, value, &a->detail.scale, f), "MatMul");
+    return is_matmul(p, node) ? node : -1;
 }
 
 static bool broadcasts(const ew_tensor *mask, const ew_tensor *scores) {
@@ -252,8 +258,7 @@ edge_status ew_find_attention(ew_preparer *p, int n) {
     found f = {.count = 0};
     int scores = masked_scores(p, node->inputs[0], &a, &f), weights = without_nan(p, node->outputs[0], &a, &f);
     int last = ew_sole_reader(p, weights);
-    if (scores < 0 || last < 0 || !ew_is(&p->from->nodes[last], "MatMul") ||
-        p->from->nodes[last].inputs[0] != weights)
+    if (scores < 0 || !is_matmul(p, last) || p->from->nodes[last].inputs[0] != weights)
         return EDGE_OK;
     take(&f, n);
     take(&f, scores);

@@ -1,15 +1,24 @@
-/* Weights of 8 bits that the file makes f32 for a product: they stay as they are when the product takes them so. */
+/* Weights that the file changes for a product stay as they are when the product takes them so: 8 bits that it makes f32,
+ * and matrices that it transposes, as words are that a model both reads and writes. */
 #include "prepare.h"
 
 static bool is_product(const ew_node *node) {
     return ew_is(node, "Conv") || ew_is(node, "Gemm") || ew_is(node, "MatMul");
 }
 
+static bool is_turned_matrix(const ew_graph *graph, const ew_node *node) {
+    int count = 0;
+    if (!ew_is(node, "Transpose")) return false;
+    const ew_value *from = &graph->values[node->inputs[0]];
+    const int64_t *order = ew_attr_ints(node, "perm", &count);
+    return from->has_data && from->tensor.dtype == EDGE_F32 && from->tensor.rank == 2 && (count != 2 || order[0] == 1);
+}
+
 void ew_mark_late(edge_session *session) {
     const ew_graph *graph = &session->graph;
     for (int n = 0; n < graph->node_count; n++) {
         const ew_node *node = &graph->nodes[n];
-        session->steps[n].late = ew_is(node, "DequantizeLinear") && node->output_count == 1 &&
+        session->steps[n].late = (ew_is(node, "DequantizeLinear") || is_turned_matrix(graph, node)) && node->output_count == 1 &&
                                  node->outputs[0] >= 0 && !graph->values[node->outputs[0]].is_output;
     }
     /* Only those whose every reader is a product that has them as its second operand. */
@@ -18,6 +27,33 @@ void ew_mark_late(edge_session *session) {
             for (int m = 0; m < n; m++)
                 if (session->steps[m].late && graph->nodes[m].outputs[0] == graph->nodes[n].inputs[i])
                     session->steps[m].late = i == 1 && is_product(&graph->nodes[n]);
+}
+
+/* x Transpose(weights) as a product with weights that are turned. */
+static edge_status turn(ew_preparer *p, ew_node *node, int weights) {
+    int *inputs = ew_arena_get(&p->session->arena, 2 * sizeof *inputs);
+    if (!inputs) return EDGE_NO_MEMORY;
+    inputs[0] = node->inputs[0];
+    inputs[1] = weights;
+    node->inputs = inputs;
+    return ew_set_int(p, node, "transB", 1);
+}
+
+edge_status ew_turn_weights(ew_preparer *p, ew_graph *graph) {
+    size_t bytes = (size_t)graph->node_count * sizeof *graph->nodes;
+    ew_node *nodes = ew_arena_get(&p->session->arena, bytes);
+    if (!nodes) return EDGE_NO_MEMORY;
+    memcpy(nodes, graph->nodes, bytes);
+    graph->nodes = nodes;
+    for (int m = 0; m < graph->node_count; m++) {
+        if (!p->session->steps[m].late || !ew_is(&nodes[m], "Transpose")) continue;
+        for (int n = m + 1; n < graph->node_count; n++)
+            if (ew_is(&nodes[n], "MatMul") && nodes[n].inputs[1] == nodes[m].outputs[0] &&
+                ew_is_plain_product(p, &nodes[n], ew_tensor_of(p, nodes[m].inputs[0])) &&
+                ew_tensor_of(p, nodes[n].inputs[0])->dtype == EDGE_F32)
+                EW_TRY(turn(p, &nodes[n], nodes[m].inputs[0]));
+    }
+    return EDGE_OK;
 }
 
 edge_status ew_fold_late(ew_preparer *p, const ew_node *node) {

@@ -253,6 +253,7 @@ static edge_status drop_unused(ew_preparer *p) {
 
 edge_status ew_prepare(edge_session *session, ew_graph *prepared) {
     ew_preparer p = {.session = session, .from = &session->graph};
+    EW_TRY(ew_turn_weights(&p, &session->graph));
     EW_TRY(allocate(&p));
     count_uses(&p);
     for (int n = 0; n < p.from->node_count; n++)

@@ -123,8 +123,8 @@ bool ew_is_window(const ew_node *node, const ew_tensor *weights, bool *depthwise
 bool ew_is_plain_product(const ew_preparer *p, const ew_node *node, const ew_tensor *weights);
 /* Whether input i, a bias, is absent or f32 constants, as many as there are outputs. */
 bool ew_is_fitting_bias(const ew_preparer *p, const ew_node *node, int i, int64_t outputs);
-/* Whether the second matrix is given transposed. */
-static inline bool ew_is_turned(const ew_node *node) { return ew_is(node, "Gemm") && ew_attr_int(node, "transB", 0); }
+/* Whether the second matrix is given transposed; a MatMul has the attribute from ew_turn_weights. */
+static inline bool ew_is_turned(const ew_node *node) { return !ew_is_conv(node) && ew_attr_int(node, "transB", 0); }
 /* How its weights are packed for kernels of f32. */
 ew_packing ew_packing_of(const ew_node *node, const ew_tensor *weights, bool conv, bool depthwise);
 /* Emits a product of two computed matrices; *done is false when the node is something else. */
@@ -148,6 +148,8 @@ edge_status ew_emit_eight(ew_preparer *p, const ew_chain *chain);
 edge_status ew_emit_bytes(ew_preparer *p, const ew_node *node, bool *done);
 
 /* ---- late.c ---- */
+/* Products take matrices that the file transposes as they are. */
+edge_status ew_turn_weights(ew_preparer *p, ew_graph *graph);
 /* Makes f32 of the weights that a node needs so. */
 edge_status ew_fold_late(ew_preparer *p, const ew_node *node);
 
