@@ -47,7 +47,7 @@ web: $(READY)
 
 # The tests of the native engine once more, on a library that address and undefined-behaviour sanitizers watch.
 sanitize: $(READY)
-	$(BIN)/cmake -S runtime/native -B build/sanitize -DEDGEWRIGHT_STRICT=ON -DEDGEWRIGHT_SANITIZE=ON > /dev/null
+	$(BIN)/cmake -S runtime/native -B build/sanitize -DEDGEWRIGHT_STRICT=ON -DEDGEWRIGHT_SANITIZE=address,undefined > /dev/null
 	$(BIN)/cmake --build build/sanitize --parallel 2
 	EDGEWRIGHT_LIBRARY=$(CURDIR)/build/sanitize/libedgewright.so ASAN_OPTIONS=detect_leaks=0 \
 		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \

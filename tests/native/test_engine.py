@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import threading
 
@@ -10,8 +9,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from edgewright_runtime import native_library
-from edgewright_runtime.native_library import Model, ModelOptions, NativeError
+from edgewright_runtime.native_library import Model, NativeError
 from sdk import Bundle
 from tests.native.small_models import batched_linear, batched_linear_result, model
 from tests.tiny_bundle import make_tiny_bundle
@@ -290,80 +288,3 @@ def test_an_archive_with_a_wrong_byte_is_refused_or_unchanged(tiny):
         except NativeError as error:
             assert str(error)
         content[place] ^= 0x40
-
-
-# Memory
-
-
-class Allocator(ctypes.Structure):
-    """``edge_allocator``"""
-
-    _fields_ = [
-        ("struct_size", ctypes.c_uint32),
-        ("allocate", ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)),
-        ("release", ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)),
-        ("user", ctypes.c_void_p),
-    ]
-
-
-class Memory:
-    """An allocator that counts, and fails at one call."""
-
-    def __init__(self, fails_at: int = -1) -> None:
-        self.calls, self.fails_at, self.live = 0, fails_at, {}
-        fields = dict(Allocator._fields_)
-        self.allocator = Allocator(
-            ctypes.sizeof(Allocator), fields["allocate"](self._allocate), fields["release"](self._release), None
-        )
-
-    def _allocate(self, user, size, alignment):
-        self.calls += 1
-        if self.calls - 1 == self.fails_at:
-            return None
-        block = ctypes.create_string_buffer(size + alignment)
-        place = -(-ctypes.addressof(block) // alignment) * alignment
-        self.live[place] = (block, size)
-        return place
-
-    def _release(self, user, pointer, size):
-        assert self.live.pop(pointer)[1] == size
-
-
-def open_and_run(memory: Memory) -> int:
-    """The first status that is not OK, of opening, planning and two runs; everything is freed."""
-    lib, content = native_library.library(), batched_linear()
-    handle, session = ctypes.c_void_p(), ctypes.c_void_p()
-    options = ModelOptions(ctypes.sizeof(ModelOptions), ctypes.addressof(memory.allocator), 0)
-    status = lib.edge_model_open_memory(content, len(content), ctypes.byref(options), ctypes.byref(handle))
-    if status:
-        return status
-    bound = native_library.Bound(b"batch", 1, 5)
-    wanted = native_library.SessionOptions(
-        ctypes.sizeof(native_library.SessionOptions), 1, None, None, 0, ctypes.pointer(bound), 1, 0
-    )
-    status = lib.edge_session_create(handle, ctypes.byref(wanted), ctypes.byref(session))
-    if not status:
-        before = memory.calls
-        x = np.ones((3, 4), np.float32)
-        output = native_library.Tensor()
-        for _ in range(2):
-            given = native_library._tensor(x)
-            assert not lib.edge_session_run(session, ctypes.byref(given), 1, ctypes.byref(output), 1)
-        assert memory.calls == before, "a run allocated memory"
-        lib.edge_session_free(session)
-    lib.edge_model_free(handle)
-    return status
-
-
-def test_runs_allocate_nothing_and_all_memory_comes_back():
-    memory = Memory()
-    assert open_and_run(memory) == 0
-    assert memory.calls > 1 and not memory.live
-
-
-def test_an_allocator_that_fails_at_any_call_gives_a_status():
-    whole = Memory()
-    open_and_run(whole)
-    for call in range(whole.calls):
-        memory = Memory(call)
-        assert open_and_run(memory) == NO_MEMORY and not memory.live

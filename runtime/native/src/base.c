@@ -4,6 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#ifdef EW_WATCHED
+#include <sanitizer/asan_interface.h>
+#endif
+
 #define MESSAGE_BYTES 4096
 #define ALIGNMENT 64
 
@@ -52,7 +56,19 @@ struct ew_chunk {
 
 /* The first block of a chunk starts behind its header, on the next multiple of the alignment. */
 #define HEADER_BYTES ((sizeof(ew_chunk) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT)
+
+/* Where a sanitizer watches, every block has a chunk of its own, and bytes behind it that nobody may touch. */
+#ifdef EW_WATCHED
+#define SMALL_CHUNK_BYTES 0
+#define GUARD_BYTES ALIGNMENT
+#define FORBID(at, bytes) __asan_poison_memory_region(at, bytes)
+#define ALLOW(at, bytes) __asan_unpoison_memory_region(at, bytes)
+#else
 #define SMALL_CHUNK_BYTES ((size_t)64 << 10)
+#define GUARD_BYTES 0
+#define FORBID(at, bytes)
+#define ALLOW(at, bytes)
+#endif
 
 static void *allocate(void *user, size_t bytes, size_t alignment) {
     (void)user;
@@ -83,7 +99,7 @@ static ew_chunk *new_chunk(ew_arena *arena, size_t block_bytes) {
 
 void *ew_arena_get(ew_arena *arena, size_t bytes) {
     size_t rounded;
-    if (!ew_add(bytes ? bytes : 1, ALIGNMENT - 1, &rounded)) rounded = SIZE_MAX;
+    if (!ew_add(bytes ? bytes : 1, GUARD_BYTES + ALIGNMENT - 1, &rounded)) rounded = SIZE_MAX;
     rounded -= rounded % ALIGNMENT;
     ew_chunk *chunk = arena->chunks;
     if (!chunk || chunk->bytes - chunk->used < rounded) chunk = new_chunk(arena, rounded);
@@ -94,6 +110,7 @@ void *ew_arena_get(ew_arena *arena, size_t bytes) {
     void *block = (uint8_t *)chunk + chunk->used;
     chunk->used += rounded;
     memset(block, 0, rounded);
+    FORBID((uint8_t *)block + bytes, rounded - bytes);
     return block;
 }
 
@@ -101,6 +118,7 @@ void ew_arena_free(ew_arena *arena) {
     while (arena->chunks) {
         ew_chunk *chunk = arena->chunks;
         arena->chunks = chunk->next;
+        ALLOW(chunk, chunk->bytes);
         arena->allocator.release(arena->allocator.user, chunk, chunk->bytes);
     }
     arena->total_bytes = 0;
