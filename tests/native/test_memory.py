@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from edgewright_runtime import native_library
 from edgewright_runtime.native_library import Bound, ModelOptions, SessionOptions, Tensor, TensorInfo
 from sdk import Bundle
+from tests.native import programs
 from tests.native.inside import ALLOCATE, NO_MEMORY, OK, RELEASE
 from tests.native.small_models import SMALL, batched_linear
 from tests.tiny_bundle import make_tiny_bundle
@@ -31,9 +33,7 @@ class Memory:
 
     def __init__(self, fails_at: int = -1) -> None:
         self.calls, self.fails_at, self.live, self.wrong = 0, fails_at, {}, []
-        self.allocator = Allocator(
-            ctypes.sizeof(Allocator), ALLOCATE(self._allocate), RELEASE(self._release), None
-        )
+        self.allocator = Allocator(ctypes.sizeof(Allocator), ALLOCATE(self._allocate), RELEASE(self._release), None)
 
     def _allocate(self, user, size, alignment):
         self.calls += 1
@@ -120,3 +120,13 @@ def test_an_allocator_that_fails_at_any_call_gives_a_status(content):
     for call in range(whole.calls):
         memory = Memory(call)
         assert open_and_run(content, memory) == NO_MEMORY and not memory.live and not memory.wrong, call
+
+
+@pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="what is preloaded counts calls itself")
+def test_runs_call_no_malloc_by_whatever_way(tiny, tmp_path):
+    models = {"tiny.edgez": tiny, **{f"{name}.onnx": make() for name, make in SMALL.items()}}
+    for name, content in models.items():
+        (tmp_path / name).write_bytes(content)
+    program = programs.build("check_allocations", tmp_path)
+    found = programs.run(program, *(str(tmp_path / name) for name in models))
+    assert found.returncode == 0 and found.stdout.count(", 0 calls in 3 runs") == 2 * len(models), found.stdout
