@@ -19,6 +19,9 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import onnx
+
 from sdk import Bundle
 from tests.native.small_models import SMALL, batched_linear
 from tests.tiny_bundle import make_tiny_bundle
@@ -31,12 +34,31 @@ TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def _models() -> Iterator[bytes]:
-    from tests.native.test_onnx_nodes import RUN
+    from tests.native.test_onnx_nodes import ROWS, RUN, array
 
     yield batched_linear()
     yield from (make() for make in SMALL.values())
+    seen = set()
     for case in RUN:
         yield case.model.SerializeToString()
+        content = onnx.ModelProto.FromString(case.model.SerializeToString())
+        for value, given in zip(content.graph.input, case.data_sets[0][0], strict=False):
+            if array(given).dtype.kind != "f":  # indices and lengths, which random numbers hardly are
+                content.graph.initializer.append(onnx.numpy_helper.from_array(array(given), value.name))
+        yield content.SerializeToString()
+        name = (content.graph.node[0].domain, content.graph.node[0].op_type)
+        if len(content.graph.node) == 1 and name not in seen:
+            seen.add(name)
+            yield from _of_every_dtype(content, sorted({str(d) for row in ROWS[name] for d in row[2]}))
+
+
+def _of_every_dtype(content: onnx.ModelProto, dtypes: list[str]) -> Iterator[bytes]:
+    for dtype in dtypes:
+        changed = onnx.ModelProto.FromString(content.SerializeToString())
+        for value in changed.graph.input:
+            if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+                value.type.tensor_type.elem_type = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        yield changed.SerializeToString()
 
 
 def _bundles() -> Iterator[bytes]:

@@ -7,8 +7,8 @@
  *     else  an ONNX file
  *
  * A model is opened and run at its largest and its smallest inputs; then again with all inputs fixed, so that what was
- * run is folded now.  Memory is limited, sometimes a call to the allocator fails, all of it must come back.  What takes
- * longer than SECONDS is left by a jump: only a run can be cancelled, and only between two operators.
+ * run is folded now; and sometimes once more, while one call to the allocator fails.  Memory is limited, all of it must come
+ * back.  What takes longer than SECONDS is left by a jump: only a run can be cancelled, and only between two operators.
  *
  * With the option EDGEWRIGHT_FUZZ this is a program of libFuzzer.  With EW_REPLAY it runs the files it is given, and
  * links with any library of the engine and the sources base.c, protobuf.c and sha256.c. */
@@ -113,7 +113,7 @@ static void set_timer(int seconds) {
 static void fill_one(edge_dtype dtype, uint8_t *to) {
     static const double REALS[] = {0, 1, -1, 0.5, 1e-30, 1e30, (double)INFINITY, -(double)INFINITY, (double)NAN};
     uint64_t bits = draw();
-    int64_t whole = bits % 16 ? (int64_t)(bits >> 32) % 8 - 2 : (int64_t)draw();
+    int64_t whole = bits % 16 ? "\1\1\2\3\0\0\0\1"[bits >> 61] - (bits % 16 == 1) : (int64_t)draw();
     double real = bits % 8 ? (double)((int64_t)(bits >> 40) - (1 << 23)) * 1e-6 : REALS[(bits >> 8) % 9];
     float single = (float)real;
     switch (dtype) {
@@ -286,7 +286,7 @@ typedef struct file {
 } file;
 
 static uint8_t *put(uint8_t *to, uint64_t value, int bytes) {
-    for (int i = 0; i < bytes; i++) *to++ = (uint8_t)(value >> 8 * i);
+    for (; bytes; bytes--, value >>= 8) *to++ = (uint8_t)value;
     return to;
 }
 
@@ -368,18 +368,26 @@ static void load_image(const uint8_t *data, size_t bytes) {
     read_all(&tensor);
 }
 
+static void take(const uint8_t *data, size_t bytes) {
+    if (data[0] == '{') open_manifest(data, bytes);
+    else if (data[0] == 'I') load_image(data, bytes);
+    else open_model(data, bytes);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     if (!bytes || bytes > INPUT_BYTES) return 0;
     memory.first = (block){&memory.first, &memory.first, 0, NULL};
     memory.used = memory.calls = memory.late = memory.busy = 0;
     random_state = bytes * 0x9e3779b97f4a7c15u + data[bytes / 2] + 1;
-    memory.fails_at = draw() % 4 ? ~0u : (unsigned)(draw() % 64);
+    memory.fails_at = ~0u;
     signal(SIGVTALRM, leave);
     if (sigsetjmp(out, 1) == 0) {
         set_timer(SECONDS);
-        if (data[0] == '{') open_manifest(data, bytes);
-        else if (data[0] == 'I') load_image(data, bytes);
-        else open_model(data, bytes);
+        take(data, bytes);
+        if (memory.calls && draw() % 8 == 0) {
+            memory.fails_at = (unsigned)(memory.calls + draw() % memory.calls);
+            take(data, bytes);
+        }
         set_timer(0);
         if (data[0] != 'I' && memory.first.after != &memory.first) abort(); /* memory that did not come back */
     }

@@ -60,9 +60,9 @@ def batched_linear_result(x: np.ndarray) -> np.ndarray:
     return np.maximum(x @ w + b, 0)
 
 
-def convolutions(eight: bool) -> bytes:
+def convolutions(eight: bool, batch: int | str = 1) -> bytes:
     """A network of plain, depthwise and 1 x 1 convolutions and a sum, (1, 3, 12, 12) to (1, 10); calibrated to 8 bits."""
-    graph = Graph(x=(1, 3, 12, 12))
+    graph = Graph(x=(batch, 3, 12, 12))
 
     def layer(kind: str, value: str, *shape: int, **attributes: object) -> str:
         weights = graph.weights(*shape) if eight else graph.floats(*shape)
@@ -79,9 +79,9 @@ def convolutions(eight: bool) -> bytes:
     return graph.model(layer("Gemm", mean, 10, 8, transB=1))
 
 
-def transformer(eight: bool) -> bytes:
+def transformer(eight: bool, batch: int | str = 1) -> bytes:
     """A layer of two heads on 5 words, (1, 5, 16) to (1, 5, 16); its products quantized in each run."""
-    graph = Graph(x=(1, 5, 16))
+    graph = Graph(x=(batch, 5, 16))
 
     def product(value: str, width: int, to: int) -> str:
         if not eight:
@@ -94,7 +94,7 @@ def transformer(eight: bool) -> bytes:
         return graph.node("LayerNormalization", [value, graph.bias(16), graph.bias(16)])
 
     def heads(value: str, order: list[int]) -> str:
-        split = graph.node("Reshape", [value, graph.constant(np.array([1, 5, 2, 8]))])
+        split = graph.node("Reshape", [value, graph.constant(np.array([0, 5, 2, 8]))])
         return graph.node("Transpose", [split], perm=order)
 
     start = normalized("x")
@@ -104,7 +104,7 @@ def transformer(eight: bool) -> bytes:
     scores = graph.node("Mul", [graph.node("MatMul", [query, key]), graph.constant(np.float32(8**-0.5))])
     seen = graph.node("MatMul", [graph.node("Softmax", [scores], axis=-1), value])
     joined = graph.node("Transpose", [seen], perm=[0, 2, 1, 3])
-    joined = graph.node("Reshape", [joined, graph.constant(np.array([1, 5, 16]))])
+    joined = graph.node("Reshape", [joined, graph.constant(np.array([0, 5, 16]))])
     middle = graph.node("Add", ["x", product(joined, 16, 16)])
     wide = graph.node("Relu", [product(normalized(middle), 16, 32)])
     return graph.model(graph.node("Add", [middle, product(wide, 32, 16)]))

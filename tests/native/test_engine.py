@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from edgewright_runtime.native_library import Model, NativeError
 from sdk import Bundle
-from tests.native.small_models import batched_linear, batched_linear_result, model
+from tests.native.small_models import batched_linear, batched_linear_result, convolutions, model, transformer
 from tests.tiny_bundle import make_tiny_bundle
 
 INVALID_ARGUMENT, INVALID_MODEL, UNSUPPORTED, SHAPE_MISMATCH, NO_MEMORY, IO, HASH_MISMATCH, CANCELLED = range(1, 9)
@@ -32,6 +32,16 @@ def test_an_open_batch_runs_at_every_size_within_its_bounds():
     for batch in (5, 1, 3, 2, 5):
         x = np.random.default_rng(batch).standard_normal((batch, 4)).astype(np.float32)
         np.testing.assert_allclose(session.run([x])[0], batched_linear_result(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("eight", [False, True], ids=["float", "8 bits"])
+@pytest.mark.parametrize("network", [convolutions, transformer])
+def test_a_batch_of_none_gives_none(network, eight):
+    session = Model(network(eight, "batch")).session(bounds={"batch": (0, 2)})
+    _, _, ((_, most), *others) = session.inputs[0]
+    for batch in (0, most, 0):
+        found = session.run([np.ones((batch, *(length for _, length in others)), np.float32)])[0]
+        assert found.shape[0] == batch and np.isfinite(found).all()
 
 
 def test_beyond_its_bounds_is_refused():

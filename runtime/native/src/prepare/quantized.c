@@ -171,8 +171,8 @@ static edge_status pack_conv(ew_preparer *p, const ew_node *head, const ew_tenso
     void *packed = ew_arena_get(&p->session->arena, edge_gemm_packed_s8(f->kernel, f->outputs, each, taps));
     ew_arena passing;
     ew_arena_init(&passing, &p->session->arena.allocator);
-    const int8_t *ordered = order(weights, &passing);
-    if (!packed || !ordered) return EDGE_NO_MEMORY;
+    const int8_t *ordered = packed ? order(weights, &passing) : NULL;
+    if (!ordered) return EDGE_NO_MEMORY;
     edge_gemm_pack_s8(f->kernel, f->outputs, each, taps, ordered, 1, each * taps, packed);
     ew_arena_free(&passing);
     f->weights = packed;
