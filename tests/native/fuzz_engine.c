@@ -8,7 +8,7 @@
  *
  * A model is opened and run at its largest and its smallest inputs; then again with all inputs fixed, so that what was
  * run is folded now; and sometimes once more, while one call to the allocator fails.  Memory is limited, all of it must come
- * back.  What takes longer than SECONDS is left by a jump: only a run can be cancelled, and only between two operators.
+ * back.  What takes longer than MILLISECONDS is left by a jump: only a run can be cancelled, and only between two operators.
  *
  * With the option EDGEWRIGHT_FUZZ this is a program of libFuzzer.  With EW_REPLAY it runs the files it is given, and
  * links with any library of the engine and the sources base.c, protobuf.c and sha256.c. */
@@ -23,7 +23,7 @@
 #include "protobuf.h"
 #include "sha256.h"
 
-enum { SECONDS = 2, MOST = 16, NAME_BYTES = 64, INPUT_BYTES = 64 << 10, BUDGET_BYTES = 4 << 20, MEMORY_BYTES = 32 << 20 };
+enum { MILLISECONDS = 300, MOST = 16, NAME_BYTES = 64, INPUT_BYTES = 64 << 10, BUDGET_BYTES = 4 << 20, MEMORY_BYTES = 32 << 20 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
@@ -103,8 +103,8 @@ static void release(void *user, void *pointer, size_t bytes) {
 
 static const edge_allocator ALLOCATOR = {sizeof ALLOCATOR, allocate, release, NULL};
 
-static void set_timer(int seconds) {
-    struct itimerval timer = {.it_value = {.tv_sec = seconds}};
+static void set_timer(int milliseconds) {
+    struct itimerval timer = {.it_value = {.tv_usec = 1000 * milliseconds}};
     setitimer(ITIMER_VIRTUAL, &timer, NULL);
 }
 
@@ -382,7 +382,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     memory.fails_at = ~0u;
     signal(SIGVTALRM, leave);
     if (sigsetjmp(out, 1) == 0) {
-        set_timer(SECONDS);
+        set_timer(MILLISECONDS);
         take(data, bytes);
         if (memory.calls && draw() % 8 == 0) {
             memory.fails_at = (unsigned)(memory.calls + draw() % memory.calls);
@@ -395,6 +395,101 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     while (memory.first.after != &memory.first) give(memory.first.after + 1);
     return 0;
 }
+
+/* ---- mutation: of one field of a model, at any depth, with the lengths of all that it lies in ---- */
+
+#ifndef EW_REPLAY
+enum { MOST_FIELDS = 512, MOST_DEPTH = 6 };
+
+size_t LLVMFuzzerMutate(uint8_t *data, size_t bytes, size_t most);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t bytes, size_t most, unsigned seed);
+
+typedef struct span {
+    uint8_t *start, *end;
+    ew_field field;
+} span;
+
+/* 0: this is no message. */
+static size_t list_fields(uint8_t *data, size_t bytes, span *spans) {
+    ew_proto proto = {data, data + bytes};
+    size_t count = 0;
+    while (proto.at < proto.end && count < MOST_FIELDS) {
+        span *s = &spans[count++];
+        s->start = data + (proto.at - data);
+        if (!next(&proto, &s->field)) return 0;
+        s->end = data + (proto.at - data);
+    }
+    return count;
+}
+
+static uint8_t *put_varint(uint8_t *to, uint64_t value) {
+    for (; value > 127; value >>= 7) *to++ = (uint8_t)(value | 128);
+    *to++ = (uint8_t)value;
+    return to;
+}
+
+static uint64_t other_number(uint64_t value) {
+    switch (draw() % 8) {
+    case 0: return value + 1;
+    case 1: return value - 1;
+    case 2: return -value;
+    case 3: return value << draw() % 64;
+    case 4: return draw() >> draw() % 64;
+    default: return draw() % 20;
+    }
+}
+
+/* Puts bytes in the place of a field, or with start == end between two. */
+static size_t replace(uint8_t *data, size_t bytes, size_t most, uint8_t *start, uint8_t *end, const uint8_t *by, size_t count) {
+    size_t old = (size_t)(end - start), behind = (size_t)(data + bytes - end);
+    if (bytes - old + count > most) return bytes;
+    memmove(start + count, end, behind);
+    memcpy(start, by, count);
+    return bytes - old + count;
+}
+
+static size_t change(uint8_t *data, size_t bytes, size_t most, int depth) {
+    static uint8_t scratch[MOST_DEPTH + 1][2 * INPUT_BYTES];
+    span spans[MOST_FIELDS];
+    size_t count = list_fields(data, bytes, spans);
+    if (count == 0 || depth == MOST_DEPTH || most > INPUT_BYTES) return LLVMFuzzerMutate(data, bytes, most);
+    const span *s = &spans[draw() % count], *other = &spans[draw() % count];
+    uint8_t *copy = scratch[depth], *content = copy + 32, *to = copy;
+    size_t length = (size_t)(s->end - s->start);
+    switch (draw() % 8) {
+    case 0: return replace(data, bytes, most, s->start, s->end, copy, 0);
+    case 1:
+    case 2:
+        memcpy(copy, s->start, length);
+        return replace(data, bytes, most, other->start, draw() % 2 ? other->start : other->end, copy, length);
+    default: break;
+    }
+    to = put_varint(to, (uint64_t)s->field.number << 3 | s->field.wire);
+    if (s->field.wire == EW_BYTES) {
+        length = ew_proto_size(s->field.bytes);
+        if (length) memcpy(content, s->field.bytes.at, length);
+        length = draw() % 8 ? change(content, length, INPUT_BYTES, depth + 1) : LLVMFuzzerMutate(content, length, INPUT_BYTES);
+        to = put_varint(to, length);
+        memmove(to, content, length);
+        to += length;
+    } else if (s->field.wire == EW_VARINT) {
+        to = put_varint(to, other_number(s->field.value));
+    } else {
+        size_t width = s->field.wire == EW_FIXED32 ? 4 : 8;
+        memcpy(to, s->end - width, width);
+        LLVMFuzzerMutate(to, width, width);
+        to += width;
+    }
+    return replace(data, bytes, most, s->start, s->end, copy, (size_t)(to - copy));
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t bytes, size_t most, unsigned seed) {
+    random_state = seed * 0x9e3779b97f4a7c15u + 1;
+    if (!bytes || data[0] == 'P' || data[0] == '{' || data[0] == 'I' || draw() % 4 == 0)
+        return LLVMFuzzerMutate(data, bytes, most);
+    return change(data, bytes, most, 0);
+}
+#endif
 
 #ifdef EW_REPLAY
 int main(int count, char **paths) {
