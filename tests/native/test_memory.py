@@ -6,14 +6,16 @@ import ctypes
 import os
 from collections.abc import Callable
 
+import numpy as np
 import pytest
+from onnx import helper
 
 from edgewright_runtime import native_library
 from edgewright_runtime.native_library import Bound, ModelOptions, SessionOptions, Tensor, TensorInfo
 from sdk import Bundle
 from tests.native import programs
 from tests.native.inside import ALLOCATE, NO_MEMORY, OK, RELEASE
-from tests.native.small_models import SMALL, batched_linear
+from tests.native.small_models import SMALL, batched_linear, model
 from tests.tiny_bundle import make_tiny_bundle
 
 
@@ -33,6 +35,7 @@ class Memory:
 
     def __init__(self, fails_at: int = -1) -> None:
         self.calls, self.fails_at, self.live, self.wrong = 0, fails_at, {}, []
+        self.used = self.most_used = 0
         self.allocator = Allocator(ctypes.sizeof(Allocator), ALLOCATE(self._allocate), RELEASE(self._release), None)
 
     def _allocate(self, user, size, alignment):
@@ -42,9 +45,12 @@ class Memory:
         block = ctypes.create_string_buffer(size + alignment)
         place = -(-ctypes.addressof(block) // alignment) * alignment
         self.live[place] = (block, size)
+        self.used += size
+        self.most_used = max(self.used, self.most_used)
         return place
 
     def _release(self, user, pointer, size):
+        self.used -= size
         if self.live.pop(pointer, (None, None))[1] != size:
             self.wrong.append((pointer, size))
 
@@ -72,7 +78,7 @@ def run_twice(session: ctypes.c_void_p) -> None:
         assert not lib.edge_session_run(session, inputs, len(inputs), outputs, len(outputs))
 
 
-def open_and_run(content: bytes, memory: Memory) -> int:
+def open_and_run(content: bytes, memory: Memory, *, budget_bytes: int = 0) -> int:
     """The first status that is not OK, of opening, planning and two runs; everything is freed."""
     lib = native_library.library()
     handle, session = ctypes.c_void_p(), ctypes.c_void_p()
@@ -81,7 +87,7 @@ def open_and_run(content: bytes, memory: Memory) -> int:
     if status:
         return status
     bound = Bound(b"batch", 1, 5)
-    wanted = SessionOptions(ctypes.sizeof(SessionOptions), 1, None, None, 0, ctypes.pointer(bound), 1, 0)
+    wanted = SessionOptions(ctypes.sizeof(SessionOptions), 1, None, None, 0, ctypes.pointer(bound), 1, budget_bytes)
     status = lib.edge_session_create(handle, ctypes.byref(wanted), ctypes.byref(session))
     if not status:
         before = memory.calls
@@ -130,3 +136,15 @@ def test_runs_call_no_malloc_by_whatever_way(tiny, tmp_path):
     program = programs.build("check_allocations", tmp_path)
     found = programs.run(program, *(str(tmp_path / name) for name in models))
     assert found.returncode == 0 and found.stdout.count(", 0 calls in 3 runs") == 2 * len(models), found.stdout
+
+
+def test_a_budget_holds_while_constants_are_made():
+    """1 MiB of constants from 8 bytes, and each of the next ones four times as large."""
+    names = [f"v{i}" for i in range(7)]
+    nodes = [helper.make_node("ConstantOfShape", ["shape"], ["v0"])]
+    nodes += [helper.make_node("Tile", [a, "four"], [b]) for a, b in zip(names, names[1:], strict=False)]
+    content = model(nodes, {}, names[-1:], {"shape": np.array([1 << 18]), "four": np.array([4])})
+    memory = Memory()
+    assert open_and_run(content, memory, budget_bytes=8 << 20) == NO_MEMORY and not memory.live
+    assert b"budget" in native_library.library().edge_last_error()
+    assert memory.most_used <= (8 << 20) + (1 << 18)  # the model itself is in no budget

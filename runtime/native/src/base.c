@@ -88,9 +88,17 @@ void ew_arena_init(ew_arena *arena, const edge_allocator *allocator) {
 
 static ew_chunk *new_chunk(ew_arena *arena, size_t block_bytes) {
     size_t bytes = block_bytes > SMALL_CHUNK_BYTES / 2 ? block_bytes : SMALL_CHUNK_BYTES;
-    if (!ew_add(bytes, HEADER_BYTES, &bytes)) return NULL;
-    ew_chunk *chunk = arena->allocator.allocate(arena->allocator.user, bytes, ALIGNMENT);
-    if (!chunk) return NULL;
+    bool counted = ew_add(bytes, HEADER_BYTES, &bytes);
+    if (counted && arena->most_bytes && (bytes > arena->most_bytes || arena->total_bytes > arena->most_bytes - bytes)) {
+        ew_fail(EDGE_NO_MEMORY, "the budget is %zu bytes, %zu of them are taken, a block of %zu is needed",
+                arena->most_bytes, arena->total_bytes, bytes);
+        return NULL;
+    }
+    ew_chunk *chunk = counted ? arena->allocator.allocate(arena->allocator.user, bytes, ALIGNMENT) : NULL;
+    if (!chunk) {
+        ew_fail(EDGE_NO_MEMORY, "the allocator has no block of %zu bytes", block_bytes);
+        return NULL;
+    }
     *chunk = (ew_chunk){arena->chunks, bytes, HEADER_BYTES};
     arena->chunks = chunk;
     arena->total_bytes += bytes;
@@ -103,10 +111,7 @@ void *ew_arena_get(ew_arena *arena, size_t bytes) {
     rounded -= rounded % ALIGNMENT;
     ew_chunk *chunk = arena->chunks;
     if (!chunk || chunk->bytes - chunk->used < rounded) chunk = new_chunk(arena, rounded);
-    if (!chunk) {
-        ew_fail(EDGE_NO_MEMORY, "the allocator has no block of %zu bytes", bytes);
-        return NULL;
-    }
+    if (!chunk) return NULL;
     void *block = (uint8_t *)chunk + chunk->used;
     chunk->used += rounded;
     memset(block, 0, rounded);

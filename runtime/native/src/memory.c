@@ -72,9 +72,12 @@ static void reuse(planner *p) {
 /* Memory of an interval in the one block; watched by a sanitizer, in a block of its own, which no figure counts. */
 static void *place_of(const planner *p, int interval, size_t bytes, uint8_t *block) {
 #ifdef EW_WATCHED
-    size_t counted = p->session->arena.total_bytes;
-    void *own = ew_arena_get(&p->session->arena, bytes);
-    p->session->arena.total_bytes = counted;
+    ew_arena *arena = &p->session->arena;
+    size_t counted = arena->total_bytes, most = arena->most_bytes;
+    arena->most_bytes = 0;
+    void *own = ew_arena_get(arena, bytes);
+    arena->total_bytes = counted;
+    arena->most_bytes = most;
     (void)interval;
     return block ? own : NULL;
 #else
@@ -107,7 +110,7 @@ static edge_status assign(planner *p, uint8_t *block) {
     return EDGE_OK;
 }
 
-edge_status ew_place_all(edge_session *session, size_t budget_bytes) {
+edge_status ew_place_all(edge_session *session) {
     planner p;
     EW_TRY(allocate(&p, session));
     for (int s = 0; s < p.step_count; s++) {
@@ -121,9 +124,9 @@ edge_status ew_place_all(edge_session *session, size_t budget_bytes) {
             p.intervals[v].bytes = ew_bytes(&session->values[v]);
     size_t total;
     EW_TRY(ew_plan(p.intervals, p.value_count + p.step_count, &session->arena, &total));
-    if (budget_bytes && (total > budget_bytes || session->arena.total_bytes > budget_bytes - total))
-        return ew_fail(EDGE_NO_MEMORY, "the session needs %zu bytes, the budget is %zu",
-                       total + session->arena.total_bytes, budget_bytes);
+    size_t most = session->arena.most_bytes, made = session->arena.total_bytes;
+    if (most && (total > most || made > most - total))
+        return ew_fail(EDGE_NO_MEMORY, "the session needs %zu bytes, the budget is %zu", total + made, most);
     uint8_t *block = ew_arena_get(&session->arena, total);
     if (!block) return EDGE_NO_MEMORY;
     EW_TRY(assign(&p, block));
