@@ -73,7 +73,7 @@ fuzz-corpus: build/fuzz/fuzz_engine
 	rm -rf build/fuzz/merged
 	mkdir -p build/fuzz/merged build/fuzz/corpus build/fuzz/seeds
 	$(BIN)/python -m tests.native.fuzz_corpus seeds build/fuzz/seeds
-	$(FUZZ) -merge=1 build/fuzz/merged build/fuzz/seeds build/fuzz/corpus
+	$(FUZZ) -merge=1 -use_counters=0 build/fuzz/merged build/fuzz/seeds build/fuzz/corpus
 	$(BIN)/python -m tests.native.fuzz_corpus keep build/fuzz/merged
 
 # Every reference model again, on all cores; about two hours on two.
