@@ -19,7 +19,9 @@ static atomic_int calls;
 void *malloc(size_t bytes) { return atomic_fetch_add(&calls, 1), __libc_malloc(bytes); }
 void *calloc(size_t count, size_t bytes) { return atomic_fetch_add(&calls, 1), __libc_calloc(count, bytes); }
 void *realloc(void *pointer, size_t bytes) { return atomic_fetch_add(&calls, 1), __libc_realloc(pointer, bytes); }
-void *memalign(size_t alignment, size_t bytes) { return atomic_fetch_add(&calls, 1), __libc_memalign(alignment, bytes); }
+void *memalign(size_t alignment, size_t bytes) {
+    return atomic_fetch_add(&calls, 1), __libc_memalign(alignment, bytes);
+}
 void *aligned_alloc(size_t alignment, size_t bytes) { return memalign(alignment, bytes); }
 int posix_memalign(void **pointer, size_t alignment, size_t bytes) {
     *pointer = memalign(alignment, bytes);

@@ -1,6 +1,6 @@
 /* Sessions of one model at once: 8 threads, each with a session of its own on 1 or 2 threads, run again and again, and
- * are cancelled from outside now and then; every run that is not cancelled gives the bits of a run alone.  Some run must
- * have been cancelled.
+ * are cancelled from outside now and then; every run that is not cancelled gives the bits of a run alone.  Some run
+ * must have been cancelled.
  *
  *     check_threads MODEL...     ONNX files and archives without open dimensions; all their inputs are float32 */
 #include <pthread.h>

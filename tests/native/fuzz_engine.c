@@ -7,8 +7,9 @@
  *     else  an ONNX file
  *
  * A model is opened and run at its largest and its smallest inputs; then again with all inputs fixed, so that what was
- * run is folded now; and sometimes once more, while one call to the allocator fails.  Memory is limited, all of it must come
- * back.  What takes longer than MILLISECONDS is left by a jump: only a run can be cancelled, and only between two operators.
+ * run is folded now; and sometimes once more, while one call to the allocator fails.  Memory is limited, all of it must
+ * come back.  What takes longer than MILLISECONDS is left by a jump: only a run can be cancelled, and only between two
+ * operators.
  *
  * With the option EDGEWRIGHT_FUZZ this is a program of libFuzzer.  With EW_REPLAY it runs the files it is given, and
  * links with any library of the engine and the sources base.c, protobuf.c and sha256.c. */
@@ -23,7 +24,14 @@
 #include "protobuf.h"
 #include "sha256.h"
 
-enum { MILLISECONDS = 300, MOST = 16, NAME_BYTES = 64, INPUT_BYTES = 64 << 10, BUDGET_BYTES = 4 << 20, MEMORY_BYTES = 32 << 20 };
+enum {
+    MILLISECONDS = 300,
+    MOST = 16,
+    NAME_BYTES = 64,
+    INPUT_BYTES = 64 << 10,
+    BUDGET_BYTES = 4 << 20,
+    MEMORY_BYTES = 32 << 20
+};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
@@ -133,7 +141,8 @@ static bool make(edge_tensor *tensor) {
     begin();
     tensor->data = get(tensor->bytes, 64);
     end();
-    for (size_t i = 0; tensor->data && i < tensor->bytes; i += width) fill_one(tensor->dtype, (uint8_t *)tensor->data + i);
+    for (size_t i = 0; tensor->data && i < tensor->bytes; i += width)
+        fill_one(tensor->dtype, (uint8_t *)tensor->data + i);
     return tensor->data;
 }
 
@@ -177,7 +186,8 @@ static void read_input(ew_proto info, input *in) {
     *in = (input){.name = ""};
     for (ew_field field; next(&info, &field);) {
         size_t length = ew_proto_size(field.bytes);
-        if (field.number == 1 && length < NAME_BYTES && length) memcpy(in->name, field.bytes.at, length), in->name[length] = 0;
+        if (field.number == 1 && length < NAME_BYTES && length)
+            memcpy(in->name, field.bytes.at, length), in->name[length] = 0;
         if (field.number == 2) read_type(field.bytes, &in->tensor);
     }
 }
@@ -223,8 +233,11 @@ static edge_status use(edge_model *model, input *inputs, size_t count, fixing wh
     edge_bound bounds[MOST * EDGE_MAX_RANK];
     char names[MOST * EDGE_MAX_RANK][NAME_BYTES + 3];
     int64_t low = (int64_t)(draw() % 2), high = low + (int64_t)(draw() % 4);
-    edge_session_options options = {.struct_size = sizeof options, .fixed_inputs = fixed, .bounds = bounds,
-                                    .memory_budget_bytes = BUDGET_BYTES, .profile = draw() & 1};
+    edge_session_options options = {.struct_size = sizeof options,
+                                    .fixed_inputs = fixed,
+                                    .bounds = bounds,
+                                    .memory_budget_bytes = BUDGET_BYTES,
+                                    .profile = draw() & 1};
     for (size_t i = 0; i < count; i++) {
         edge_tensor value = inputs[i].tensor;
         for (int axis = 0; axis < value.rank; axis++) {
@@ -333,7 +346,8 @@ static void open_manifest(const uint8_t *data, size_t bytes) {
     char seal[66];
     uint8_t digest[32];
     ew_sha256 hash;
-    file files[4] = {part("manifest.json", &data, end), {"manifest.sha256", seal, 65, 0}, part("labels.txt", &data, end)};
+    file files[4] = {
+        part("manifest.json", &data, end), {"manifest.sha256", seal, 65, 0}, part("labels.txt", &data, end)};
     files[3] = (file){"model.onnx", data, (size_t)(end - data), 0};
     ew_sha256_init(&hash);
     ew_sha256_add(&hash, files[0].data, files[0].bytes);
@@ -440,7 +454,8 @@ static uint64_t other_number(uint64_t value) {
 }
 
 /* Puts bytes in the place of a field, or with start == end between two. */
-static size_t replace(uint8_t *data, size_t bytes, size_t most, uint8_t *start, uint8_t *end, const uint8_t *by, size_t count) {
+static size_t replace(uint8_t *data, size_t bytes, size_t most, uint8_t *start, uint8_t *end, const uint8_t *by,
+                      size_t count) {
     size_t old = (size_t)(end - start), behind = (size_t)(data + bytes - end);
     if (bytes - old + count > most) return bytes;
     memmove(start + count, end, behind);
@@ -468,7 +483,8 @@ static size_t change(uint8_t *data, size_t bytes, size_t most, int depth) {
     if (s->field.wire == EW_BYTES) {
         length = ew_proto_size(s->field.bytes);
         if (length) memcpy(content, s->field.bytes.at, length);
-        length = draw() % 8 ? change(content, length, INPUT_BYTES, depth + 1) : LLVMFuzzerMutate(content, length, INPUT_BYTES);
+        length = draw() % 8 ? change(content, length, INPUT_BYTES, depth + 1)
+                            : LLVMFuzzerMutate(content, length, INPUT_BYTES);
         to = put_varint(to, length);
         memmove(to, content, length);
         to += length;
