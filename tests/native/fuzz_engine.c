@@ -278,12 +278,21 @@ static void read_bundle(const edge_model *model) {
         if (count > 4) abort();
 }
 
+static edge_status copy_at(void *user, uint64_t offset, void *into, size_t bytes) {
+    memcpy(into, (const uint8_t *)user + offset, bytes);
+    return EDGE_OK;
+}
+
 static void open_model(const uint8_t *data, size_t bytes) {
     edge_model_options options = {sizeof options, &ALLOCATOR, 1};
+    edge_source source = {
+        .struct_size = sizeof source, .user = (void *)(uintptr_t)data, .bytes = bytes, .read_at = copy_at};
     edge_model *model = NULL;
     input inputs[MOST];
     size_t count = data[0] == 'P' ? 0 : read_inputs(data, bytes, inputs);
-    if (edge_model_open_memory(data, bytes, &options, &model) != EDGE_OK) return;
+    if ((draw() % 2 ? edge_model_open_memory(data, bytes, &options, &model)
+                    : edge_model_open_source(&source, &options, &model)) != EDGE_OK)
+        return;
     read_bundle(model);
     if (use(model, inputs, count, NONE) == EDGE_UNSUPPORTED) use(model, inputs, count, NO_FLOATS);
     if (count) use(model, inputs, count, ALL);
