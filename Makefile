@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 ZIG ?= $(abspath $(BIN))/python -m ziglang
 
-.PHONY: demo test slow reference-exports native web sanitize op-sweep reference-models clean
+.PHONY: demo test slow reference-exports native web sanitize fuzz fuzz-corpus op-sweep reference-models clean FORCE
 
 demo: $(READY)
 	$(BIN)/python -m apps.demo
@@ -47,11 +47,34 @@ web: $(READY)
 
 # The tests of the native engine once more, on a library that address and undefined-behaviour sanitizers watch.
 sanitize: $(READY)
-	$(BIN)/cmake -S runtime/native -B build/sanitize -DEDGEWRIGHT_STRICT=ON -DEDGEWRIGHT_SANITIZE=ON > /dev/null
+	$(BIN)/cmake -S runtime/native -B build/sanitize -DEDGEWRIGHT_STRICT=ON -DEDGEWRIGHT_SANITIZE=address,undefined > /dev/null
 	$(BIN)/cmake --build build/sanitize --parallel 2
 	EDGEWRIGHT_LIBRARY=$(CURDIR)/build/sanitize/libedgewright.so ASAN_OPTIONS=detect_leaks=0 \
 		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 		$(BIN)/python -m pytest -q tests/native
+
+# Broken files for SECONDS, from the corpus on; what crashes the engine is left in build/fuzz.  Needs clang.
+CLANG ?= clang-19
+SECONDS ?= 1200
+FUZZ = build/fuzz/fuzz_engine -timeout=60 -rss_limit_mb=4096 -max_len=16384
+
+build/fuzz/fuzz_engine: FORCE $(READY)
+	$(BIN)/cmake -S runtime/native -B build/fuzz -DCMAKE_C_COMPILER=$(CLANG) -DBUILD_SHARED_LIBS=OFF \
+		-DEDGEWRIGHT_SANITIZE=address,undefined -DEDGEWRIGHT_FUZZ=ON > /dev/null
+	$(BIN)/cmake --build build/fuzz
+
+fuzz: build/fuzz/fuzz_engine
+	mkdir -p build/fuzz/corpus build/fuzz/kept
+	$(BIN)/python -m tests.native.fuzz_corpus unpack build/fuzz/kept
+	$(FUZZ) -artifact_prefix=build/fuzz/ -max_total_time=$(SECONDS) -print_final_stats=1 build/fuzz/corpus build/fuzz/kept
+
+# The corpus anew: of its seeds and of what fuzzing found here, the smallest files that reach all that they reach.
+fuzz-corpus: build/fuzz/fuzz_engine
+	rm -rf build/fuzz/merged
+	mkdir -p build/fuzz/merged build/fuzz/corpus build/fuzz/seeds
+	$(BIN)/python -m tests.native.fuzz_corpus seeds build/fuzz/seeds
+	$(FUZZ) -merge=1 -use_counters=0 build/fuzz/merged build/fuzz/seeds build/fuzz/corpus
+	$(BIN)/python -m tests.native.fuzz_corpus keep build/fuzz/merged
 
 # Every reference model again, on all cores; about two hours on two.
 reference-models: $(READY)

@@ -31,10 +31,13 @@ static uint64_t number(reader *r) {
     return value;
 }
 
-/* A copy with a zero at its end, never given back: the program ends soon. */
+static char *copies[8 * MOST]; /* of one case */
+static size_t copy_count;
+
+/* A copy with a zero at its end, until the next case. */
 static char *bytes(reader *r, size_t *length) {
     *length = (size_t)number(r);
-    char *copy = aligned_alloc(64, (*length + 64) / 64 * 64);
+    char *copy = copies[copy_count++] = aligned_alloc(64, (*length + 64) / 64 * 64);
     memcpy(copy, r->at, *length);
     copy[*length] = 0;
     r->at += *length;
@@ -187,6 +190,7 @@ int main(int argc, char **argv) {
     for (uint64_t i = 0; i < count; i++) {
         size_t length;
         double tolerance[2];
+        while (copy_count) free(copies[--copy_count]);
         const char *name = bytes(&r, &length), *content = bytes(&r, &length), *problem;
         memcpy(tolerance, r.at, sizeof tolerance);
         r.at += sizeof tolerance;
@@ -205,6 +209,8 @@ int main(int argc, char **argv) {
             }
         edge_model_free(model);
     }
+    while (copy_count) free(copies[--copy_count]);
+    free(data);
     printf("%llu cases, %llu failed\n", (unsigned long long)count, (unsigned long long)failed);
     return failed != 0;
 }

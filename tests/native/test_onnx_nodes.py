@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import warnings
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,7 +11,7 @@ from onnx.backend.test.case.node import collect_testcases
 
 from edgewright_runtime import kernels, native_library
 from edgewright_runtime.engines.native import OnnxBackend
-from tests.native import case_file
+from tests.native import case_file, programs
 
 EXCEPT = {
     "test_training_dropout": "drops at random",
@@ -98,24 +95,12 @@ def test_enough_is_listed():
 def runner(tmp_path_factory):
     """``run_cases.c`` for this machine, and its file of cases."""
     folder = tmp_path_factory.mktemp("cases")
-    library, source = Path(native_library.library_path()), Path(__file__).with_name("run_cases.c")
-    include = Path(__file__).parents[2] / "runtime/native/include"
-    command = [
-        os.environ.get("CC", "cc"),
-        "-std=c11",
-        "-D_GNU_SOURCE",
-        "-O1",
-        f"-I{include}",
-        str(source),
-        str(library),
-    ]
-    subprocess.run([*command, f"-Wl,-rpath,{library.parent}", "-lm", "-o", str(folder / "run_cases")], check=True)
     assert case_file.write(folder / "cases", RUN) == sum(len(case.data_sets) for case in RUN)
-    return [str(folder / "run_cases"), str(folder / "cases")]
+    return programs.build("run_cases", folder), folder / "cases"
 
 
 @pytest.mark.parametrize("isa", kernels.isas())
 def test_every_node_with_open_and_with_constant_inputs_in_each_instruction_set(isa, runner):
-    environment = {**os.environ, "EDGEWRIGHT_FORCE_ISA": isa}
-    found = subprocess.run(runner, env=environment, capture_output=True, text=True)
+    found = programs.run(*runner, EDGEWRIGHT_FORCE_ISA=isa)
+    assert found.returncode == 0, found.stdout + found.stderr
     assert found.stdout.splitlines()[-1:] == [f"{len(RUN)} cases, 0 failed"], found.stdout + found.stderr

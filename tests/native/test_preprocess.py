@@ -21,7 +21,8 @@ from edgewright_runtime.native_library import Image as Native
 from edgewright_runtime.preprocess import Classify, Image
 from sdk import Bundle
 from tests.native.small_models import batched_linear
-from tests.native.test_engine import INVALID_ARGUMENT, INVALID_MODEL, SHAPE_MISMATCH, Memory, refused
+from tests.native.test_engine import INVALID_ARGUMENT, INVALID_MODEL, SHAPE_MISMATCH, refused
+from tests.native.test_memory import Memory
 from tests.test_preprocess import FOLDER, RANKS, SAME_LIBRARIES, VECTORS, case_name, image_of, levels
 from tests.tiny_bundle import LABELS, make_tiny_bundle
 

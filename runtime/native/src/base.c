@@ -4,6 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#ifdef EW_WATCHED
+#include <sanitizer/asan_interface.h>
+#endif
+
 #define MESSAGE_BYTES 4096
 #define ALIGNMENT 64
 
@@ -52,7 +56,19 @@ struct ew_chunk {
 
 /* The first block of a chunk starts behind its header, on the next multiple of the alignment. */
 #define HEADER_BYTES ((sizeof(ew_chunk) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT)
+
+/* Where a sanitizer watches, every block has a chunk of its own, and bytes behind it that nobody may touch. */
+#ifdef EW_WATCHED
+#define SMALL_CHUNK_BYTES 0
+#define GUARD_BYTES ALIGNMENT
+#define FORBID(at, bytes) __asan_poison_memory_region(at, bytes)
+#define ALLOW(at, bytes) __asan_unpoison_memory_region(at, bytes)
+#else
 #define SMALL_CHUNK_BYTES ((size_t)64 << 10)
+#define GUARD_BYTES 0
+#define FORBID(at, bytes)
+#define ALLOW(at, bytes)
+#endif
 
 static void *allocate(void *user, size_t bytes, size_t alignment) {
     (void)user;
@@ -72,9 +88,17 @@ void ew_arena_init(ew_arena *arena, const edge_allocator *allocator) {
 
 static ew_chunk *new_chunk(ew_arena *arena, size_t block_bytes) {
     size_t bytes = block_bytes > SMALL_CHUNK_BYTES / 2 ? block_bytes : SMALL_CHUNK_BYTES;
-    if (!ew_add(bytes, HEADER_BYTES, &bytes)) return NULL;
-    ew_chunk *chunk = arena->allocator.allocate(arena->allocator.user, bytes, ALIGNMENT);
-    if (!chunk) return NULL;
+    bool counted = ew_add(bytes, HEADER_BYTES, &bytes);
+    if (counted && arena->most_bytes && (bytes > arena->most_bytes || arena->total_bytes > arena->most_bytes - bytes)) {
+        ew_fail(EDGE_NO_MEMORY, "the budget is %zu bytes, %zu of them are taken, a block of %zu is needed",
+                arena->most_bytes, arena->total_bytes, bytes);
+        return NULL;
+    }
+    ew_chunk *chunk = counted ? arena->allocator.allocate(arena->allocator.user, bytes, ALIGNMENT) : NULL;
+    if (!chunk) {
+        ew_fail(EDGE_NO_MEMORY, "the allocator has no block of %zu bytes", block_bytes);
+        return NULL;
+    }
     *chunk = (ew_chunk){arena->chunks, bytes, HEADER_BYTES};
     arena->chunks = chunk;
     arena->total_bytes += bytes;
@@ -88,22 +112,20 @@ static ew_chunk *new_chunk(ew_arena *arena, size_t block_bytes) {
 
 void *ew_arena_get_dirty(ew_arena *arena, size_t bytes) {
     size_t rounded;
-    if (!ew_add(bytes ? bytes : 1, ALIGNMENT - 1, &rounded)) rounded = SIZE_MAX;
+    if (!ew_add(bytes ? bytes : 1, GUARD_BYTES + ALIGNMENT - 1, &rounded)) rounded = SIZE_MAX;
     rounded -= rounded % ALIGNMENT;
     ew_chunk *chunk = arena->chunks;
     if (!chunk || chunk->bytes - chunk->used < rounded) chunk = new_chunk(arena, rounded);
-    if (!chunk) {
-        ew_fail(EDGE_NO_MEMORY, "the allocator has no block of %zu bytes", bytes);
-        return NULL;
-    }
+    if (!chunk) return NULL;
     void *block = (uint8_t *)chunk + chunk->used;
     chunk->used += rounded;
+    FORBID((uint8_t *)block + bytes, rounded - bytes);
     return block;
 }
 
 void *ew_arena_get(ew_arena *arena, size_t bytes) {
     void *block = ew_arena_get_dirty(arena, bytes);
-    if (block) memset(block, 0, bytes ? (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : ALIGNMENT);
+    if (block) memset(block, 0, bytes);
     return block;
 }
 
@@ -111,6 +133,7 @@ void ew_arena_free(ew_arena *arena) {
     while (arena->chunks) {
         ew_chunk *chunk = arena->chunks;
         arena->chunks = chunk->next;
+        ALLOW(chunk, chunk->bytes);
         arena->allocator.release(arena->allocator.user, chunk, chunk->bytes);
     }
     arena->total_bytes = 0;

@@ -30,6 +30,7 @@ typedef struct ew_arena {
     edge_allocator allocator;
     ew_chunk *chunks;
     size_t total_bytes; /* taken from the allocator */
+    size_t most_bytes;  /* of these; 0: no limit */
 } ew_arena;
 
 void ew_arena_init(ew_arena *arena, const edge_allocator *allocator);

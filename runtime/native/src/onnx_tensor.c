@@ -95,12 +95,16 @@ static edge_status read_fields(ew_proto proto, ew_arena *arena, edge_tensor *ten
     }
 }
 
+/* Like every shape: products of any of the dims fit, also when another one is zero. */
 static edge_status size_of(edge_tensor *tensor) {
     size_t bytes = ew_dtype_bytes(tensor->dtype);
-    for (int i = 0; i < tensor->rank; i++)
-        if (!ew_mul(bytes, (uint64_t)tensor->shape[i], &bytes))
+    bool empty = false;
+    for (int i = 0; i < tensor->rank; i++) {
+        empty |= !tensor->shape[i];
+        if (tensor->shape[i] && (!ew_mul(bytes, (uint64_t)tensor->shape[i], &bytes) || bytes > PTRDIFF_MAX / 2))
             return ew_fail(EDGE_INVALID_MODEL, "a constant is too large");
-    tensor->bytes = bytes;
+    }
+    tensor->bytes = empty ? 0 : bytes;
     return EDGE_OK;
 }
 

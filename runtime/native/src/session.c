@@ -209,7 +209,7 @@ static edge_status build(edge_session *session, const edge_session_options *opti
     EW_TRY(ew_prepare(session, &prepared));
     EW_TRY(adopt(session, &prepared));
     EW_TRY(ew_states_place(session));
-    EW_TRY(ew_place_all(session, options->memory_budget_bytes));
+    EW_TRY(ew_place_all(session));
     describe_outputs(session);
     return EDGE_OK;
 }
@@ -230,6 +230,7 @@ edge_status ew_session_make(edge_model *model, const edge_session_options *given
     EW_TRY(read_options(given, &options));
     ew_arena arena;
     ew_arena_init(&arena, &model->arena.allocator);
+    arena.most_bytes = options.memory_budget_bytes;
     edge_session *session = ew_arena_get(&arena, sizeof *session);
     if (!session) return EDGE_NO_MEMORY;
     session->model = model;

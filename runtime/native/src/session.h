@@ -62,7 +62,7 @@ void ew_mark_late(edge_session *session);
 /* A faster graph for the same results, from what inference found; prepare/. */
 edge_status ew_prepare(edge_session *session, ew_graph *prepared);
 /* Gives memory to every value that has none; memory.c. */
-edge_status ew_place_all(edge_session *session, size_t budget_bytes);
+edge_status ew_place_all(edge_session *session);
 /* Shape inference of one step, with the node's name in the error. */
 edge_status ew_infer_step(edge_session *session, ew_step *step);
 edge_status ew_run_step(edge_session *session, ew_step *step);

@@ -117,6 +117,7 @@ edge_rescale ew_rescale_of(const ew_call *call, const void **zeros) {
 }
 
 void ew_run_product(const ew_call *call, const ew_product *p) {
+    if (p->rows == 0) return;
     int64_t tile = p->fused->kernel->mr, each = p->fused->outputs * p->taps * p->depth;
     if (p->rows < 2 * tile && p->rows <= block_rows(p, p->rows)) {
         int64_t panels = (p->fused->outputs + p->fused->kernel->nr - 1) / p->fused->kernel->nr;
