@@ -1,0 +1,54 @@
+"""Real models on every platform of the native engine: at least 80 dB beside the module in double precision."""
+
+from __future__ import annotations
+
+import pytest
+
+import sdk
+from apps import assets
+from edgewright_runtime import kernels
+from tests.native.platforms import PLATFORMS, decibels
+from tests.native.real_models import MODELS, Exported, exported
+
+LEAST_DB = 80
+SLOW_ISAS = ("scalar",)
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:transformers"),
+]
+
+
+def rows() -> list:
+    """Names of the models, heavy ones marked as slow."""
+    return [pytest.param(name, marks=pytest.mark.slow) if row.heavy else name for name, row in MODELS.items()]
+
+
+def made(name: str) -> Exported:
+    """The exported model; one whose weights cannot be had is a skip."""
+    try:
+        return exported(name)
+    except assets.Unreachable as error:
+        pytest.skip(f"{name} is not cached and cannot be downloaded: {error}")
+
+
+@pytest.mark.parametrize("name", rows())
+def test_here_with_every_instruction_set(name, monkeypatch):
+    model = made(name)
+    assert model.bundle.parity.snr_db >= LEAST_DB
+    for isa in kernels.isas():
+        if MODELS[name].heavy and isa in SLOW_ISAS:
+            continue
+        monkeypatch.setenv("EDGEWRIGHT_FORCE_ISA", isa)
+        with sdk.load(model.bundle.path) as session:
+            found = session.run(model.inputs)
+        for output, wanted in model.exact.items():
+            assert found[output].shape == wanted.shape
+            assert decibels(wanted, found[output]) >= LEAST_DB, f"{output} with {isa}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("platform", [platform for platform in PLATFORMS if platform != "x86"])
+@pytest.mark.parametrize("name", MODELS)
+def test_on_another_platform(name, platform):
+    assert min(PLATFORMS[platform]([made(name).case()])) >= LEAST_DB
