@@ -36,11 +36,13 @@ bool ew_is_plain_product(const ew_preparer *p, const ew_node *node, const ew_ten
 }
 
 bool ew_is_head(const ew_preparer *p, const ew_node *node) {
-    bool conv = ew_is(node, "Conv"), depthwise;
-    if ((!conv && !ew_is(node, "Gemm") && !ew_is(node, "MatMul")) || !is_f32(p, node->inputs[0]) ||
+    bool conv = ew_is(node, "Conv"), transposed = ew_is_transposed(node), depthwise;
+    if ((!conv && !transposed && !ew_is(node, "Gemm") && !ew_is(node, "MatMul")) || !is_f32(p, node->inputs[0]) ||
         !ew_is_constant(p, node->inputs[1]))
         return false;
     const ew_tensor *weights = ew_tensor_of(p, node->inputs[1]);
+    if (transposed)
+        return ew_is_fitting_transposed(node, weights) && ew_is_fitting_bias(p, node, 2, weights->dims[1]);
     if (!conv) return ew_is_plain_product(p, node, weights);
     return ew_is_window(node, weights, &depthwise) && ew_is_fitting_bias(p, node, 2, weights->dims[0]);
 }
@@ -93,7 +95,7 @@ static edge_status pack_linear(ew_preparer *p, const ew_node *node, const ew_ten
 
 edge_status ew_join_bias(ew_preparer *p, const ew_chain *chain, int64_t outputs, bool wanted, const float **bias) {
     const ew_node *head = &p->from->nodes[chain->head];
-    bool has_own = (ew_is(head, "Conv") || ew_is(head, "Gemm")) && has_input(head, 2);
+    bool has_own = (ew_is(head, "Conv") || ew_is_transposed(head) || ew_is(head, "Gemm")) && has_input(head, 2);
     const float *first = has_own ? ew_tensor_of(p, head->inputs[2])->data : NULL;
     const float *second = chain->bias >= 0 ? ew_tensor_of(p, chain->bias)->data : NULL;
     if (!first && !second && !wanted) return EDGE_OK;
@@ -112,6 +114,7 @@ static edge_status pack(ew_preparer *p, const ew_chain *chain, bool conv, bool d
                     .high = chain->high,
                     .map = chain->map};
     if (depthwise) EW_TRY(order_depthwise(p, weights, f));
+    else if (ew_is_transposed(head)) EW_TRY(ew_pack_transposed(p, head, weights, f));
     else if (conv) EW_TRY(pack_conv(p, weights, f));
     else EW_TRY(pack_linear(p, head, weights, f));
     int64_t line = f->depth * (conv ? weights->dims[weights->rank - 1] : 1);
@@ -123,7 +126,8 @@ static edge_status pack(ew_preparer *p, const ew_chain *chain, bool conv, bool d
 edge_status ew_emit_chain(ew_preparer *p, const ew_chain *chain) {
     if (chain->eight) return ew_emit_eight(p, chain);
     const ew_node *head = &p->from->nodes[chain->head];
-    bool conv = ew_is(head, "Conv"), depthwise = conv && ew_attr_int(head, "group", 1) > 1;
+    bool transposed = ew_is_transposed(head), conv = ew_is(head, "Conv") || transposed;
+    bool depthwise = conv && ew_attr_int(head, "group", 1) > 1;
     ew_fused *f = ew_arena_get(&p->session->arena, sizeof *f);
     int inputs[3] = {head->inputs[0], head->inputs[1], chain->add}, output = chain->result;
     if (!f) return EDGE_NO_MEMORY;
@@ -138,7 +142,8 @@ edge_status ew_emit_chain(ew_preparer *p, const ew_chain *chain) {
         EW_TRY(ew_plain(p, chain->add));
         p->plain[chain->result] = true;
     }
-    const ew_op *op = ew_find_op(EW_FUSED_DOMAIN, depthwise ? "FusedDepthwise" : conv ? "FusedConv" : "FusedLinear", 1);
+    const char *name = transposed ? "FusedTransposed" : depthwise ? "FusedDepthwise" : conv ? "FusedConv" : "FusedLinear";
+    const ew_op *op = ew_find_op(EW_FUSED_DOMAIN, name, 1);
     ew_node *node;
     EW_TRY(ew_emit(p, op, head, inputs, 3, &output, 1, &node));
     node->detail = f;
