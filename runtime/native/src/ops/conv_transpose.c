@@ -69,7 +69,9 @@ edge_status ew_infer_conv_transpose(ew_call *call) {
     return ew_transposed_shape(call, ew_in(call, 0), 2, ew_out(call, 0));
 }
 
-static int64_t column_bytes(const ew_transposed *t, edge_dtype dtype) { return t->height * (dtype == EDGE_F64 ? 8 : 4); }
+static int64_t column_bytes(const ew_transposed *t, edge_dtype dtype) {
+    return t->height * (dtype == EDGE_F64 ? 8 : 4);
+}
 
 static size_t columns_workspace(const ew_call *call) {
     ew_transposed t;

@@ -63,7 +63,7 @@ typedef struct ew_product {
     const ew_fused *fused;
     edge_rescale rescale; /* of a product of 8 bits */
     int64_t taps, rows, depth;
-    int64_t line, line_step, c_row; /* rows of a line, and steps in c between lines and rows; line 0: rows are in order */
+    int64_t line, line_step, c_row; /* rows of a line, steps in c between lines and rows; line 0: rows are in order */
     void *c;
     const float *add;
     const void *context;
@@ -110,8 +110,10 @@ edge_rescale ew_rescale_of(const ew_call *call, const void **zeros);
 ew_tensor ew_channels_first_view(const ew_tensor *x);
 edge_status ew_channels_last_shape(ew_tensor *y);
 
-/* Rows of a transposed convolution's window whose place in it is m modulo the stride. */
-static inline int64_t ew_taps_of(int64_t kernel, int64_t stride, int64_t m) { return (kernel - m + stride - 1) / stride; }
+/* Taps m, m + stride, .. of an axis of a window. */
+static inline int64_t ew_taps_of(int64_t kernel, int64_t stride, int64_t m) {
+    return (kernel - m + stride - 1) / stride;
+}
 
 void ew_run_product(const ew_call *call, const ew_product *product);
 

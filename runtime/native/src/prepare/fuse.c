@@ -41,8 +41,7 @@ bool ew_is_head(const ew_preparer *p, const ew_node *node) {
         !ew_is_constant(p, node->inputs[1]))
         return false;
     const ew_tensor *weights = ew_tensor_of(p, node->inputs[1]);
-    if (transposed)
-        return ew_is_fitting_transposed(node, weights) && ew_is_fitting_bias(p, node, 2, weights->dims[1]);
+    if (transposed) return ew_is_fitting_transposed(node, weights) && ew_is_fitting_bias(p, node, 2, weights->dims[1]);
     if (!conv) return ew_is_plain_product(p, node, weights);
     return ew_is_window(node, weights, &depthwise) && ew_is_fitting_bias(p, node, 2, weights->dims[0]);
 }
@@ -142,7 +141,10 @@ edge_status ew_emit_chain(ew_preparer *p, const ew_chain *chain) {
         EW_TRY(ew_plain(p, chain->add));
         p->plain[chain->result] = true;
     }
-    const char *name = transposed ? "FusedTransposed" : depthwise ? "FusedDepthwise" : conv ? "FusedConv" : "FusedLinear";
+    const char *name = transposed  ? "FusedTransposed"
+                       : depthwise ? "FusedDepthwise"
+                       : conv      ? "FusedConv"
+                                   : "FusedLinear";
     const ew_op *op = ew_find_op(EW_FUSED_DOMAIN, name, 1);
     ew_node *node;
     EW_TRY(ew_emit(p, op, head, inputs, 3, &output, 1, &node));
