@@ -5,17 +5,9 @@ Their normalizations have seen random inputs: else the signal fades from layer t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 from torch.nn import functional
-
-
-def seeded(build: Callable[[], nn.Module]) -> nn.Module:
-    """A module in evaluation mode, the same in each run."""
-    torch.manual_seed(0)
-    return build().eval()
 
 
 def _settle(model: nn.Module, *shape: int) -> None:
