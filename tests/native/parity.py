@@ -7,6 +7,7 @@ result file a model lies in ``results/``; ``table`` prints them.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import subprocess
@@ -30,6 +31,7 @@ from tests.native.platforms import CORE, PLATFORMS, Case, decibels
 from tests.native.real_models import MODELS, exact, exported
 
 RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parents[2] / "runtime" / "native" / "README.md"
 IN_8_BITS = tuple(name for name in int8_models.CALIBRATED if name in MODELS)
 CALIBRATION, INPUTS = 8, 3
 """Inputs of a model in 8 bits: for calibration, and for the comparison."""
@@ -52,6 +54,7 @@ def fp32(name: str) -> Comparison:
     return Comparison(_onnx_file(name).read_bytes(), [exported(name).case()])
 
 
+@functools.cache
 def int8(name: str) -> Comparison:
     """ONNX Runtime's file with inputs that it was not calibrated with."""
     model, module = exported(name), MODELS[name].module()
@@ -134,18 +137,26 @@ def run(names: tuple[str, ...], dtype: str, platforms: tuple[str, ...]) -> None:
     for name in names or (MODELS if dtype == "fp32" else IN_8_BITS):
         content = json.dumps(compare(name, dtype, platforms), indent=1, sort_keys=True).encode() + b"\n"
         write_file(RESULTS / f"parity-{dtype}-{name}.json", content)
-    print(text())
+    write_table()
 
 
 @main.command("table")
 def table() -> None:
-    """Prints the result files."""
+    """Writes the result files into the README of the engine."""
+    write_table()
+
+
+def write_table() -> None:
+    """Replaces what stands between the marks."""
+    before, rest = README.read_text().split("<!-- parity -->")
+    after = rest.split("<!-- /parity -->")[1]
+    write_file(README, f"{before}<!-- parity -->\n{text()}\n<!-- /parity -->{after}".encode())
     print(text())
 
 
 def text() -> str:
     """A table for each dtype, in dB."""
-    lines = []
+    lines: list[str] = []
     for dtype in COMPARISONS:
         lines += [
             "",
