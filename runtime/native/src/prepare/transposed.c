@@ -1,5 +1,4 @@
-/* Weights of transposed convolutions: a product for each place in the window modulo the strides (fused_transposed.c).
- */
+/* Weights of transposed convolutions: a product for each place modulo the strides (ops/fused_transposed.c). */
 #include "prepare.h"
 
 /* Strides of the last two axes. */
@@ -23,8 +22,8 @@ bool ew_is_fitting_transposed(const ew_node *node, const ew_tensor *weights) {
     return ew_span(weights, 2, weights->rank) <= 1024;
 }
 
-/* Taps (my, mx), (my, mx + stride), .. of weights [in, out, height, width] as rows of b: [tap][in] x out; gives the
- * rows. */
+/* Taps my, my + stride, .. and mx, mx + stride, .. of weights [in, out, height, width] as rows of b: [tap][in] x out;
+ * gives how many rows. */
 static int64_t order(const ew_tensor *weights, const int64_t stride[2], int64_t my, int64_t mx, float *ordered) {
     int64_t in = weights->dims[0], out = weights->dims[1], width = weights->dims[weights->rank - 1];
     int64_t size = ew_span(weights, 2, weights->rank), rows = 0;
