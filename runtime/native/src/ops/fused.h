@@ -61,6 +61,7 @@ typedef struct ew_product {
     const ew_fused *fused;
     edge_rescale rescale; /* of a product of 8 bits */
     int64_t taps, rows, depth;
+    int64_t line, line_step, c_row; /* rows of a line, steps in c between lines and rows; line 0: rows are in order */
     void *c;
     const float *add;
     const void *context;
@@ -108,6 +109,15 @@ void ew_rows_in_order(const ew_product *product, int64_t begin, int64_t count, c
 /* What a dynamic product finds out in a run: its scale is that of the weights times that of x, and the line outside of
  * the image holds the zero point of x.  Both are kept in the workspace. */
 edge_rescale ew_rescale_of(const ew_call *call, const void **zeros);
+
+/* The input as the operators for channels-first images see it, and back. */
+ew_tensor ew_channels_first_view(const ew_tensor *x);
+edge_status ew_channels_last_shape(ew_tensor *y);
+
+/* Taps m, m + stride, .. of an axis of a window. */
+static inline int64_t ew_taps_of(int64_t kernel, int64_t stride, int64_t m) {
+    return (kernel - m + stride - 1) / stride;
+}
 
 void ew_run_product(const ew_call *call, const ew_product *product);
 

@@ -6,15 +6,14 @@
 
 enum { MOST_LINES = 64 };
 
-/* The input as the operators for channels-first images see it. */
-static ew_tensor channels_first(const ew_tensor *x) {
+ew_tensor ew_channels_first_view(const ew_tensor *x) {
     ew_tensor view = *x;
     view.dims[1] = x->dims[x->rank - 1];
     for (int i = 2; i < x->rank; i++) view.dims[i] = x->dims[i - 1];
     return view;
 }
 
-static edge_status channels_last(ew_tensor *y) {
+edge_status ew_channels_last_shape(ew_tensor *y) {
     int64_t dims[EDGE_MAX_RANK];
     dims[0] = y->dims[0];
     dims[y->rank - 1] = y->dims[1];
@@ -23,20 +22,20 @@ static edge_status channels_last(ew_tensor *y) {
 }
 
 edge_status ew_infer_fused_conv(ew_call *call) {
-    const ew_tensor view = channels_first(ew_in(call, 0)), *weights = ew_in(call, 1);
+    const ew_tensor view = ew_channels_first_view(ew_in(call, 0)), *weights = ew_in(call, 1);
     ew_conv c;
     EW_TRY(ew_conv_read(call, &view, weights, &c));
     EW_TRY(ew_window_shape(&c.w, ew_y_dtype(ew_detail(call)), c.batch, weights->dims[0], ew_out(call, 0)));
-    return channels_last(ew_out(call, 0));
+    return ew_channels_last_shape(ew_out(call, 0));
 }
 
 edge_status ew_infer_channels_last_pool(ew_call *call) {
-    const ew_tensor view = channels_first(ew_in(call, 0));
+    const ew_tensor view = ew_channels_first_view(ew_in(call, 0));
     ew_window w;
     EW_TRY(ew_window_read(call, &view, NULL, &w));
     EW_TRY(ew_window_place(&w, ew_attr_int(call->node, "ceil_mode", 0) != 0));
     EW_TRY(ew_window_shape(&w, EDGE_F32, view.dims[0], view.dims[1], ew_out(call, 0)));
-    return channels_last(ew_out(call, 0));
+    return ew_channels_last_shape(ew_out(call, 0));
 }
 
 typedef struct image {
@@ -141,7 +140,7 @@ static void turn(ew_window *w) {
 }
 
 static edge_status read(const ew_call *call, ew_conv *c, image *m) {
-    const ew_tensor *x = ew_in(call, 0), view = channels_first(x);
+    const ew_tensor *x = ew_in(call, 0), view = ew_channels_first_view(x);
     EW_TRY(ew_conv_read(call, &view, ew_in(call, 1), c));
     *m = (image){.w = &c->w,
                  .x = x->data,
@@ -274,7 +273,7 @@ static void pool_pixels(void *context, int64_t begin, int64_t end) {
 }
 
 edge_status ew_run_channels_last_pool(ew_call *call) {
-    const ew_tensor *x = ew_in(call, 0), view = channels_first(x);
+    const ew_tensor *x = ew_in(call, 0), view = ew_channels_first_view(x);
     ew_window w;
     EW_TRY(ew_window_read(call, &view, NULL, &w));
     EW_TRY(ew_window_place(&w, ew_attr_int(call->node, "ceil_mode", 0) != 0));

@@ -19,6 +19,13 @@ static int64_t block_rows(const ew_product *p, int64_t rows) {
     return (rows + blocks - 1) / blocks;
 }
 
+static int64_t c_row(const ew_product *p) { return p->line ? p->c_row : p->fused->outputs; }
+
+/* Where a row of the result begins. */
+static int64_t place(const ew_product *p, int64_t row) {
+    return p->line ? row / p->line * p->line_step + row % p->line * p->c_row : row * p->fused->outputs;
+}
+
 static void multiply_f32(const ew_product *p, int64_t first, int64_t columns, int64_t rows, const void **a, float *c,
                          const float *add) {
     const ew_fused *f = p->fused;
@@ -27,8 +34,8 @@ static void multiply_f32(const ew_product *p, int64_t first, int64_t columns, in
                        .taps = p->taps,
                        .b = (const float *)f->weights + edge_gemm_packed_f32(f->kernel, first, p->taps * p->depth),
                        .bias = f->bias ? f->bias + first : NULL,
-                       .c_row = f->outputs,
-                       .add_row = f->outputs,
+                       .c_row = c_row(p),
+                       .add_row = c_row(p),
                        .low = f->low,
                        .high = f->high};
     ((edge_gemm_f32_run *)f->kernel->run)(&g, rows, (const float *const *)a, c, add);
@@ -54,13 +61,13 @@ static void multiply_s8(const ew_product *p, int64_t first, int64_t columns, int
 /* Columns [first, first + columns) of rows that begin at `row`. */
 static void multiply(const ew_product *p, int64_t first, int64_t columns, int64_t row, int64_t rows, const void **a) {
     const ew_fused *f = p->fused;
-    int64_t at = row * f->outputs + first;
+    int64_t at = place(p, row) + first;
     void *c = (uint8_t *)p->c + at * ew_y_bytes(f);
     const float *add = p->add ? p->add + at : NULL;
     if (f->quantized) multiply_s8(p, first, columns, rows, a, c, add);
     else multiply_f32(p, first, columns, rows, a, c, add);
     float *y = c;
-    for (int64_t r = 0; f->map && r < rows; r++, y += f->outputs) f->map(y, y, columns);
+    for (int64_t r = 0; f->map && r < rows; r++, y += c_row(p)) f->map(y, y, columns);
 }
 
 /* All columns; where a map follows, as many at a time as leave the result in the first cache for it. */
@@ -78,8 +85,9 @@ static void run_rows(void *context, int64_t begin, int64_t end) {
     const void *a[POINTERS];
     uint8_t scratch[SCRATCH] __attribute__((aligned(64)));
     int64_t block = block_rows(p, end - begin);
-    for (int64_t row = begin; row < end; row += block) {
-        int64_t count = end - row < block ? end - row : block;
+    for (int64_t row = begin, count; row < end; row += count) {
+        count = end - row < block ? end - row : block;
+        if (p->line && count > p->line - row % p->line) count = p->line - row % p->line;
         p->fill(p, row, count, a, scratch);
         multiply_row(p, row, count, a);
     }
@@ -119,7 +127,7 @@ edge_rescale ew_rescale_of(const ew_call *call, const void **zeros) {
 void ew_run_product(const ew_call *call, const ew_product *p) {
     if (p->rows == 0) return;
     int64_t tile = p->fused->kernel->mr, each = p->fused->outputs * p->taps * p->depth;
-    if (p->rows < 2 * tile && p->rows <= block_rows(p, p->rows)) {
+    if (!p->line && p->rows < 2 * tile && p->rows <= block_rows(p, p->rows)) {
         int64_t panels = (p->fused->outputs + p->fused->kernel->nr - 1) / p->fused->kernel->nr;
         int64_t cost = p->rows * p->taps * p->depth * p->fused->kernel->nr;
         ew_parallel(call, panels, 1 + SMALL / (cost + 1), run_panels, (void *)(uintptr_t)p);

@@ -144,6 +144,17 @@ edge_status ew_conv_read(const ew_call *call, const ew_tensor *x, const ew_tenso
 edge_status ew_conv_bias(const ew_call *call, int bias, edge_dtype dtype, int64_t channels);
 bool ew_conv_is_pointwise(const ew_conv *c);
 
+/* A convolution turned around: the window goes from the output, its in, to the input, its out. */
+typedef struct ew_transposed {
+    ew_window w;
+    int64_t batch, groups, in_channels, out_channels; /* channels of one group */
+    int64_t height;                                   /* of columns: out_channels times taps */
+} ew_transposed;
+
+edge_status ew_transposed_read(const ew_call *call, const ew_tensor *x, const ew_tensor *weights, ew_transposed *t);
+/* bias: as for ew_conv_bias, -1: it is not looked at. */
+edge_status ew_transposed_shape(const ew_call *call, const ew_tensor *x, int bias, ew_tensor *y);
+
 /* ---- columns: rows are (channel, tap), columns are positions [begin, end) ---- */
 
 typedef struct ew_columns {

@@ -22,7 +22,7 @@ static bool take_bias(const ew_preparer *p, const ew_node *node, ew_chain *c) {
     int value = ew_other(node, c->result);
     const ew_tensor *sum = ew_tensor_of(p, c->result);
     if (!ew_is_constant(p, value) || !is_vector(ew_tensor_of(p, value), sum->dims[sum->rank - 1])) return false;
-    if (ew_tensor_of(p, value)->rank > sum->rank || ew_is_conv(&p->from->nodes[c->head])) return false;
+    if (ew_tensor_of(p, value)->rank > sum->rank || ew_is_image(&p->from->nodes[c->head])) return false;
     c->bias = value;
     return true;
 }

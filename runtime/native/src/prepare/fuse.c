@@ -36,11 +36,12 @@ bool ew_is_plain_product(const ew_preparer *p, const ew_node *node, const ew_ten
 }
 
 bool ew_is_head(const ew_preparer *p, const ew_node *node) {
-    bool conv = ew_is(node, "Conv"), depthwise;
-    if ((!conv && !ew_is(node, "Gemm") && !ew_is(node, "MatMul")) || !is_f32(p, node->inputs[0]) ||
+    bool conv = ew_is(node, "Conv"), transposed = ew_is_transposed(node), depthwise;
+    if ((!conv && !transposed && !ew_is(node, "Gemm") && !ew_is(node, "MatMul")) || !is_f32(p, node->inputs[0]) ||
         !ew_is_constant(p, node->inputs[1]))
         return false;
     const ew_tensor *weights = ew_tensor_of(p, node->inputs[1]);
+    if (transposed) return ew_is_fitting_transposed(node, weights) && ew_is_fitting_bias(p, node, 2, weights->dims[1]);
     if (!conv) return ew_is_plain_product(p, node, weights);
     return ew_is_window(node, weights, &depthwise) && ew_is_fitting_bias(p, node, 2, weights->dims[0]);
 }
@@ -56,7 +57,7 @@ ew_packing ew_packing_of(const ew_node *node, const ew_tensor *weights, bool con
 
 edge_status ew_join_bias(ew_preparer *p, const ew_chain *chain, int64_t outputs, bool wanted, const float **bias) {
     const ew_node *head = &p->from->nodes[chain->head];
-    bool has_own = (ew_is(head, "Conv") || ew_is(head, "Gemm")) && has_input(head, 2);
+    bool has_own = (ew_is(head, "Conv") || ew_is_transposed(head) || ew_is(head, "Gemm")) && has_input(head, 2);
     const float *first = has_own ? ew_tensor_of(p, head->inputs[2])->data : NULL;
     const float *second = chain->bias >= 0 ? ew_tensor_of(p, chain->bias)->data : NULL;
     if (!first && !second && !wanted) return EDGE_OK;
@@ -74,10 +75,14 @@ static edge_status pack(ew_preparer *p, const ew_chain *chain, bool conv, bool d
                     .low = chain->low,
                     .high = chain->high,
                     .map = chain->map};
-    ew_packing packing = ew_packing_of(head, weights, conv, depthwise);
-    EW_TRY(ew_pack(p, f->kernel, head->inputs[1], &packing, &f->weights));
-    f->outputs = packing.outputs;
-    f->depth = depthwise ? packing.outputs : packing.depth;
+    if (ew_is_transposed(head)) {
+        EW_TRY(ew_pack_transposed(p, head, weights, f));
+    } else {
+        ew_packing packing = ew_packing_of(head, weights, conv, depthwise);
+        EW_TRY(ew_pack(p, f->kernel, head->inputs[1], &packing, &f->weights));
+        f->outputs = packing.outputs;
+        f->depth = depthwise ? packing.outputs : packing.depth;
+    }
     int64_t line = f->depth * (conv ? weights->dims[weights->rank - 1] : 1);
     f->zeros = ew_arena_get(&p->session->arena, (size_t)line * sizeof(float));
     if (!f->zeros) return EDGE_NO_MEMORY;
@@ -87,7 +92,8 @@ static edge_status pack(ew_preparer *p, const ew_chain *chain, bool conv, bool d
 edge_status ew_emit_chain(ew_preparer *p, const ew_chain *chain) {
     if (chain->eight) return ew_emit_eight(p, chain);
     const ew_node *head = &p->from->nodes[chain->head];
-    bool conv = ew_is(head, "Conv"), depthwise = conv && ew_attr_int(head, "group", 1) > 1;
+    bool transposed = ew_is_transposed(head), conv = ew_is(head, "Conv") || transposed;
+    bool depthwise = conv && ew_attr_int(head, "group", 1) > 1;
     ew_fused *f = ew_arena_get(&p->session->arena, sizeof *f);
     int inputs[3] = {head->inputs[0], head->inputs[1], chain->add}, output = chain->result;
     if (!f) return EDGE_NO_MEMORY;
@@ -102,7 +108,11 @@ edge_status ew_emit_chain(ew_preparer *p, const ew_chain *chain) {
         EW_TRY(ew_plain(p, chain->add));
         p->plain[chain->result] = true;
     }
-    const ew_op *op = ew_find_op(EW_FUSED_DOMAIN, depthwise ? "FusedDepthwise" : conv ? "FusedConv" : "FusedLinear", 1);
+    const char *name = transposed  ? "FusedTransposed"
+                       : depthwise ? "FusedDepthwise"
+                       : conv      ? "FusedConv"
+                                   : "FusedLinear";
+    const ew_op *op = ew_find_op(EW_FUSED_DOMAIN, name, 1);
     ew_node *node;
     EW_TRY(ew_emit(p, op, head, inputs, 3, &output, 1, &node));
     node->detail = f;

@@ -84,7 +84,10 @@ int ew_made_by(const ew_preparer *p, int value, const char *type);
 int ew_sole_reader(const ew_preparer *p, int value);
 /* The one constant f32 of a value. */
 bool ew_scalar(const ew_preparer *p, int value, float *result);
+static inline bool ew_is_transposed(const ew_node *node) { return ew_is(node, "ConvTranspose"); }
 static inline bool ew_is_conv(const ew_node *node) { return ew_is(node, "Conv") || ew_is(node, "ConvInteger"); }
+/* Whether channels of the result are its second axis. */
+static inline bool ew_is_image(const ew_node *node) { return ew_is_conv(node) || ew_is_transposed(node); }
 /* The other input of a node with two. */
 static inline int ew_other(const ew_node *node, int value) {
     return node->inputs[0] == value ? node->inputs[1] : node->inputs[0];
@@ -129,6 +132,11 @@ static inline bool ew_is_turned(const ew_node *node) { return !ew_is_conv(node) 
 ew_packing ew_packing_of(const ew_node *node, const ew_tensor *weights, bool conv, bool depthwise);
 /* Emits a product of two computed matrices; *done is false when the node is something else. */
 edge_status ew_emit_matmul(ew_preparer *p, const ew_node *node, bool *done);
+
+/* ---- transposed.c ---- */
+/* Whether a transposed convolution with these weights is one that the engine has in fused form. */
+bool ew_is_fitting_transposed(const ew_node *node, const ew_tensor *weights);
+edge_status ew_pack_transposed(ew_preparer *p, const ew_node *node, const ew_tensor *weights, ew_fused *f);
 
 /* ---- quantized.c ---- */
 /* The value of 8 bits that a value is made of with one constant scale, -1: there is none. */
