@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import sdk
 from apps import whisper
 from edgewright_runtime.native_library import Model
 from tests.native import whisper_bundle
@@ -43,6 +44,13 @@ def test_the_decoder_writes_new_positions_only(opened):
     _, _, decode = opened
     ops = [step.op for step in decode.steps()]
     assert ops.count("Append") == 2 * whisper.LAYERS and ops.count("Attention") == 2 * whisper.LAYERS
+
+
+def test_without_a_state_the_past_is_passed_like_other_inputs(manifest):
+    with sdk.load(manifest[0]) as session:
+        inputs = session.sample_inputs()
+        results = session.run(inputs)
+    assert results["present_k0"].shape[2] == inputs["past_k0"].shape[2] + inputs["tokens"].shape[1]
 
 
 def test_spoken_sentences_are_written_down(opened):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from device_profiles.errors import RuntimeFailure
 
 from .. import native_library
 from ..bundle.lowered import Lowered
-from ..bundle.seal import is_bundle
+from ..bundle.seal import MANIFEST, is_bundle
 from ..session import Session
 from . import installed
 
@@ -42,11 +44,18 @@ class Native:
             if isinstance(name, str)
         }
         try:
-            source = lowered.folder if is_bundle(lowered.folder) else lowered.path()
-            opened = native_library.Model(source, check=False).session(bounds=bounds, threads=threads)
+            opened = native_library.Model(_source(lowered), check=False).session(bounds=bounds, threads=threads)
         except (native_library.NativeError, OSError) as error:
             raise RuntimeFailure(f"the native engine cannot open the model: {error}") from error
         return _Session(lowered, opened, threads)
+
+
+def _source(lowered: Lowered) -> Path:
+    """The bundle, whose packed weights the engine takes; the bare file where the bundle has states, which are inputs and
+    outputs of a session like others."""
+    if is_bundle(lowered.folder) and not json.loads((lowered.folder / MANIFEST).read_bytes())["states"]:
+        return lowered.folder
+    return lowered.path()
 
 
 class _Session(Session):
