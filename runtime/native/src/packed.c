@@ -8,11 +8,11 @@ const ew_layout ew_layouts[EDGE_ISA_COUNT] = {
     [EDGE_ISA_WASM_RELAXED] = {8, 8, 1},
 };
 
-/* Made from this model, by this version, on a machine of this byte order. */
+/* Made from this model by this version, with the bytes of numbers in the order of this machine. */
 static bool is_ours(const ew_packed_header *header, const char *model_sha256, size_t model_bytes) {
     char hex[65];
     ew_sha256_hex(header->model_sha256, hex);
-    return memcmp(header->magic, EW_PACKED_MAGIC, sizeof header->magic) == 0 && header->version == EW_PACKING_VERSION &&
+    return header->magic == EW_PACKED_MAGIC && header->version == EW_PACKING_VERSION &&
            header->model_bytes == model_bytes && strcmp(hex, model_sha256) == 0;
 }
 
