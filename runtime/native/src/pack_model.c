@@ -73,8 +73,8 @@ edge_status edge_model_pack(edge_model *model, const edge_pack_options *given) {
     EW_TRY(ew_read_struct("packing's options", given, &options, sizeof options));
     if (!options.write) return ew_fail(EDGE_INVALID_ARGUMENT, "edge_model_pack needs a function that writes");
     EW_TRY(find_isa(options.isa, &isa));
-    edge_status status = ew_weights_init(&weights, model->graph.value_count, &model->bundle.model, NULL,
-                                         &model->arena.allocator);
+    edge_status status =
+        ew_weights_init(&weights, model->graph.value_count, &model->bundle.model, NULL, &model->arena.allocator);
     if (status == EDGE_OK) status = pack(model, &options, isa, &weights);
     ew_weights_free(&weights);
     return status;

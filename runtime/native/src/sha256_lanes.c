@@ -132,7 +132,8 @@ static void hash_one(const uint8_t *data, size_t bytes, uint8_t digest[32]) {
 void ew_sha256_chunks(const uint8_t *data, size_t bytes, uint8_t digests[][32]) {
     int most = choose(), lanes;
     for (; bytes; digests += lanes) {
-        for (lanes = 1; HAS_LANES && lanes < most && (size_t)lanes * EW_SHA256_CHUNK < bytes;) lanes *= lanes == 1 ? 4 : 2;
+        for (lanes = 1; HAS_LANES && lanes < most && (size_t)lanes * EW_SHA256_CHUNK < bytes;)
+            lanes *= lanes == 1 ? 4 : 2;
         size_t all = (size_t)lanes * EW_SHA256_CHUNK, part = bytes < all ? bytes : all;
         if (!HAS_LANES || lanes == 1) hash_one(data, part, *digests);
         else hash_together(with_lanes(most, lanes), lanes, data, part, digests);
