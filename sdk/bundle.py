@@ -111,7 +111,7 @@ class Bundle:
         pack.pack(opened.folder, [MANIFEST, *sorted(self.manifest.files), MANIFEST_HASH], Path(path))
         return Path(path)
 
-    def pack_weights(self, isas: str | Sequence[str] = (), *, output: str | Path | None = None) -> Bundle:
+    def pack_weights(self, *, isas: str | Sequence[str] = (), output: str | Path | None = None) -> Bundle:
         """Seals the bundle anew with its weights as the native engine's kernels read them.
 
         Such a bundle is about twice as large and opens in less time: nothing is packed at load.  Measurements and
@@ -131,7 +131,7 @@ class Bundle:
             OutputError: It cannot be written.
 
         Example:
-            >>> sdk.Bundle.open("mobilenet.edge").pack_weights("neon")  # doctest: +SKIP
+            >>> sdk.Bundle.open("mobilenet.edge").pack_weights(isas="neon")  # doctest: +SKIP
         """
         from .pack_weights import pack_weights
 

@@ -26,14 +26,14 @@ def bundle(tmp_path: Path) -> sdk.Bundle:
 
 
 def test_a_bundle_is_sealed_anew_in_its_place(bundle: sdk.Bundle) -> None:
-    expected = sdk.load(bundle.path).run(IMAGE)
+    expected = sdk.load(bundle.path).run(IMAGE)["logits"]
     before = (bundle.path / "model.onnx").read_bytes()
-    packed = bundle.pack_weights(["neon", "avx2"])
+    packed = bundle.pack_weights(isas=["neon", "avx2"])
     assert packed.path == bundle.path and packed.sha256 != bundle.sha256
     assert set(packed.manifest.files) - set(bundle.manifest.files) == {"packed/neon-v1.bin", "packed/avx2-v1.bin"}
     assert (packed.path / "model.onnx").read_bytes() == before and packed.file_bytes > bundle.file_bytes
-    np.testing.assert_array_equal(sdk.load(packed.path).run(IMAGE), expected)
-    again = packed.pack_weights("scalar")
+    np.testing.assert_array_equal(sdk.load(packed.path).run(IMAGE)["logits"], expected)
+    again = packed.pack_weights(isas="scalar")
     assert {name for name in again.manifest.files if name.startswith("packed/")} == {"packed/scalar-v1.bin"}
 
 
@@ -56,19 +56,19 @@ def test_on_this_machine_the_default_is_what_the_engine_uses(bundle: sdk.Bundle,
 
 def test_an_archive_gives_a_folder_beside_it(bundle: sdk.Bundle, tmp_path: Path) -> None:
     archive = sdk.Bundle.open(bundle.pack(tmp_path / "other.edgez"))
-    assert archive.pack_weights("neon").path == tmp_path / "other.edge"
+    assert archive.pack_weights(isas="neon").path == tmp_path / "other.edge"
     assert "packed/neon-v1.bin" in sdk.Bundle.open(tmp_path / "other.edge").manifest.files
 
 
 def test_what_cannot_be_packed_leaves_the_bundle(bundle: sdk.Bundle, tmp_path: Path) -> None:
     with pytest.raises(sdk.OptionError, match=r"'mmx'.*neon"):
-        bundle.pack_weights(["neon", "mmx"])
+        bundle.pack_weights(isas=["neon", "mmx"])
     with pytest.raises(sdk.OutputError, match=r"must end in \.edge"):
-        bundle.pack_weights("neon", output=tmp_path / "new")
+        bundle.pack_weights(isas="neon", output=tmp_path / "new")
     assert sdk.Bundle.open(bundle.path).sha256 == bundle.sha256
     (bundle.path / "model.onnx").write_bytes(b"\0" * (bundle.path / "model.onnx").stat().st_size)
     with pytest.raises(sdk.BundleError):
-        bundle.pack_weights("neon")
+        bundle.pack_weights(isas="neon")
 
 
 def test_the_command(bundle: sdk.Bundle, capsys: pytest.CaptureFixture[str]) -> None:

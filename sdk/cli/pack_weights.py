@@ -15,7 +15,7 @@ from .output import json_option, print_json
 @json_option
 def command(bundle: str, isas: tuple[str, ...], output: str | None, as_json: bool) -> None:
     """Add weights as the native engine's kernels read them: a larger bundle that opens faster."""
-    packed = Bundle.open(bundle).pack_weights(isas, output=output)
+    packed = Bundle.open(bundle).pack_weights(isas=isas, output=output)
     if as_json:
         print_json({"path": str(packed.path), "sha256": packed.sha256, "bytes": packed.file_bytes})
     else:

@@ -10,6 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from device_profiles.record import unstructure
+from edgewright_runtime.bundle.seal import core_file
 from edgewright_runtime.native_library import Model, NativeError
 from sdk import Bundle
 from tests.native.small_models import batched_linear, batched_linear_result, convolutions, model, transformer
@@ -287,14 +289,53 @@ def test_a_changed_manifest_is_refused_always(tiny):
     ],
 )
 def test_a_manifest_of_another_kind_is_refused(tiny, field, value, words):
-    import hashlib
-
-    manifest = json.loads((tiny / "manifest.json").read_text())
-    content = json.dumps({**manifest, field: value}).encode()
-    (tiny / "manifest.json").write_bytes(content)
-    (tiny / "manifest.sha256").write_text(hashlib.sha256(content).hexdigest() + "\n")
+    reseal(tiny, lambda manifest: manifest.update({field: value}))
     with pytest.raises(NativeError, match=words):
         Model(tiny)
+
+
+def reseal(bundle, change):
+    """Writes the manifest again as a function changes it, and its hash."""
+    import hashlib
+
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    change(manifest)
+    content = json.dumps(manifest).encode()
+    (bundle / "manifest.json").write_bytes(content)
+    (bundle / "manifest.sha256").write_text(hashlib.sha256(content).hexdigest() + "\n")
+
+
+@pytest.mark.parametrize("chunks", [[], ["0" * 64, "0" * 64], None, "0" * 64, {"0": "0" * 64}])
+@pytest.mark.parametrize("check", [True, False])
+def test_a_file_without_as_many_chunk_hashes_as_it_needs_is_refused(tiny, chunks, check):
+    reseal(tiny, lambda manifest: manifest["files"]["labels.txt"].update(chunk_sha256=chunks))
+    with refused(INVALID_MODEL, "chunk hashes of 'labels.txt'"):
+        Model(tiny, check=check)
+
+
+@pytest.mark.parametrize("wrong", ["0" * 64, "0" * 63, "", 7])
+def test_a_wrong_chunk_hash_is_refused(tiny, wrong):
+    reseal(tiny, lambda manifest: manifest["files"]["labels.txt"].update(chunk_sha256=[wrong]))
+    with refused(HASH_MISMATCH, "'labels.txt'"):
+        Model(tiny)
+
+
+@pytest.mark.parametrize("size", [(17 << 20) + 5, 20 << 20])
+def test_a_flipped_bit_in_any_chunk_of_a_large_file_is_found(tiny, size):
+    content = bytearray(np.random.default_rng(size).bytes(size))
+    (tiny / "large.bin").write_bytes(content)
+    reseal(tiny, lambda manifest: manifest["files"].update({"large.bin": unstructure(core_file(tiny / "large.bin"))}))
+    assert Model(tiny)
+    with open(tiny / "large.bin", "r+b") as file:
+        for place in (0, (1 << 20) - 1, 1 << 20, 15 << 20, 16 << 20, (17 << 20) - 1, size - 1):
+            file.seek(place)
+            file.write(bytes([content[place] ^ 1 << place % 8]))
+            file.flush()
+            with refused(HASH_MISMATCH, "'large.bin'"):
+                Model(tiny)
+            file.seek(place)
+            file.write(content[place : place + 1])
+            file.flush()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import struct
 import threading
 from collections.abc import Sequence
@@ -190,6 +191,22 @@ def test_every_instruction_set_can_be_packed_for(kind: str) -> None:
             assert (offset, zero) == (end, 0)
             end += -(-length // 64) * 64
         assert end == len(content)
+
+
+@pytest.mark.parametrize(
+    ("kind", "isa", "digest"),
+    [
+        ("f32", "scalar", "dc62a085ba73234d"),
+        ("f32", "avx2", "1cc7d4a4f1298602"),
+        ("f32", "avx512vnni", "ba723dba136cc73c"),
+        ("s8", "scalar", "598eba07b36a80a8"),
+        ("s8", "avx512vnni", "2bc080463848628f"),
+    ],
+)
+def test_what_is_written_changes_only_with_its_version(kind: str, isa: str, digest: str) -> None:
+    """Whoever changes what packing writes raises EW_PACKING_VERSION, and then these digests: older files are not used."""
+    packed = Model(MODELS[kind]()).pack(isa)
+    assert hashlib.sha256(packed[entries_of(packed)[0][1] :]).hexdigest().startswith(digest)
 
 
 def test_an_instruction_set_that_is_not_there_is_refused() -> None:

@@ -230,7 +230,7 @@ EDGE_API const char *edge_operator(size_t row);
  * or a bare ONNX file.  What it is, its first bytes tell.
  *
  * Of a bundle, manifest.json is compared with manifest.sha256, every listed file with its size and, unless skip_hashes
- * is set, its hash; the bounds of open dimensions come from the manifest.  Files that are not listed are not read.
+ * is set, the hashes of its chunks; the bounds of open dimensions come from the manifest.  Files that are not listed are not read.
  * Operators that are missing are one EDGE_UNSUPPORTED, all of them, each with the name of its node.
  *
  * open_memory: the bytes must stay as they are until edge_model_free.  open_source: user must stay valid until then.

@@ -1,85 +1,54 @@
 /* Writes a file of packed weights: a session is made for another instruction set, what it packs is kept, not run. */
-#include <stdio.h>
-
 #include "session.h"
 #include "sha256.h"
 
-typedef struct writer {
-    const edge_pack_options *options;
-    const ew_weights *weights;
-    uint32_t count;
-    uint64_t at; /* of the next packed bytes */
-} writer;
-
-static edge_status write_bytes(const writer *w, const void *data, size_t bytes) {
-    return w->options->write(w->options->user, data, bytes) == EDGE_OK
-               ? EDGE_OK
-               : ew_fail(EDGE_IO, "packed weights: %zu bytes could not be written", bytes);
+/* The next packing of a constant that lies in the file of weights; always in the same order. */
+static const ew_made *next(const ew_weights *weights, const ew_made *made, uint64_t *source) {
+    made = made ? made->later : weights->first;
+    while (made && (!made->code || !ew_weights_source(weights, made->constant, source))) made = made->later;
+    return made;
 }
 
-static uint64_t round_up(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
-
-/* Calls for every packing of a constant that lies in the file of weights, always in the same order. */
-static edge_status each(writer *w, edge_status (*call)(writer *, const ew_made *, uint64_t)) {
-    uint64_t source;
-    for (const ew_made *made = w->weights->first; made; made = made->later)
-        if (made->code && ew_weights_source(w->weights, made->constant, &source)) EW_TRY(call(w, made, source));
-    return EDGE_OK;
-}
-
-static edge_status count(writer *w, const ew_made *made, uint64_t source) {
-    (void)source;
-    w->count++;
-    w->at += round_up(made->bytes);
-    return EDGE_OK;
-}
-
-static edge_status write_entry(writer *w, const ew_made *made, uint64_t source) {
-    ew_packed_entry entry = {source, w->at, made->bytes, made->code, 0};
-    w->at += round_up(made->bytes);
-    return write_bytes(w, &entry, sizeof entry);
-}
-
-static edge_status write_padding(const writer *w, uint64_t bytes) {
+/* Followed by zeros up to a multiple of 64. */
+static edge_status write_padded(const edge_pack_options *options, const void *data, size_t bytes) {
     static const uint8_t zeros[64];
-    return write_bytes(w, zeros, (size_t)(round_up(bytes) - bytes));
+    edge_status status = options->write(options->user, data, bytes);
+    if (status == EDGE_OK && bytes % 64) status = options->write(options->user, zeros, 64 - bytes % 64);
+    return status == EDGE_OK ? EDGE_OK : ew_fail(EDGE_IO, "packed weights cannot be written");
 }
 
-static edge_status write_data(writer *w, const ew_made *made, uint64_t source) {
-    (void)source;
-    EW_TRY(write_bytes(w, made->data, made->bytes));
-    return write_padding(w, made->bytes);
-}
-
-static edge_status write_file(writer *w) {
-    const ew_blob *file = w->weights->source;
-    ew_packed_header header = {.version = EW_PACKING_VERSION, .model_bytes = file->bytes};
+static edge_status write_file(const edge_pack_options *options, ew_weights *weights) {
+    const ew_blob *file = weights->source;
+    const ew_made *made = NULL;
+    uint32_t count = 0;
+    uint64_t source;
     ew_sha256 hash;
+    while ((made = next(weights, made, &source))) count++;
+    size_t table = sizeof(ew_packed_header) + count * sizeof(ew_packed_entry);
+    ew_packed_header *header = ew_arena_get(&weights->arena, table);
+    if (!header) return EDGE_NO_MEMORY;
+    ew_packed_entry *entry = (ew_packed_entry *)(header + 1);
+    *header = (ew_packed_header){EW_PACKED_MAGIC, EW_PACKING_VERSION, count, (table + 63) / 64 * 64, file->bytes, {0}};
     ew_sha256_init(&hash);
     ew_sha256_add(&hash, file->data, file->bytes);
-    ew_sha256_finish(&hash, header.model_sha256);
-    memcpy(header.magic, EW_PACKED_MAGIC, sizeof header.magic);
-    EW_TRY(each(w, count));
-    uint64_t table = sizeof header + w->count * sizeof(ew_packed_entry);
-    header.count = w->count;
-    header.bytes = round_up(table) + w->at;
-    w->at = round_up(table);
-    EW_TRY(write_bytes(w, &header, sizeof header));
-    EW_TRY(each(w, write_entry));
-    EW_TRY(write_padding(w, table));
-    return each(w, write_data);
+    ew_sha256_finish(&hash, header->model_sha256);
+    while ((made = next(weights, made, &source))) {
+        *entry++ = (ew_packed_entry){source, header->bytes, made->bytes, made->code, 0};
+        header->bytes += (made->bytes + 63) / 64 * 64;
+    }
+    EW_TRY(write_padded(options, header, table));
+    while ((made = next(weights, made, &source))) EW_TRY(write_padded(options, made->data, made->bytes));
+    return EDGE_OK;
 }
 
 static edge_status find_isa(const char *name, int *isa) {
-    char names[128] = "";
-    size_t used = 0;
-    *isa = edge_isa_chosen();
-    for (int i = 0; i < EDGE_ISA_COUNT; i++) {
-        if (name && strcmp(name, edge_isa_name((edge_isa)i)) == 0) *isa = i;
-        used += (size_t)snprintf(names + used, sizeof names - used, " %s", edge_isa_name((edge_isa)i));
-    }
-    if (*isa >= 0 && (!name || strcmp(name, edge_isa_name((edge_isa)*isa)) == 0)) return EDGE_OK;
-    return ew_fail(EDGE_INVALID_ARGUMENT, "there is no instruction set '%s'; there are:%s", name ? name : "", names);
+    *isa = name ? 0 : edge_isa_chosen();
+    while (name && *isa < EDGE_ISA_COUNT && strcmp(name, edge_isa_name((edge_isa)*isa)) != 0) ++*isa;
+    if (*isa >= 0 && *isa < EDGE_ISA_COUNT) return EDGE_OK;
+    return ew_fail(EDGE_INVALID_ARGUMENT,
+                   "there is no instruction set '%s'; there are scalar, avx2, avx512vnni, neon, neon_dot, wasm and "
+                   "wasm_relaxed",
+                   name ? name : "of EDGEWRIGHT_FORCE_ISA");
 }
 
 /* Makes sessions for the sake of what they pack: of the entry that options.session names, or of all. */
@@ -94,8 +63,7 @@ static edge_status pack(edge_model *model, const edge_pack_options *options, int
         EW_TRY(ew_session_make(model, &session, weights, isa, &made));
         edge_session_free(made);
     }
-    writer w = {.options = options, .weights = weights};
-    return write_file(&w);
+    return write_file(options, weights);
 }
 
 edge_status edge_model_pack(edge_model *model, const edge_pack_options *given) {

@@ -16,7 +16,7 @@ typedef struct ew_layout {
 
 extern const ew_layout ew_layouts[EDGE_ISA_COUNT];
 
-#define EW_PACKED_MAGIC "EDGEPACK"
+#define EW_PACKED_MAGIC 0x4b43415045474445u /* "EDGEPACK", lowest byte first */
 
 typedef struct ew_packed_entry {
     uint64_t source; /* where the constant lies in the model's file */
@@ -27,7 +27,7 @@ typedef struct ew_packed_entry {
 } ew_packed_entry;
 
 typedef struct ew_packed_header {
-    char magic[8];
+    uint64_t magic;
     uint32_t version, count; /* of entries, which follow */
     uint64_t bytes;          /* of this file */
     uint64_t model_bytes;

@@ -49,7 +49,7 @@ edge_status ew_bound_of(const edge_session *session, const edge_session_options 
 /* edge_session_create with these weights. */
 edge_status ew_session_make(edge_model *model, const edge_session_options *options, ew_weights *weights,
                             int packed_for, edge_session **session);
-/* Sees to it that a value can be read as its dtype; align.c. */
+/* Sees to it that a value can be read as its dtype; prepare/align.c. */
 edge_status ew_align(edge_session *session, int value);
 /* The same for the inputs of a node but weights that are packed; all: those too. */
 edge_status ew_align_inputs(edge_session *session, const ew_node *node, bool all);

@@ -5,6 +5,14 @@
 
 #include "sha256.h"
 
+static void hash_one(const uint8_t *data, size_t bytes, uint8_t digest[32]) {
+    ew_sha256 hash;
+    ew_sha256_init(&hash);
+    ew_sha256_add(&hash, data, bytes);
+    ew_sha256_finish(&hash, digest);
+}
+
+#if defined(__x86_64__) || defined(__aarch64__)
 #if defined(__x86_64__)
 #include "edge_x86.h"
 #endif
@@ -16,15 +24,10 @@ static uint32_t load(const uint8_t *at) {
     return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
 }
 
-#if defined(__x86_64__) || defined(__aarch64__)
-#define HAS_LANES 1
 #define MIX_LANES 4
 #define MIX_NAME mix_4
 #define MIX_TARGET
 #include "sha256_mix.h"
-#else
-#define HAS_LANES 0
-#endif
 
 #if defined(__x86_64__)
 #define MIX_LANES 8
@@ -56,7 +59,7 @@ static bool has(int most) {
     if (most == 16) return edge_x86_has(0, EDGE_X86_AVX2 | EDGE_X86_AVX512_F_DQ_BW_VL, 0, EDGE_X86_ZMM);
     if (most == 8) return edge_x86_has(0, EDGE_X86_AVX2, 0, EDGE_X86_YMM);
 #endif
-    return most == 1 || (HAS_LANES && most == 4);
+    return most == 1 || most == 4;
 }
 
 static mix_lanes with_lanes(int most, int lanes) {
@@ -65,11 +68,7 @@ static mix_lanes with_lanes(int most, int lanes) {
     if (lanes == 8) return mix_8;
 #endif
     (void)most, (void)lanes;
-#if HAS_LANES
     return mix_4;
-#else
-    return NULL;
-#endif
 }
 
 static atomic_int chosen; /* lanes; 0 until the first chunk */
@@ -122,20 +121,30 @@ static void hash_together(mix_lanes mix, int lanes, const uint8_t *data, size_t 
         finish(state, lanes, lane, data + (size_t)lane * EW_SHA256_CHUNK, EW_SHA256_CHUNK, digests[lane]);
 }
 
-static void hash_one(const uint8_t *data, size_t bytes, uint8_t digest[32]) {
-    ew_sha256 hash;
-    ew_sha256_init(&hash);
-    ew_sha256_add(&hash, data, bytes);
-    ew_sha256_finish(&hash, digest);
+/* As many chunks as are left, in the fewest lanes that hold them; gives back their bytes. */
+static size_t hash_some(const uint8_t *data, size_t bytes, uint8_t digests[][32]) {
+    int most = choose(), lanes = 1;
+    while (lanes < most && (size_t)lanes * EW_SHA256_CHUNK < bytes) lanes *= lanes == 1 ? 4 : 2;
+    size_t room = (size_t)lanes * EW_SHA256_CHUNK, part = bytes < room ? bytes : room;
+    if (lanes == 1) hash_one(data, part, *digests);
+    else hash_together(with_lanes(most, lanes), lanes, data, part, digests);
+    return part;
 }
 
+#else
+bool ew_sha256_force_lanes(int lanes) { return lanes <= 1; }
+
+static size_t hash_some(const uint8_t *data, size_t bytes, uint8_t digests[][32]) {
+    size_t part = bytes < EW_SHA256_CHUNK ? bytes : EW_SHA256_CHUNK;
+    hash_one(data, part, *digests);
+    return part;
+}
+#endif
+
 void ew_sha256_chunks(const uint8_t *data, size_t bytes, uint8_t digests[][32]) {
-    int most = choose(), lanes;
-    for (; bytes; digests += lanes) {
-        for (lanes = 1; HAS_LANES && lanes < most && (size_t)lanes * EW_SHA256_CHUNK < bytes;) lanes *= lanes == 1 ? 4 : 2;
-        size_t all = (size_t)lanes * EW_SHA256_CHUNK, part = bytes < all ? bytes : all;
-        if (!HAS_LANES || lanes == 1) hash_one(data, part, *digests);
-        else hash_together(with_lanes(most, lanes), lanes, data, part, digests);
+    while (bytes) {
+        size_t part = hash_some(data, bytes, digests);
+        digests += (part + EW_SHA256_CHUNK - 1) / EW_SHA256_CHUNK;
         data += part;
         bytes -= part;
     }

@@ -422,8 +422,9 @@ def open_native(path, entry, threads):
         for axis, name in enumerate(spec["shape"])
         if isinstance(name, str)
     }
-    folder = path[: -len(entry["file"])]  # where the bundle's packed weights are found too; its hashes were compared
-    session = engine.Model(folder, check=False).session(bounds=bounds, threads=threads)
+    folder = os.path.dirname(path)  # the bundle, where packed weights are found too; its hashes were compared
+    source = folder if os.path.isfile(os.path.join(folder, "manifest.json")) else path
+    session = engine.Model(source, check=False).session(bounds=bounds, threads=threads)
     deployment = read_deployment(os.path.dirname(os.path.abspath(__file__))) or {}
     return session.run, "native", deployment.get("edgewright", "unknown")
 

@@ -2,10 +2,6 @@
  * and matrices that it transposes, as words are that a model both reads and writes. */
 #include "prepare.h"
 
-static bool is_product(const ew_node *node) {
-    return ew_is(node, "Conv") || ew_is(node, "Gemm") || ew_is(node, "MatMul");
-}
-
 static bool is_turned_matrix(const ew_graph *graph, const ew_node *node) {
     int count = 0;
     if (!ew_is(node, "Transpose")) return false;
@@ -26,7 +22,7 @@ void ew_mark_late(edge_session *session) {
         for (int i = 0; i < graph->nodes[n].input_count; i++)
             for (int m = 0; m < n; m++)
                 if (session->steps[m].late && graph->nodes[m].outputs[0] == graph->nodes[n].inputs[i])
-                    session->steps[m].late = i == 1 && is_product(&graph->nodes[n]);
+                    session->steps[m].late = i == 1 && ew_is_product(&graph->nodes[n]);
 }
 
 /* x Transpose(weights) as a product with weights that are turned. */
@@ -57,7 +53,7 @@ edge_status ew_turn_weights(ew_preparer *p, ew_graph *graph) {
 }
 
 edge_status ew_fold_late(ew_preparer *p, const ew_node *node) {
-    int value = is_product(node) && node->input_count > 1 ? node->inputs[1] : -1, maker = value < 0 ? -1 : p->maker[value];
+    int value = ew_is_product(node) && node->input_count > 1 ? node->inputs[1] : -1, maker = value < 0 ? -1 : p->maker[value];
     if (maker < 0 || !p->session->steps[maker].late) return EDGE_OK;
     p->session->steps[maker].late = false;
     EW_TRY(ew_infer_one(p->session, &p->session->steps[maker]));

@@ -62,7 +62,8 @@ static edge_status fill(const void *context, void *into) {
     size_t each = is_s8(k) ? 1 : sizeof(float);
     int64_t window = k->packing->kind < EW_PACK_CONV ? 1 : ew_span(w, 2, w->rank);
     if (is_depthwise(k)) {
-        if (is_s8(k)) edge_depthwise_pack_s8(&k->kernel, w->dims[0], k->packing->taps, k->packing->depth, w->data, into);
+        if (is_s8(k))
+            edge_depthwise_pack_s8(&k->kernel, w->dims[0], k->packing->taps, k->packing->depth, w->data, into);
         else turn(w->data, each, 1, w->dims[0], window, into);
         return EDGE_OK;
     }

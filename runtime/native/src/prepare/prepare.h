@@ -84,6 +84,10 @@ int ew_made_by(const ew_preparer *p, int value, const char *type);
 int ew_sole_reader(const ew_preparer *p, int value);
 /* The one constant f32 of a value. */
 bool ew_scalar(const ew_preparer *p, int value, float *result);
+/* A product of f32, whose second operand may be packed. */
+static inline bool ew_is_product(const ew_node *node) {
+    return ew_is(node, "Conv") || ew_is(node, "Gemm") || ew_is(node, "MatMul");
+}
 static inline bool ew_is_transposed(const ew_node *node) { return ew_is(node, "ConvTranspose"); }
 static inline bool ew_is_conv(const ew_node *node) { return ew_is(node, "Conv") || ew_is(node, "ConvInteger"); }
 /* Whether channels of the result are its second axis. */

@@ -1,6 +1,6 @@
 /* Constants that lie in the model's file at odd places are copied when somebody reads them: weights that are packed
  * never are. */
-#include "session.h"
+#include "prepare.h"
 
 static edge_status copy(const void *context, void *into) {
     const ew_tensor *tensor = context;
@@ -17,15 +17,10 @@ edge_status ew_align(edge_session *session, int value) {
     return EDGE_OK;
 }
 
-static bool is_product(const ew_node *node) {
-    return !*node->domain && (strcmp(node->op_type, "Conv") == 0 || strcmp(node->op_type, "Gemm") == 0 ||
-                              strcmp(node->op_type, "MatMul") == 0);
-}
-
 edge_status ew_align_inputs(edge_session *session, const ew_node *node, bool all) {
     const ew_graph *model = session->model_graph;
     bool prepared = session->graph.nodes != model->nodes;
-    bool has_packed = !all && (prepared ? (node->op->flags & EW_PACKED) != 0 : is_product(node));
+    bool has_packed = !all && (prepared ? (node->op->flags & EW_PACKED) != 0 : ew_is_product(node));
     for (int i = 0; i < node->input_count; i++)
         if (node->inputs[i] >= 0 && node->inputs[i] < model->value_count && !(has_packed && i == 1) &&
             model->values[node->inputs[i]].has_data)
