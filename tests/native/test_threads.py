@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,8 @@ def test_sessions_of_one_model_at_once_give_the_bits_of_a_run_alone(models, tmp_
 @pytest.mark.slow
 def test_the_thread_sanitizer_finds_nothing(models, tmp_path):
     build = ROOT / "build" / "threads"
-    subprocess.run(
-        ["cmake", "-S", str(ROOT / "runtime/native"), "-B", str(build), "-DEDGEWRIGHT_SANITIZE=thread"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    subprocess.run(["cmake", "--build", str(build)], check=True, capture_output=True)
+    cmake = [sys.executable, "-m", "cmake"]
+    configure = [*cmake, "-S", str(programs.NATIVE), "-B", str(build), "-DEDGEWRIGHT_SANITIZE=thread"]
+    for command in (configure, [*cmake, "--build", str(build)]):
+        subprocess.run(command, check=True, capture_output=True)
     check(programs.build("check_threads", tmp_path, "-fsanitize=thread", library=build / "libedgewright.so"), models)
