@@ -98,9 +98,7 @@ def transformer(eight: bool, batch: int | str = 1) -> bytes:
         return graph.node("Transpose", [split], perm=order)
 
     start = normalized("x")
-    query, key, value = (
-        heads(product(start, 16, 16), order) for order in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])
-    )
+    query, key, value = (heads(product(start, 16, 16), order) for order in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]))
     scores = graph.node("Mul", [graph.node("MatMul", [query, key]), graph.constant(np.float32(8**-0.5))])
     seen = graph.node("MatMul", [graph.node("Softmax", [scores], axis=-1), value])
     joined = graph.node("Transpose", [seen], perm=[0, 2, 1, 3])
