@@ -68,12 +68,13 @@ fuzz: build/fuzz/fuzz_engine
 	$(BIN)/python -m tests.native.fuzz_corpus unpack build/fuzz/kept
 	$(FUZZ) -artifact_prefix=build/fuzz/ -max_total_time=$(SECONDS) -print_final_stats=1 build/fuzz/corpus build/fuzz/kept
 
-# The corpus anew: of its seeds and of what fuzzing found here, the smallest files that reach all that they reach.
+# The corpus anew: of its seeds, of itself and of what fuzzing found here, the smallest files that reach all that they reach.
 fuzz-corpus: build/fuzz/fuzz_engine
 	rm -rf build/fuzz/merged
-	mkdir -p build/fuzz/merged build/fuzz/corpus build/fuzz/seeds
+	mkdir -p build/fuzz/merged build/fuzz/corpus build/fuzz/kept build/fuzz/seeds
+	$(BIN)/python -m tests.native.fuzz_corpus unpack build/fuzz/kept
 	$(BIN)/python -m tests.native.fuzz_corpus seeds build/fuzz/seeds
-	$(FUZZ) -merge=1 -use_counters=0 build/fuzz/merged build/fuzz/seeds build/fuzz/corpus
+	$(FUZZ) -merge=1 -use_counters=0 build/fuzz/merged build/fuzz/seeds build/fuzz/kept build/fuzz/corpus
 	$(BIN)/python -m tests.native.fuzz_corpus keep build/fuzz/merged
 
 # Every reference model again, on all cores; about two hours on two.

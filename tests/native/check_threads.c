@@ -12,7 +12,7 @@
 
 #include "edgewright.h"
 
-enum { SESSIONS = 8, RUNS = 200, VALUES = 1 << 16 };
+enum { SESSIONS = 8, RUNS = 25, VALUES = 1 << 16 };
 
 static edge_model *model;
 static atomic_int working;

@@ -61,7 +61,9 @@ class Graph:
 
     def floats(self, *shape: int) -> str:
         """Random float weights."""
-        return self.constant(self.draw.standard_normal(shape).astype(np.float32) / np.float32(np.prod(shape[1:]) ** 0.5))
+        return self.constant(
+            self.draw.standard_normal(shape).astype(np.float32) / np.float32(np.prod(shape[1:]) ** 0.5)
+        )
 
     def model(self, output: str) -> bytes:
         """The file."""

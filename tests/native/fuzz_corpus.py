@@ -1,4 +1,4 @@
-"""The inputs that fuzzing starts from, ``fuzz_corpus.zip``: small models, archives, manifests and photos.
+"""The inputs that fuzzing starts from, ``fuzz_corpus.tar.xz``: small models, archives, manifests and photos.
 
     python -m tests.native.fuzz_corpus seeds FOLDER   writes what the corpus is made from into a folder
     python -m tests.native.fuzz_corpus keep FOLDER    makes the corpus of a folder's files
@@ -12,10 +12,11 @@ fuzzing made of both.
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import sys
+import tarfile
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,11 +27,10 @@ from sdk import Bundle
 from tests.native.small_models import SMALL, batched_linear
 from tests.tiny_bundle import make_tiny_bundle
 
-ARCHIVE = Path(__file__).with_name("fuzz_corpus.zip")
+ARCHIVE = Path(__file__).with_name("fuzz_corpus.tar.xz")
 CRASHES = Path(__file__).with_name("crashes")
 """Inputs that once crashed the engine, a file each, named after what was wrong."""
 MOST_BYTES = 16_384
-TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def _models() -> Iterator[bytes]:
@@ -90,16 +90,21 @@ def seeds(folder: Path) -> None:
 def keep(folder: Path) -> None:
     """The corpus anew; the same files give the same bytes."""
     partial = ARCHIVE.with_suffix(".partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with tarfile.open(partial, "w:xz", preset=9) as archive:
         for path in sorted(folder.iterdir()):
-            archive.writestr(zipfile.ZipInfo(path.name, TIME), path.read_bytes(), zipfile.ZIP_DEFLATED)
+            entry = tarfile.TarInfo(path.name)
+            entry.size = path.stat().st_size
+            with path.open("rb") as content:
+                archive.addfile(entry, content)
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
     partial.replace(ARCHIVE)
 
 
 def unpack(folder: Path) -> list[Path]:
     """Writes every input; returns their paths."""
-    with zipfile.ZipFile(ARCHIVE) as archive:
-        archive.extractall(folder)
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(folder, filter="data")
     for crash in CRASHES.iterdir():
         (folder / crash.name).write_bytes(crash.read_bytes())
     return sorted(folder.iterdir())

@@ -60,9 +60,9 @@ def batched_linear_result(x: np.ndarray) -> np.ndarray:
     return np.maximum(x @ w + b, 0)
 
 
-def convolutions(eight: bool, batch: int | str = 1) -> bytes:
+def convolutions(eight: bool, batch: int | str = 1, side: int = 12) -> bytes:
     """A network of plain, depthwise and 1 x 1 convolutions and a sum, (1, 3, 12, 12) to (1, 10); calibrated to 8 bits."""
-    graph = Graph(x=(batch, 3, 12, 12))
+    graph = Graph(x=(batch, 3, side, side))
 
     def layer(kind: str, value: str, *shape: int, **attributes: object) -> str:
         weights = graph.weights(*shape) if eight else graph.floats(*shape)
@@ -98,9 +98,7 @@ def transformer(eight: bool, batch: int | str = 1) -> bytes:
         return graph.node("Transpose", [split], perm=order)
 
     start = normalized("x")
-    query, key, value = (
-        heads(product(start, 16, 16), order) for order in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])
-    )
+    query, key, value = (heads(product(start, 16, 16), order) for order in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]))
     scores = graph.node("Mul", [graph.node("MatMul", [query, key]), graph.constant(np.float32(8**-0.5))])
     seen = graph.node("MatMul", [graph.node("Softmax", [scores], axis=-1), value])
     joined = graph.node("Transpose", [seen], perm=[0, 2, 1, 3])
