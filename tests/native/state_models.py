@@ -152,6 +152,7 @@ def write_bundle(
         ]
         about[name] = {"file": f"{name}.onnx", "inputs": inputs, "outputs": outputs}
     for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
     listed = {
         name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "chunk_sha256": chunks(content)}

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 
+from edgewright_runtime import kernels
 from edgewright_runtime.native_library import Model, NativeError
 from tests.native import state_models
 from tests.native.state_models import HEADS, MOST, WIDTH, decoder, decoder_states, graph, recurrent, state, write_bundle
@@ -334,6 +335,31 @@ def test_a_model_without_a_path_has_no_other_files(tmp_path):
     (bundle / "weights.bin").unlink()
     with pytest.raises(NativeError, match=r"weights\.bin"):
         Model(bundle / "main.onnx")
+
+
+def test_packed_weights_serve_every_entry(tmp_path):
+    draw = np.random.default_rng(0)
+    weights = draw.standard_normal((64, 512)).astype(np.float32)
+    entries = {}
+    for name, rows in (("main", 3), ("more", 5)):
+        made = graph([helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": (rows, 64)}, ["y"], {"w": weights})
+        tensor = made.graph.initializer[0]
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", "weights.bin"), ("offset", "0"), ("length", str(weights.nbytes))):
+            tensor.external_data.add(key=key, value=value)
+        entries[name] = made
+    more = {"weights.bin": weights.tobytes()}
+    plain = Model(write_bundle(tmp_path / "plain.edge", entries, more=more))
+    isa = kernels.isas()[-1]  # the best that this machine has
+    packed = plain.pack(isa)
+    assert packed.count(weights[0, :4].tobytes()) == 1  # once, for both
+    model = Model(write_bundle(tmp_path / "packed.edge", entries, more=more | {f"packed/{isa}-v1.bin": packed}))
+    for opened in (plain, model):
+        for name, rows in (("main", 3), ("more", 5)):
+            x = draw.standard_normal((rows, 64)).astype(np.float32)
+            np.testing.assert_allclose(opened.session(entry=name).run([x])[0], x @ weights, rtol=1e-4, atol=1e-5)
+    assert model.memory_bytes + weights.nbytes <= plain.memory_bytes
 
 
 @pytest.mark.parametrize("dims", list(itertools.product((0, 1), (1, 4), (0, 3))))
