@@ -12,6 +12,7 @@ fuzzing made of both.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import struct
 import sys
@@ -19,11 +20,13 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 
 from sdk import Bundle
+from tests.native import state_models
 from tests.native.small_models import SMALL, batched_linear
 from tests.tiny_bundle import make_tiny_bundle
 
@@ -70,6 +73,39 @@ def _bundles() -> Iterator[bytes]:
         yield b"\0".join((bundle / name).read_bytes() for name in names)
 
 
+def _sequences() -> Iterator[bytes]:
+    """Bundles with states, with two entries, and with constants in another file."""
+    for options in ({"heads_first": True}, {"heads_first": False, "read_twice": True}):
+        made = state_models.decoder(**options)
+        bounds = {"new": (1, 3), "past": (0, 9), "total_length": (1, 12)}
+        yield _of_one_file({"main": made}, state_models.decoder_states(made), bounds)
+    made = state_models.recurrent()
+    yield _of_one_file({"main": made, "again": made}, [state_models.state("h", "h_next", (1, 5), -1, 0)])
+    tensor = made.graph.initializer[0]
+    place = {"location": "weights.bin", "offset": "8", "length": str(len(tensor.raw_data))}
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in place.items():
+        tensor.external_data.add(key=key, value=value)
+    yield _of_one_file({"main": made})
+
+
+def _of_one_file(
+    entries: dict[str, onnx.ModelProto], states: Any = (), bounds: dict[str, tuple[int, int]] | None = None
+) -> bytes:
+    """As ``fuzz_engine.c`` reads it: all entries are in one file, which is there as ``weights.bin`` too."""
+    content = entries["main"].SerializeToString()
+    with tempfile.TemporaryDirectory() as folder:
+        more = {"weights.bin": content}
+        bundle = state_models.write_bundle(Path(folder) / "b.edge", entries, states, bounds, more)
+        manifest = json.loads((bundle / "manifest.json").read_text())
+    for entry in manifest["entries"].values():
+        entry["file"] = "model.onnx"
+    files = manifest["files"]
+    manifest["files"] = {"model.onnx": files["main.onnx"], "weights.bin": files["weights.bin"]}
+    return json.dumps(manifest).encode() + b"\0\0" + content
+
+
 def _photos() -> Iterator[bytes]:
     """As ``fuzz_engine.c`` reads them."""
     channels = {1: 1, 2: 2, 3: 3, 4: 4, 5: 4}
@@ -82,7 +118,7 @@ def _photos() -> Iterator[bytes]:
 
 def seeds(folder: Path) -> None:
     """Every seed that is not too large, named after its content."""
-    for content in (*_models(), *_bundles(), *_photos()):
+    for content in (*_models(), *_bundles(), *_sequences(), *_photos()):
         if len(content) <= MOST_BYTES:
             (folder / hashlib.sha256(content).hexdigest()[:16]).write_bytes(content)
 

@@ -2,7 +2,7 @@
  *
  *     'P'   an archive
  *     '{'   manifest.json, a zero byte, labels.txt, a zero byte, model.onnx: packed and sealed here, since an archive
- *           whose manifest changed is refused before anything reads it
+ *           whose manifest changed is refused before anything reads it; weights.bin is the model's file once more
  *     'I'   the numbers of an image and of a photo, then pixels: edge_image_load
  *     else  an ONNX file
  *
@@ -228,7 +228,7 @@ static bool is_float(edge_dtype dtype) { return dtype == EDGE_F32 || dtype == ED
 typedef enum fixing { NONE, NO_FLOATS, ALL } fixing;
 
 /* The status of creation. */
-static edge_status use(edge_model *model, input *inputs, size_t count, fixing which) {
+static edge_status use(edge_model *model, const char *entry, edge_state *state, input *inputs, size_t count, fixing which) {
     edge_fixed_input fixed[MOST];
     edge_bound bounds[MOST * EDGE_MAX_RANK];
     char names[MOST * EDGE_MAX_RANK][NAME_BYTES + 3];
@@ -237,7 +237,8 @@ static edge_status use(edge_model *model, input *inputs, size_t count, fixing wh
                                     .fixed_inputs = fixed,
                                     .bounds = bounds,
                                     .memory_budget_bytes = BUDGET_BYTES,
-                                    .profile = draw() & 1};
+                                    .profile = draw() & 1,
+                                    .entry = entry};
     for (size_t i = 0; i < count; i++) {
         edge_tensor value = inputs[i].tensor;
         for (int axis = 0; axis < value.rank; axis++) {
@@ -257,11 +258,35 @@ static edge_status use(edge_model *model, input *inputs, size_t count, fixing wh
     end();
     if (status != EDGE_OK) return status;
     if (edge_session_memory_bytes(session) > BUDGET_BYTES + (64 << 10)) abort();
+    if (edge_session_set_state(session, state) != EDGE_OK) abort();
     for (size_t i = 0; i < 3; i++) run(session, i != 1);
     for (size_t i = 0; edge_session_step(session, i, &step) == EDGE_OK; i++)
         if (!step.node || !step.op) abort();
     edge_session_free(session);
     return EDGE_OK;
+}
+
+/* What an app does with a state between runs. */
+static void change_state(edge_state *state) {
+    edge_state *copy = NULL;
+    int64_t length = edge_state_length(state);
+    if (edge_state_fork(state, &copy) != EDGE_OK) return;
+    if (edge_state_length(copy) != length || edge_state_truncate(state, length) != EDGE_OK) abort();
+    if (edge_state_truncate(state, length / 2) != EDGE_OK && edge_state_reset(state) != EDGE_OK) abort();
+    edge_state_free(copy);
+}
+
+static void use_entries(edge_model *model, input *inputs, size_t count) {
+    const char *entry;
+    edge_state *state = NULL;
+    edge_state_create(model, &state);
+    for (size_t i = 0; i < MOST && (entry = edge_model_entry(model, i)); i++) {
+        if (use(model, entry, state, inputs, count, NONE) == EDGE_UNSUPPORTED)
+            use(model, entry, state, inputs, count, NO_FLOATS);
+        if (state) change_state(state);
+        if (count) use(model, entry, state, inputs, count, ALL);
+    }
+    edge_state_free(state);
 }
 
 static void read_bundle(const edge_model *model) {
@@ -294,8 +319,7 @@ static void open_model(const uint8_t *data, size_t bytes) {
                     : edge_model_open_source(&source, &options, &model)) != EDGE_OK)
         return;
     read_bundle(model);
-    if (use(model, inputs, count, NONE) == EDGE_UNSUPPORTED) use(model, inputs, count, NO_FLOATS);
-    if (count) use(model, inputs, count, ALL);
+    use_entries(model, inputs, count);
     edge_model_free(model);
 }
 
@@ -350,20 +374,21 @@ static file part(const char *name, const uint8_t **at, const uint8_t *end) {
 }
 
 static void open_manifest(const uint8_t *data, size_t bytes) {
-    static uint8_t archive[INPUT_BYTES + 1024];
+    static uint8_t archive[2 * INPUT_BYTES + 1024];
     const uint8_t *end = data + bytes;
     char seal[66];
     uint8_t digest[32];
     ew_sha256 hash;
-    file files[4] = {
+    file files[5] = {
         part("manifest.json", &data, end), {"manifest.sha256", seal, 65, 0}, part("labels.txt", &data, end)};
     files[3] = (file){"model.onnx", data, (size_t)(end - data), 0};
+    files[4] = (file){"weights.bin", data, (size_t)(end - data), 0};
     ew_sha256_init(&hash);
     ew_sha256_add(&hash, files[0].data, files[0].bytes);
     ew_sha256_finish(&hash, digest);
     ew_sha256_hex(digest, seal);
     seal[64] = '\n';
-    open_model(archive, pack(files, 4, archive));
+    open_model(archive, pack(files, 5, archive));
 }
 
 /* ---- photos ---- */
