@@ -3,7 +3,8 @@ option(EDGEWRIGHT_RELAXED "Relaxed SIMD" OFF)
 
 # Small, except for the kernels and for operators that walk over whole images one by one; zig takes -Oz for -Os.
 set(CMAKE_C_FLAGS_RELEASE "-Os")
-add_compile_options(-msimd128 -Wno-pass-failed) # -Os leaves some loops that ask for vectors
+set(EDGEWRIGHT_MOVABLE OFF)
+add_compile_options(-fno-pic -msimd128 -Wno-pass-failed) # -Os leaves some loops that ask for vectors
 if(EDGEWRIGHT_RELAXED)
   add_compile_definitions(EDGE_WASM_RELAXED) # the flag itself is for the kernels that need it: kernels_arm/CMakeLists.txt
 endif()
@@ -17,9 +18,10 @@ set(edge_exports malloc free aligned_alloc edge_self_test edge_last_error
 
 function(edge_wasm_module name)
   set(web ${CMAKE_CURRENT_FUNCTION_LIST_DIR})
-  # format.c first: what it defines is then not taken from the C library.
-  add_executable(${name} ${web}/format.c ${ARGN} ${web}/layout.c ${web}/self_test.c)
+  # format.c and math.c first: what they define is then not taken from the C library.
+  add_executable(${name} ${web}/format.c ${web}/math.c ${ARGN} ${web}/layout.c ${web}/self_test.c)
   set_target_properties(${name} PROPERTIES SUFFIX .wasm)
+  set_source_files_properties(${web}/math.c PROPERTIES COMPILE_FLAGS -fno-builtin) # its loops are no calls of itself
   foreach(source ${ARGN})
     get_filename_component(stem ${source} NAME_WE)
     if(NOT stem IN_LIST edge_hot)
