@@ -1,4 +1,5 @@
 #include "elementwise.h"
+#include "session.h"
 
 #include <stdalign.h>
 
@@ -255,6 +256,34 @@ static edge_status run(ew_call *call, int count, edge_dtype work, edge_dtype res
 edge_status ew_run_kernels(ew_call *call, int count, const ew_kernels *kernels, const ew_params *params) {
     edge_dtype work = ew_work_dtype(ew_in(call, 0)->dtype);
     return run(call, count, work, work, ew_pick_kernel(kernels, work), params);
+}
+
+static void each_f32(const void *const *in, void *out, int n, const ew_params *params) {
+    const float *x = in[0];
+    float *y = out;
+    for (int i = 0; i < n; i++) y[i] = params->formula->f32(x[i], (float)params->alpha, (float)params->beta);
+}
+
+static void each_f64(const void *const *in, void *out, int n, const ew_params *params) {
+    const double *x = in[0];
+    double *y = out;
+    for (int i = 0; i < n; i++) y[i] = params->formula->f64(x[i], params->alpha, params->beta);
+}
+
+static void by_map(const void *const *in, void *out, int n, const ew_params *params) { params->map(in[0], out, n); }
+
+edge_status ew_run_formula(ew_call *call, const ew_formula *formula, ew_kernel f32, const ew_params *params) {
+    static const ew_params none = {0};
+    ew_params all = params ? *params : none;
+    all.formula = formula;
+    if (!f32 && formula->f32) f32 = each_f32;
+    edge_dtype work = f32 ? ew_work_dtype(ew_in(call, 0)->dtype) : EDGE_F64;
+    return run(call, 1, work, work, work == EDGE_F64 ? each_f64 : f32, &all);
+}
+
+edge_status ew_run_map(ew_call *call, const ew_formula *formula, edge_kernel_op op) {
+    edge_any_kernel *map = edge_kernel_find(op, EDGE_KERNEL_F32, EDGE_DENSE, call->session->isa)->run;
+    return ew_run_formula(call, formula, by_map, &(ew_params){.map = (edge_map_f32 *)map});
 }
 
 edge_status ew_run_truth(ew_call *call, int count, edge_dtype work, ew_kernel kernel, const ew_params *params) {

@@ -7,6 +7,7 @@
 #ifndef EW_ELEMENTWISE_H
 #define EW_ELEMENTWISE_H
 
+#include "edge_kernels.h"
 #include "op.h"
 
 #define EW_BLOCK 256 /* elements that a kernel gets at once */
@@ -22,9 +23,17 @@
 /* In place, an output is its input, so that restrict would lie; iterations are independent all the same. */
 #define EW_EACH_LANE EW_INDEPENDENT for (int j = 0; j < EW_LANES; j++)
 
+/* A function of one value and the parameters alpha and beta, element by element. */
+typedef struct ew_formula {
+    float (*f32)(float x, float alpha, float beta); /* NULL: f64 is used, or a kernel */
+    double (*f64)(double x, double alpha, double beta);
+} ew_formula;
+
 typedef struct ew_params {
     double alpha, beta;
     int64_t positive, negative;
+    const ew_formula *formula;
+    edge_map_f32 *map; /* of the kernels */
 } ew_params;
 
 /* in[k] and out have n elements of the work dtype, n is a multiple of EW_LANES; out may be any of in. */
@@ -101,7 +110,11 @@ void ew_walk_run(const ew_walk *walk);
 
 /* The kernel of an input's dtype over the first count inputs, into output 0 of the same dtype. */
 edge_status ew_run_kernels(ew_call *call, int count, const ew_kernels *kernels, const ew_params *params);
-/* The same into an output of bool; work 0: inputs as they are stored. */
+/* A formula over input 0 into output 0; f32 by the kernel, if any. params may be NULL. */
+edge_status ew_run_formula(ew_call *call, const ew_formula *formula, ew_kernel f32, const ew_params *params);
+/* The same, f32 by the map of this op for the session's instruction set. */
+edge_status ew_run_map(ew_call *call, const ew_formula *formula, edge_kernel_op op);
+/* ew_run_kernels into an output of bool; work 0: inputs as they are stored. */
 edge_status ew_run_truth(ew_call *call, int count, edge_dtype work, ew_kernel kernel, const ew_params *params);
 ew_kernel ew_pick_kernel(const ew_kernels *kernels, edge_dtype work);
 
