@@ -114,8 +114,12 @@ edge_status ew_run_kernels(ew_call *call, int count, const ew_kernels *kernels, 
 edge_status ew_run_formula(ew_call *call, const ew_formula *formula, ew_kernel f32, const ew_params *params);
 /* The same, f32 by the map of this op for the session's instruction set. */
 edge_status ew_run_map(ew_call *call, const ew_formula *formula, edge_kernel_op op);
-/* ew_run_kernels into an output of bool; work 0: inputs as they are stored. */
-edge_status ew_run_truth(ew_call *call, int count, edge_dtype work, ew_kernel kernel, const ew_params *params);
+/* ew_run_kernels into an output of bool; swapped: the kernel gets the last operand first. */
+edge_status ew_run_truth(ew_call *call, int count, const ew_kernels *kernels, bool swapped, const ew_params *params);
+/* A kernel of operands and a result as they are stored. */
+edge_status ew_run_stored(ew_call *call, int count, ew_kernel kernel);
+/* What kernels work in for elements stored so: f64 for floats where they have no f32. */
+edge_dtype ew_work_of(const ew_kernels *kernels, edge_dtype stored);
 ew_kernel ew_pick_kernel(const ew_kernels *kernels, edge_dtype work);
 
 /* Conversion of n elements, n a multiple of EW_LANES. */

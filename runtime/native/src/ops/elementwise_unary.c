@@ -74,13 +74,11 @@ EW_KERNEL1(abs_u64, uint64_t, uint64_t, x)
 EW_KERNEL1(neg_f32, float, float, -x)
 EW_KERNEL1(neg_f64, double, double, -x)
 EW_KERNEL1(neg_s64, uint64_t, uint64_t, 0 - x)
-EW_KERNEL1(sign_f32, float, float, ew_pick(x != x, x, (float)SIGN(x)))
 EW_KERNEL1(sign_f64, double, double, x != x ? x : SIGN(x))
 EW_KERNEL1(sign_s64, int64_t, int64_t, SIGN(x))
 EW_KERNEL1(sign_u64, uint64_t, uint64_t, x != 0)
 EW_KERNEL1(bitwise_not_s64, uint64_t, uint64_t, ~x)
 EW_KERNEL1(not_bool, uint8_t, uint8_t, x == 0)
-EW_KERNEL1(is_nan_f32, float, uint8_t, x != x)
 EW_KERNEL1(is_nan_f64, double, uint8_t, x != x)
 
 edge_status ew_run_abs(ew_call *call) {
@@ -94,7 +92,7 @@ edge_status ew_run_neg(ew_call *call) {
 }
 
 edge_status ew_run_sign(ew_call *call) {
-    static const ew_kernels kernels = {sign_f32, sign_f64, sign_s64, sign_u64};
+    static const ew_kernels kernels = {NULL, sign_f64, sign_s64, sign_u64};
     return ew_run_kernels(call, 1, &kernels, NULL);
 }
 
@@ -103,28 +101,23 @@ edge_status ew_run_bitwise_not(ew_call *call) {
     return ew_run_kernels(call, 1, &kernels, NULL);
 }
 
-edge_status ew_run_not(ew_call *call) { return ew_run_truth(call, 1, 0, not_bool, NULL); }
+edge_status ew_run_not(ew_call *call) { return ew_run_stored(call, 1, not_bool); }
 
 edge_status ew_run_is_nan(ew_call *call) {
-    static const ew_kernels kernels = {.f32 = is_nan_f32, .f64 = is_nan_f64};
-    edge_dtype work = ew_work_dtype(ew_in(call, 0)->dtype);
-    return ew_run_truth(call, 1, work, ew_pick_kernel(&kernels, work), NULL);
+    static const ew_kernels kernels = {.f64 = is_nan_f64};
+    return ew_run_truth(call, 1, &kernels, false, NULL);
 }
 
-#define IS_INF(name, T)                                                                                 \
-    static void name(const void *const *in, void *out, int n, const ew_params *params) {                \
-        const T *x = in[0];                                                                             \
-        uint8_t *y = out, positive = params->positive != 0, negative = params->negative != 0;           \
-        for (int i = 0; i < n; i++)                                                                     \
-            y[i] = (uint8_t)(((x[i] == (T)INFINITY) & positive) | ((x[i] == -(T)INFINITY) & negative)); \
-    }
-IS_INF(is_inf_f32, float)
-IS_INF(is_inf_f64, double)
+static void is_inf_f64(const void *const *in, void *out, int n, const ew_params *params) {
+    const double *x = in[0];
+    uint8_t *y = out, positive = params->positive != 0, negative = params->negative != 0;
+    for (int i = 0; i < n; i++)
+        y[i] = (uint8_t)(((x[i] == (double)INFINITY) & positive) | ((x[i] == -(double)INFINITY) & negative));
+}
 
 edge_status ew_run_is_inf(ew_call *call) {
-    static const ew_kernels kernels = {.f32 = is_inf_f32, .f64 = is_inf_f64};
+    static const ew_kernels kernels = {.f64 = is_inf_f64};
     ew_params params = {.positive = ew_attr_int(call->node, "detect_positive", 1),
                         .negative = ew_attr_int(call->node, "detect_negative", 1)};
-    edge_dtype work = ew_work_dtype(ew_in(call, 0)->dtype);
-    return ew_run_truth(call, 1, work, ew_pick_kernel(&kernels, work), &params);
+    return ew_run_truth(call, 1, &kernels, false, &params);
 }
