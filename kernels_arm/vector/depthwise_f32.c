@@ -58,6 +58,15 @@ EDGE_INLINE const float *pixel(const edge_depthwise_f32 *d, const float *line, i
     return line && column >= 0 && column < d->in_width ? line + column * d->channels : d->zeros;
 }
 
+/* One pixel, for which the stride does not matter. */
+static __attribute__((noinline)) void single_3(const edge_depthwise_f32 *d, const float *const *at, float *out) {
+    tile(1, 3, 3, 1, d, at, out);
+}
+
+static __attribute__((noinline)) void single_5(const edge_depthwise_f32 *d, const float *const *at, float *out) {
+    tile(1, 5, 5, 1, d, at, out);
+}
+
 EDGE_INLINE void unrolled(const int height, const int width, const int stride, const edge_depthwise_f32 *d,
                           const float *const *line, float *out) {
     const float *at[5 * MOST_COLUMNS];
@@ -71,7 +80,8 @@ EDGE_INLINE void unrolled(const int height, const int width, const int stride, c
     for (; x < d->out_width; x++) {
         for (int i = 0; i < height; i++)
             for (int j = 0; j < width; j++) at[i * width + j] = pixel(d, line[i], x * stride - d->pad + j);
-        tile(1, height, width, stride, d, at, out + x * d->channels);
+        if (width == 3) single_3(d, at, out + x * d->channels);
+        else single_5(d, at, out + x * d->channels);
     }
 }
 

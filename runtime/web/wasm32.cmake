@@ -9,6 +9,8 @@ if(EDGEWRIGHT_RELAXED)
   add_compile_definitions(EDGE_WASM_RELAXED) # the flag itself is for the kernels that need it: kernels_arm/CMakeLists.txt
 endif()
 set(edge_hot activation elementwise elementwise_binary reduction_rows)
+# Where calls of small functions would be felt they are still inlined; elsewhere only where that makes code smaller.
+set(edge_warm "^(fused.*|gemm.*|dot|pool|quantize|softmax|columns|strided|transpose|stretch|layer_norm|resize)$")
 
 # What engine.js calls.
 set(edge_exports malloc free aligned_alloc edge_self_test edge_last_error
@@ -25,9 +27,13 @@ function(edge_wasm_module name)
   foreach(source ${ARGN})
     get_filename_component(stem ${source} NAME_WE)
     if(NOT stem IN_LIST edge_hot)
-      set_source_files_properties(${source} PROPERTIES COMPILE_FLAGS "-Xclang -Oz")
+      set(small "-Xclang -Oz -mllvm -disable-lsr")
+      if(NOT stem MATCHES "${edge_warm}")
+        string(APPEND small " -mllvm -inline-threshold=-25")
+      endif()
+      set_source_files_properties(${source} PROPERTIES COMPILE_FLAGS "${small}")
     endif()
   endforeach()
   list(TRANSFORM edge_exports PREPEND -Wl,--export= OUTPUT_VARIABLE exports)
-  target_link_options(${name} PRIVATE -mexec-model=reactor -s -Wl,-z,stack-size=1048576 ${exports})
+  target_link_options(${name} PRIVATE -mexec-model=reactor -s -Wl,-z,stack-size=917504 ${exports})
 endfunction()
