@@ -264,6 +264,7 @@ double asinh(double x) {
 
 double acosh(double x) {
     double t = x - 1;
+    if (!(t >= 0)) return NAN;
     return x > 0x1p28 ? log(x) + 0x1.62e42fefa39efp-1 : log1p(t + sqrt(2 * t + t * t));
 }
 

@@ -107,8 +107,8 @@ edge_status ew_run_sigmoid(ew_call *call) {
 }
 
 EW_KERNEL1(relu_f32, float, float, ew_pick(x < 0, 0, x))
-EW_KERNEL1(relu_f64, double, double, x < 0 ? 0 : x)
-EW_KERNEL1(relu_s64, int64_t, int64_t, x < 0 ? 0 : x)
+EW_RARE1(relu_f64, double, double, x < 0 ? 0 : x)
+EW_RARE1(relu_s64, int64_t, int64_t, x < 0 ? 0 : x)
 
 edge_status ew_run_relu(ew_call *call) {
     static const ew_kernels kernels = {relu_f32, relu_f64, relu_s64, NULL};
@@ -138,7 +138,7 @@ edge_status ew_infer_swiglu(ew_call *call) {
 }
 
 EW_KERNEL2(swiglu_f32, float, float, u * ew_sigmoid((float)params->alpha * u) * v)
-EW_KERNEL2(swiglu_f64, double, double, u * sigmoid(params->alpha * u) * v)
+EW_RARE2(swiglu_f64, double, double, u * sigmoid(params->alpha * u) * v)
 
 edge_status ew_run_swiglu(ew_call *call) {
     static const ew_kernels kernels = {.f32 = swiglu_f32, .f64 = swiglu_f64};

@@ -15,10 +15,13 @@
 
 #if defined(__clang__)
 #define EW_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#define EW_PLAIN _Pragma("clang loop vectorize(disable) unroll(disable)")
 #elif defined(__GNUC__)
 #define EW_INDEPENDENT _Pragma("GCC ivdep")
+#define EW_PLAIN
 #else
 #define EW_INDEPENDENT
+#define EW_PLAIN
 #endif
 /* In place, an output is its input, so that restrict would lie; iterations are independent all the same. */
 #define EW_EACH_LANE EW_INDEPENDENT for (int j = 0; j < EW_LANES; j++)
@@ -52,6 +55,29 @@ typedef struct ew_kernels {
                 T x = a[j];                                                                \
                 y[j] = (R)(expression);                                                    \
             }                                                                              \
+    }
+
+/* Of dtypes and functions that are rare: a plain loop, the smallest. */
+#define EW_RARE1(name, T, R, expression)                                                 \
+    static void name(const void *const *in, void *out, int n, const ew_params *params) { \
+        const T *a = in[0];                                                              \
+        R *y = out;                                                                      \
+        (void)params;                                                                    \
+        EW_PLAIN for (int i = 0; i < n; i++) {                                           \
+            T x = a[i];                                                                  \
+            y[i] = (R)(expression);                                                      \
+        }                                                                                \
+    }
+
+#define EW_RARE2(name, T, R, expression)                                                 \
+    static void name(const void *const *in, void *out, int n, const ew_params *params) { \
+        const T *a = in[0], *b = in[1];                                                  \
+        R *y = out;                                                                      \
+        (void)params;                                                                    \
+        EW_PLAIN for (int i = 0; i < n; i++) {                                           \
+            T u = a[i], v = b[i];                                                        \
+            y[i] = (R)(expression);                                                      \
+        }                                                                                \
     }
 
 /* With the parameters alpha and beta. */
