@@ -16,7 +16,8 @@ set(edge_warm "^(fused.*|gemm.*|dot|pool|quantize|softmax|columns|strided|transp
 set(edge_exports malloc free aligned_alloc edge_self_test edge_last_error
     edge_model_open_memory edge_session_create
     edge_session_input_count edge_session_output_count edge_session_input edge_session_output
-    edge_session_step_count edge_session_step edge_session_memory_bytes edge_session_run)
+    edge_session_step_count edge_session_step edge_session_memory_bytes edge_session_run
+    edge_model_image edge_image_workspace edge_image_load edge_model_ranking edge_rank)
 
 function(edge_wasm_module name)
   set(web ${CMAKE_CURRENT_FUNCTION_LIST_DIR})
