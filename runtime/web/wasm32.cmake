@@ -21,8 +21,15 @@ set(edge_exports malloc free aligned_alloc edge_self_test edge_last_error
 
 function(edge_wasm_module name)
   set(web ${CMAKE_CURRENT_FUNCTION_LIST_DIR})
-  # format.c and math.c first: what they define is then not taken from the C library.
-  add_executable(${name} ${web}/format.c ${web}/math.c ${ARGN} ${web}/layout.c ${web}/self_test.c)
+  # In front of all other objects: what these two define is then not taken from the C library.
+  add_library(edge_c OBJECT ${web}/format.c ${web}/math.c)
+  target_compile_options(edge_c PRIVATE -Wall -Wextra -ffunction-sections -ffp-contract=off -fno-math-errno
+    $<$<BOOL:${EDGEWRIGHT_STRICT}>:-Werror>)
+  target_compile_definitions(edge_c PRIVATE _GNU_SOURCE)
+  set_target_properties(edge_c PROPERTIES C_STANDARD 11 C_EXTENSIONS OFF)
+  add_executable(${name} ${ARGN} ${web}/layout.c ${web}/self_test.c)
+  add_dependencies(${name} edge_c)
+  set_target_properties(${name} PROPERTIES LINK_DEPENDS "$<TARGET_OBJECTS:edge_c>")
   set_target_properties(${name} PROPERTIES SUFFIX .wasm)
   set_source_files_properties(${web}/math.c PROPERTIES COMPILE_FLAGS -fno-builtin) # its loops are no calls of itself
   foreach(source ${ARGN})
@@ -36,5 +43,6 @@ function(edge_wasm_module name)
     endif()
   endforeach()
   list(TRANSFORM edge_exports PREPEND -Wl,--export= OUTPUT_VARIABLE exports)
-  target_link_options(${name} PRIVATE -mexec-model=reactor -s -Wl,-z,stack-size=917504 ${exports})
+  target_link_options(${name} PRIVATE -mexec-model=reactor -s -Wl,-z,stack-size=917504 ${exports}
+    $<TARGET_OBJECTS:edge_c>)
 endfunction()
