@@ -41,7 +41,7 @@ async function decode(photo) {
     return await createImageBitmap(photo, { imageOrientation: "from-image", colorSpaceConversion: "none" });
   } catch (cause) {
     const given = photo?.constructor?.name ?? String(photo);
-    throw invalid(`the ${given} is no photo that this browser can decode: ${cause.message}`, cause);
+    throw invalid(`the ${given} is no photo that this browser can decode (${cause.message})`, cause);
   }
 }
 

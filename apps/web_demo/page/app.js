@@ -33,7 +33,7 @@ async function start() {
     show("ready", "Ready. Choose a photo.");
     listGuesses([]);
   } catch (error) {
-    show("error", `The model could not be loaded: ${error.message}.`);
+    show("error", sentence("The model could not be loaded", error));
   }
 }
 
@@ -46,11 +46,13 @@ function guess({ label, score }) {
   row.style.setProperty("--share", score);
   const [name, share] = ["label", "share"].map((kind) => Object.assign(document.createElement("span"), { className: kind }));
   name.textContent = label;
-  share.textContent = `${(score * 100).toFixed(score < 0.0995 ? 1 : 0)} %`;
+  share.textContent = percent(score);
   row.append(name, share);
   return row;
 }
 
+const percent = (score) => `${(score * 100).toFixed(score < 0.0995 ? 1 : 0)} %`;
+const sentence = (what, { message }) => `${what}: ${message.replace(/\.$/, "")}.`;
 const nothing = () => Object.assign(document.createElement("li"), { className: "none", textContent: "Nothing yet" });
 
 function classify(photo) {
@@ -66,21 +68,28 @@ async function run(photo) {
     const { classes, milliseconds } = await session.classify(photo);
     listGuesses(classes);
     element("timing").textContent = `${milliseconds.toFixed(1)} ms from pixels to answer`;
-    show("ready", `${classes[0].label}.`);
+    show("ready", `Best guess: ${classes[0].label}, ${percent(classes[0].score)}.`);
   } catch (error) {
     listGuesses([]);
-    element("timing").textContent = "";
-    show("error", `This photo could not be classified: ${error.message}.`);
+    forget();
+    show("error", sentence("That could not be classified", error));
   }
   results.classList.remove("waiting");
 }
 
 function preview(photo) {
-  const image = element("preview");
-  URL.revokeObjectURL(image.src);
-  image.src = URL.createObjectURL(photo);
-  image.hidden = false;
+  forget();
+  element("preview").src = URL.createObjectURL(photo);
+  element("preview").hidden = false;
   element("empty").hidden = true;
+}
+
+function forget() {
+  URL.revokeObjectURL(element("preview").src);
+  element("preview").removeAttribute("src");
+  element("preview").hidden = true;
+  element("empty").hidden = false;
+  element("timing").textContent = "";
 }
 
 for (const input of inputs)
