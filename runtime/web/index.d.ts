@@ -27,6 +27,27 @@ export interface Tensor {
   shape: readonly number[];
 }
 
+/** A decoded photo, row by row without gaps, one byte a channel. */
+export interface Pixels {
+  data: Uint8Array | Uint8ClampedArray;
+  width: number;
+  height: number;
+  /** Default: by the number of bytes; four of them are RGBA. */
+  pixel?: "gray" | "gray-alpha" | "rgb" | "rgba" | "cmyk";
+  /** EXIF tag 0x0112, where the decoder did not apply it.  Default: 1, upright. */
+  orientation?: number;
+}
+
+/** Of files the EXIF orientation is applied.  Node has no decoder: give it `Pixels`. */
+export type Photo = Blob | ImageBitmap | ImageData | HTMLImageElement | HTMLVideoElement | HTMLCanvasElement | OffscreenCanvas | Pixels;
+
+export interface Class {
+  /** The bundle's name of it; its number as text where the bundle has no labels. */
+  label: string;
+  index: number;
+  score: number;
+}
+
 /** One step of a run: a node of the model, or several in one. */
 export interface Step {
   node: string;
@@ -79,6 +100,17 @@ export interface Session {
    * @example const { logits } = await session.run({ image: new Float32Array(3 * 224 * 224) });
    */
   run(inputs: Record<string, TypedArray | Tensor>): Promise<Record<string, Tensor>>;
+  /**
+   * The best classes of a photo, by the bundle's own pre- and post-processing: what `classify` gives in Python.
+   *
+   * @param options `topK`: how many classes; by default as many as the bundle says.
+   * @returns `milliseconds`: for scaling, the run and the ranking, without decoding.
+   * @throws EdgewrightError INVALID_ARGUMENT: the bundle was exported without `preprocess`, or this is no photo.
+   * @example const { classes: [best] } = await session.classify(input.files[0]);
+   */
+  classify(photo: Photo, options?: { topK?: number }): Promise<{ classes: Class[]; milliseconds: number }>;
+  /** The input that `classify` makes of a photo, the same values as in Python, bit for bit. */
+  preprocess(photo: Photo): Promise<Tensor>;
   /** What a run consists of. */
   steps(): Promise<Step[]>;
   /** Bytes of the WebAssembly memory: bundle, packed weights, activations. */

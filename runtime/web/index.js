@@ -2,6 +2,7 @@
 import { chooseBuild } from "./build.js";
 import { EdgewrightError } from "./errors.js";
 import { Host } from "./host.js";
+import { pixelsOf } from "./photos.js";
 import { WorkerHost } from "./worker_host.js";
 
 export { EdgewrightError };
@@ -26,6 +27,16 @@ class Session {
 
   async run(inputs) {
     return this.#open().run(inputs);
+  }
+
+  async preprocess(photo) {
+    const host = this.#open();
+    return host.preprocess(await pixelsOf(photo));
+  }
+
+  async classify(photo, options = {}) {
+    const host = this.#open();
+    return host.classify(await pixelsOf(photo), options);
   }
 
   async steps() {

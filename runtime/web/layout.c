@@ -44,3 +44,27 @@ AT(edge_step_info, kernel, 8);
 AT(edge_step_info, runs, 16);
 AT(edge_step_info, nanoseconds, 24);
 SIZE(edge_step_info, 32);
+
+AT(edge_photo, struct_size, 0);
+AT(edge_photo, pixel, 4);
+AT(edge_photo, width, 8);
+AT(edge_photo, height, 12);
+AT(edge_photo, data, 16);
+AT(edge_photo, row_bytes, 20);
+AT(edge_photo, bytes, 24);
+AT(edge_photo, orientation, 28);
+SIZE(edge_photo, 32);
+
+AT(edge_image, struct_size, 0);
+AT(edge_image, size, 4);
+SIZE(edge_image, 80);
+
+AT(edge_ranking, struct_size, 0);
+AT(edge_ranking, top_k, 8);
+AT(edge_ranking, output, 12);
+SIZE(edge_ranking, 16);
+
+AT(edge_class, index, 0);
+AT(edge_class, score, 8);
+AT(edge_class, label, 16);
+SIZE(edge_class, 24);

@@ -15,6 +15,8 @@ const CALLS = {
     return host.about;
   },
   run: (_id, given) => host.run(given),
+  preprocess: (_id, photo) => host.preprocess(photo),
+  classify: (_id, photo, options) => host.classify(photo, options),
   steps: () => host.steps(),
   memoryBytes: () => host.memoryBytes(),
 };

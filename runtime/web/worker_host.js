@@ -30,6 +30,14 @@ export class WorkerHost {
     return this.#call("run", [plain]);
   }
 
+  preprocess(photo) {
+    return this.#call("preprocess", [tight(photo)]);
+  }
+
+  classify(photo, options) {
+    return this.#call("classify", [tight(photo), options]);
+  }
+
   steps() {
     return this.#call("steps", []);
   }

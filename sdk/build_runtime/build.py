@@ -13,6 +13,7 @@ from device_profiles.errors import DependencyError, OutputError
 from .archive import write_archive
 from .toolchain import make_toolchain
 from .triples import find_triple
+from .web import build_web
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Built:
 
 
 def build_runtime(triple: str, *, output: Path | None = None) -> Built:
-    """Builds the native engine for a platform and packs library, header, licence and CMake package.
+    """Builds the native engine for a platform and packs it as an app of that platform takes it.
 
     Args:
         triple: A name in :data:`~sdk.build_runtime.triples.TRIPLES`.
@@ -57,9 +58,12 @@ def build_runtime(triple: str, *, output: Path | None = None) -> Built:
     with tempfile.TemporaryDirectory(prefix="edgewright-") as work:
         made, installed = str(Path(work, "build")), Path(work, "installed")
         toolchain = make_toolchain(row, Path(work))
-        toolchain.run("-S", str(native), "-B", made, "-DCMAKE_INSTALL_LIBDIR=lib", *toolchain.arguments)
-        toolchain.run("--build", made)
-        toolchain.run("--install", made, "--prefix", str(installed))
+        if row.package == "npm":
+            build_web(toolchain, source_folder(), Path(made), installed)
+        else:
+            toolchain.run("-S", str(native), "-B", made, "-DCMAKE_INSTALL_LIBDIR=lib", *toolchain.arguments)
+            toolchain.run("--build", made)
+            toolchain.run("--install", made, "--prefix", str(installed))
         library_bytes = (installed / row.library).stat().st_size
         write_archive(installed, name, path)
     content = path.read_bytes()

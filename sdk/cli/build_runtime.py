@@ -17,7 +17,9 @@ from .output import json_option, print_json
 @click.option("-o", "--output", type=click.Path(), help="Default: edgewright-VERSION-TRIPLE.tar.gz here.")
 @json_option
 def command(triple: str, output: str | None, as_json: bool) -> None:
-    """Build the native engine for another platform: library, header and CMake package in one archive.
+    """Build the native engine for another platform, as one archive.
+
+    It holds library, header and CMake package; for wasm32 what a page imports: both modules, JavaScript and types.
 
     The compiler comes from the ziglang package: pip install "edgewright[build]".
     """

@@ -30,7 +30,8 @@ from .output import json_option, print_json
 def command(bundle: str, output: str | None, board: str | None, as_json: bool, **options: Any) -> None:
     """Copy a bundle to a folder or a board, ready to run.
 
-    A bundle for the native engine takes its library along, which is built first: some minutes.
+    A bundle for the native engine takes its library along, which is built first: some minutes. For a browser, --to
+    writes what a web server serves: page, engine and model.
 
     EDGEWRIGHT_SSH replaces the ssh command, for example by "ssh -F my-config".
     """
@@ -66,6 +67,9 @@ def _to_folder(bundle: Path, output: Path, as_json: bool) -> None:
         print_json(told)
         return
     click.echo(f"{output}: {done.bundle} for {told['device']}, {done.bytes} bytes, every hash checked")
+    if done.needs.profile.kind == "browser":
+        click.echo(f"any web server serves it: python3 -m http.server --directory {output} 8000")
+        return
     click.echo(f"the board needs: {done.needs.command}")
     click.echo("copy the folder there, then: sh install.sh; sh run.sh photo.jpg")
 

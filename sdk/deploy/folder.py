@@ -17,6 +17,7 @@ from edgewright_runtime.bundle.seal import MANIFEST, MANIFEST_HASH, is_bundle, o
 
 from .board.edge_run import DEPLOYMENT, TOOL, file_sha256, replace_problem
 from .needs import Needs, needs_of
+from .page import MODEL, is_page, page_needs, stage_page
 from .runtime import ENGINE, put_runtime
 
 SCRIPTS = ("edge_run.py", "install.sh", "python.sh", "run.sh", "verify.sh")
@@ -62,10 +63,23 @@ def deploy_folder(bundle: Path, output: Path) -> Deployment:
     if is_bundle(source) and source in target.parents:
         raise OutputError(f"cannot deploy to {output}: it lies inside the bundle {bundle}; choose a folder outside it")
     with partial_folder(target) as partial:
-        deployment = stage(bundle, partial)
+        deployment = stage_any(bundle, partial)
         sync_tree(partial)
         put_in_place(partial, target)
     return deployment
+
+
+def stage_any(bundle: Path, folder: Path) -> Deployment:
+    """:func:`stage`, and for a browser :func:`~sdk.deploy.page.stage_page`."""
+    opened = open_bundle(bundle)
+    manifest, sha256 = opened.manifest, opened.manifest_sha256
+    if opened.temporary is not None:
+        opened.temporary.cleanup()
+    if not is_page(manifest):
+        return stage(bundle, folder)
+    stage_page(bundle, manifest, sha256, folder)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Deployment(MODEL, manifest, sha256, page_needs(manifest), size)
 
 
 def stage(bundle: Path, folder: Path) -> Deployment:

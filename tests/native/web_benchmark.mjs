@@ -1,7 +1,20 @@
-// The page's side of web_benchmark.py: contenders that are ready to run, their outputs, their times.
-import { load } from "/pkg/index.js";
+// The side of web_benchmark.py in a page or in Node: contenders that are ready to run, their outputs, their times.
+const NODE = globalThis.process?.versions?.node !== undefined;
+/** Where the package, the models and the peers are: addresses that end in a slash. */
+const PLACE = { pkg: "/pkg/", files: "/files/", peers: "/beside0/" };
 
-const NODE_MODULES = "/beside0";
+/** Bytes of a model's file; null: there is none. */
+async function bytes(file) {
+  if (NODE) {
+    const { existsSync, readFileSync } = process.getBuiltinModule("node:fs");
+    const url = new URL(PLACE.files + file);
+    return existsSync(url) ? new Uint8Array(readFileSync(url)) : null;
+  }
+  const answer = await fetch(PLACE.files + file);
+  return answer.ok ? new Uint8Array(await answer.arrayBuffer()) : null;
+}
+
+const path = (url) => process.getBuiltinModule("node:url").fileURLToPath(url);
 
 /** Every contender opens a model and gives {run, read}: run once, and the first output as a Float32Array. */
 const CONTENDERS = {
@@ -13,7 +26,8 @@ const CONTENDERS = {
 };
 
 async function edgewright(name, inputs, build) {
-  const session = await load(`/files/${name}.edgez`, { worker: false, cache: false, build });
+  const { load } = await import(`${PLACE.pkg}index.js`);
+  const session = await load(await bytes(`${name}.edgez`), { worker: false, cache: false, build });
   const given = Object.fromEntries(session.inputs.map(({ name }, i) => [name, inputs[i]]));
   let last;
   const run = async () => (last = await session.run(given));
@@ -22,9 +36,10 @@ async function edgewright(name, inputs, build) {
 
 let liteRt;
 async function litertjs(name, inputs) {
+  if (NODE) throw new Error("it loads its WebAssembly by a script element: in pages only");
   const { loadAndCompile, loadLiteRt, Tensor } = await import("@litertjs/core");
-  await (liteRt ??= loadLiteRt(`${NODE_MODULES}/@litertjs/core/wasm/`, { threads: false }));
-  const model = await loadAndCompile(`/files/${name}.tflite`, { accelerator: "wasm" });
+  await (liteRt ??= loadLiteRt(`${PLACE.peers}@litertjs/core/wasm/`, { threads: false }));
+  const model = await loadAndCompile(`${PLACE.files}${name}.tflite`, { accelerator: "wasm" });
   const narrow = (data) => (data instanceof BigInt64Array ? Int32Array.from(data, Number) : data); // it takes no others
   const tensors = inputs.map(({ data, shape }) => new Tensor(narrow(data), shape));
   let last;
@@ -36,10 +51,11 @@ async function litertjs(name, inputs) {
 }
 
 async function onnxruntimeWeb(name, inputs) {
-  const ort = await import(`${NODE_MODULES}/onnxruntime-web/dist/ort.wasm.min.mjs`);
+  const dist = `${PLACE.peers}onnxruntime-web/dist/`;
+  const ort = await import(`${dist}ort.${NODE ? "node" : "wasm"}.min.mjs`);
   ort.env.wasm.numThreads = 1;
-  ort.env.wasm.wasmPaths = `${NODE_MODULES}/onnxruntime-web/dist/`;
-  const session = await ort.InferenceSession.create(`/files/${name}.onnx`, { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
+  if (!NODE) ort.env.wasm.wasmPaths = dist;
+  const session = await ort.InferenceSession.create(await bytes(`${name}.onnx`), { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
   const types = new Map([[Float32Array, "float32"], [BigInt64Array, "int64"]]);
   const feeds = Object.fromEntries(session.inputNames.map((input, i) => [input, new ort.Tensor(types.get(inputs[i].data.constructor), inputs[i].data, inputs[i].shape)]));
   let last;
@@ -51,16 +67,15 @@ const script = (url) => new Promise((resolve, reject) => document.head.append(Ob
 
 /** Steps of a convolutional network that web_benchmark.py made of the ONNX file, with weights in this backend's order. */
 async function tfjs(name, inputs) {
-  const answer = await fetch(`/files/${name}.tfjs.json`);
-  if (!answer.ok) return null;
-  await script(`${NODE_MODULES}/@tensorflow/tfjs-core/dist/tf-core.min.js`);
-  await script(`${NODE_MODULES}/@tensorflow/tfjs-backend-wasm/dist/tf-backend-wasm.min.js`);
-  const { tf } = globalThis;
-  tf.wasm.setWasmPaths(`${NODE_MODULES}/@tensorflow/tfjs-backend-wasm/dist/`);
-  tf.wasm.setThreadsCount(1);
+  const network = await bytes(`${name}.tfjs.json`);
+  if (!network) return null;
+  const dist = `${PLACE.peers}@tensorflow/tfjs-backend-wasm/dist/`;
+  const { tf, wasm } = NODE ? tfjsInNode() : await tfjsInPage(dist);
+  wasm.setWasmPaths(NODE ? path(dist) : dist);
+  wasm.setThreadsCount(1);
   await tf.setBackend("wasm");
-  const steps = await answer.json();
-  const values = new Float32Array(await (await fetch(`/files/${name}.tfjs.bin`)).arrayBuffer());
+  const steps = JSON.parse(new TextDecoder().decode(network));
+  const values = new Float32Array((await bytes(`${name}.tfjs.bin`)).slice().buffer);
   const constant = ({ at, shape }) => tf.tensor(values.subarray(at, at + shape.reduce((a, b) => a * b)), shape);
   for (const step of steps) for (const key of ["weight", "bias"]) if (step[key]) step[key] = constant(step[key]);
   const image = tf.tidy(() => tf.transpose(tf.tensor(inputs[0].data, inputs[0].shape), [0, 2, 3, 1]));
@@ -71,6 +86,18 @@ async function tfjs(name, inputs) {
     output.dispose();
   };
   return { run, read: async () => last };
+}
+
+async function tfjsInPage(dist) {
+  await script(`${PLACE.peers}@tensorflow/tfjs-core/dist/tf-core.min.js`);
+  await script(`${dist}tf-backend-wasm.min.js`);
+  const { tf } = globalThis;
+  return { tf, wasm: tf.wasm };
+}
+
+function tfjsInNode() {
+  const require = process.getBuiltinModule("node:module").createRequire(PLACE.peers);
+  return { tf: require("@tensorflow/tfjs-core"), wasm: require("@tensorflow/tfjs-backend-wasm") };
 }
 
 function tfjsRun(tf, steps, image) {
@@ -86,7 +113,8 @@ function tfjsRun(tf, steps, image) {
 }
 
 /** Interleaved samples of every contender that has the model, and how far its output is from the first one's. */
-export async function measure({ name, inputs, samples, seconds }) {
+export async function measure({ name, inputs, samples, seconds, place }) {
+  Object.assign(PLACE, place);
   const given = inputs.map(({ dtype, values, shape }) => ({ data: dtype === "int64" ? BigInt64Array.from(values.map(BigInt)) : Float32Array.from(values), shape }));
   const ready = {};
   const notes = {};
@@ -117,3 +145,6 @@ export async function measure({ name, inputs, samples, seconds }) {
   const apart = Object.fromEntries(Object.entries(outputs).map(([contender, found]) => [contender, distance(found)]));
   return { times, apart, notes, agent: navigator.userAgent };
 }
+
+/** In Node this file is the program: the argument of `measure` comes in, what it gives goes out. */
+if (NODE) process.stdout.write(JSON.stringify(await measure(JSON.parse(process.getBuiltinModule("node:fs").readFileSync(0)))));

@@ -1,7 +1,7 @@
-"""The WebAssembly engine against its peers in one page of headless Chromium, fp32, one thread.
+"""The WebAssembly engine against its peers in one page of headless Chromium, or in Node, fp32, one thread.
 
-``python -m tests.native.web_benchmark run [NAME ...]`` times all of them interleaved and writes one result file a
-model into ``results/``; ``table`` prints them.  ``make web`` builds the modules first.
+``python -m tests.native.web_benchmark run [--node] [NAME ...]`` times all of them interleaved and writes one result
+file a model into ``results/``; ``table`` prints them.  ``make web`` builds the modules first.
 """
 
 from __future__ import annotations
@@ -153,13 +153,32 @@ def write_tfjs(model: onnx.ModelProto, stem: Path) -> None:
     stem.with_name(f"{stem.name}.tfjs.bin").write_bytes(b"".join(w.tobytes() for w in weights))
 
 
-def measure(name: str, bundle: Path, samples: int, seconds: float) -> dict[str, Any]:
-    """Times of every contender, from one page."""
+def measure(name: str, bundle: Path, samples: int, seconds: float, node: bool) -> dict[str, Any]:
+    """Times of every contender, from one page or one process of Node."""
     with sdk.load(bundle) as session:
         inputs = [
             {"dtype": array.dtype.name, "values": array.ravel().tolist(), "shape": list(array.shape)}
             for array in session.sample_inputs(seed=1).values()
         ]
+    asked = {"name": name, "inputs": inputs, "samples": samples, "seconds": seconds}
+    return in_node(bundle.parent, asked) if node else in_page(bundle.parent, asked)
+
+
+def in_node(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """LiteRT.js does not load there."""
+    web_setup.modules()
+    folders = {"pkg": web_setup.WEB, "files": folder, "peers": web_setup.npm(*PEERS)}
+    place = {name: f"{path.absolute().as_uri()}/" for name, path in folders.items()}
+    command = [web_setup.node(), str(Path(__file__).with_name("web_benchmark.mjs"))]
+    job = json.dumps({**asked, "place": place})
+    done = subprocess.run(command, input=job, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise click.ClickException(done.stderr[-3000:])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def in_page(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
     node_modules = web_setup.npm(*PEERS)
     command = [
         web_setup.node(),
@@ -167,7 +186,7 @@ def measure(name: str, bundle: Path, samples: int, seconds: float) -> dict[str, 
         web_setup.chromium(),
         str(web_setup.npm("playwright-core") / "playwright-core"),
         str(web_setup.WEB),
-        str(bundle.parent),
+        str(folder),
         str(node_modules),
         str(Path(__file__).parent),
     ]
@@ -175,7 +194,7 @@ def measure(name: str, bundle: Path, samples: int, seconds: float) -> dict[str, 
         "headers": ISOLATED,
         "head": f'<script type="importmap">{json.dumps({"imports": IMPORTS})}</script>',
         "script": "return (await import('/beside1/web_benchmark.mjs')).measure(argument);",
-        "argument": {"name": name, "inputs": inputs, "samples": samples, "seconds": seconds},
+        "argument": asked,
     }
     done = subprocess.run(command, input=json.dumps(job) + "\n", capture_output=True, text=True, check=True)
     answer: dict[str, Any] = json.loads(done.stdout)
@@ -215,15 +234,16 @@ def main() -> None:
 @click.argument("names", nargs=-1, type=click.Choice(list(MODELS)))
 @click.option("--samples", default=50, show_default=True, help="Of each contender, at least.")
 @click.option("--seconds", default=3.0, show_default=True, help="Of each contender, at least.")
+@click.option("--node", is_flag=True, help="In Node instead of a page.")
 @click.option("--folder", type=click.Path(path_type=Path), default=assets.cache() / "web-benchmark")
 @click.option("--output", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the result files.")
-def run(names: tuple[str, ...], samples: int, seconds: float, folder: Path, output: Path) -> None:
+def run(names: tuple[str, ...], samples: int, seconds: float, node: bool, folder: Path, output: Path) -> None:
     """Times the named models, or all, and writes the result files."""
     folder.mkdir(parents=True, exist_ok=True)
     output.mkdir(parents=True, exist_ok=True)
     for name in names or MODELS:
-        found = result(name, measure(name, export(name, folder), samples, seconds))
-        (output / f"web-fp32-1-{name}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+        found = result(name, measure(name, export(name, folder), samples, seconds, node))
+        (output / f"{'node' if node else 'web'}-fp32-1-{name}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     show(output)
 
 
@@ -236,7 +256,7 @@ def table(output: Path) -> None:
 
 def show(folder: Path) -> None:
     """One line a model: median milliseconds of each contender and its ratio to ours."""
-    for path in sorted(folder.glob("web-fp32-*.json")):
+    for path in sorted([*folder.glob("web-fp32-*.json"), *folder.glob("node-fp32-*.json")]):
         rows = json.loads(path.read_text())["rows"]
         cells = (f"{name} {row['median_s'] * 1e3:.2f} ({row['ratio'][0]:.2f})" for name, row in rows.items())
         print(f"{path.stem:32s} " + "  ".join(cells))

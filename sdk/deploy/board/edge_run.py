@@ -167,7 +167,8 @@ def replace_problem(folder: str) -> "str | None":
     deployment = read_deployment(folder)
     if deployment is None:
         return f"{folder} is not empty and not an earlier deployment; choose another folder or empty it"
-    foreign = sorted(names - set(deployment["files"]) - {deployment["bundle"], DEPLOYMENT})
+    ours = {name.split("/")[0] for name in deployment["files"]}
+    foreign = sorted(names - ours - {deployment["bundle"], DEPLOYMENT})
     return f"{folder} also holds {', '.join(foreign[:4])}; move that out first" if foreign else None
 
 

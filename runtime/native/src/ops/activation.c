@@ -12,18 +12,39 @@
 #include "elementwise.inc"
 #undef EW_OP
 
-/* One input; alpha and beta are the attributes of those names, or their defaults. */
-#define ACTIVATION(name, alpha_name, alpha_default, beta_name, beta_default, of_f32, of_f64)       \
-    EW_KERNEL1P(name##_f32, float, float, of_f32)                                                  \
-    EW_KERNEL1P(name##_f64, double, double, of_f64)                                                \
-    edge_status ew_run_##name(ew_call *call) {                                                     \
-        static const ew_kernels kernels = {.f32 = name##_f32, .f64 = name##_f64};                  \
-        ew_params params = {.alpha = (double)ew_attr_float(call->node, alpha_name, alpha_default), \
-                            .beta = (double)ew_attr_float(call->node, beta_name, beta_default)};   \
-        return ew_run_kernels(call, 1, &kernels, &params);                                         \
+/* Alpha and beta are the attributes of those names, or their defaults. */
+typedef struct activation {
+    ew_formula formula;
+    const char *alpha, *beta;
+    float alpha_default, beta_default;
+} activation;
+
+static edge_status activate(ew_call *call, const activation *a, ew_kernel f32) {
+    ew_params params = {.alpha = (double)ew_attr_float(call->node, a->alpha, a->alpha_default),
+                        .beta = (double)ew_attr_float(call->node, a->beta, a->beta_default)};
+    return ew_run_formula(call, &a->formula, f32, &params);
+}
+
+#define FORMULA_F64(name, of_f64) \
+    static double name##_f64(double x, double alpha, double beta) { return (void)alpha, (void)beta, of_f64; }
+
+#define RUN(name, each_f32, f32, ...)                                         \
+    edge_status ew_run_##name(ew_call *call) {                                \
+        static const activation a = {{each_f32, name##_f64}, __VA_ARGS__};    \
+        return activate(call, &a, f32);                                       \
     }
 
-#define PLAIN(name, of_f32, of_f64) ACTIVATION(name, "", 0, "", 0, of_f32, of_f64)
+/* f32 by a loop of its own. */
+#define ACTIVATION(name, of_f32, of_f64, ...)      \
+    FORMULA_F64(name, of_f64)                      \
+    EW_KERNEL1P(name##_f32, float, float, of_f32)  \
+    RUN(name, NULL, name##_f32, __VA_ARGS__)
+
+/* Rarer: element by element. */
+#define RARE_ACTIVATION(name, of_f32, of_f64, ...)                                                           \
+    FORMULA_F64(name, of_f64)                                                                                \
+    static float name##_f32(float x, float alpha, float beta) { return (void)alpha, (void)beta, of_f32; }    \
+    RUN(name, name##_f32, NULL, __VA_ARGS__)
 
 static double clamp(double x, double low, double high) { return x < low ? low : x > high ? high : x; }
 
@@ -60,29 +81,34 @@ static double gelu_tanh_f64_of(double x) {
     return 0.5 * x * (1.0 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
 }
 
-ACTIVATION(leaky_relu, "alpha", 0.01f, "", 0, ew_pick(x < 0, alpha * x, x), x < 0 ? alpha * x : x)
-ACTIVATION(elu, "alpha", 1.0f, "", 0, ew_pick(x < 0, alpha * ew_expm1(x), x), x < 0 ? alpha * expm1(x) : x)
-ACTIVATION(selu, "alpha", 1.67326319217681884765625f, "gamma", 1.05070102214813232421875f,
-           beta * ew_pick(x > 0, x, alpha * ew_expm1(x)), beta * (x > 0 ? x : alpha * expm1(x)))
-ACTIVATION(celu, "alpha", 1.0f, "", 0, celu_f32_of(x, alpha), celu_f64_of(x, alpha))
-ACTIVATION(hard_sigmoid, "alpha", 0.2f, "beta", 0.5f, ew_clamp(alpha * x + beta, 0, 1), clamp(alpha * x + beta, 0, 1))
-ACTIVATION(swish, "alpha", 1.0f, "", 0, x * ew_sigmoid(alpha * x), x * sigmoid(alpha * x))
-ACTIVATION(thresholded_relu, "alpha", 1.0f, "", 0, ew_pick(x > alpha, x, 0), x > alpha ? x : 0)
-ACTIVATION(shrink, "lambd", 0.5f, "bias", 0, ew_pick(x < -alpha, x + beta, ew_pick(x > alpha, x - beta, 0)),
-           x < -alpha ? x + beta : x > alpha ? x - beta : 0)
-PLAIN(hard_swish, x * ew_clamp(x * (1.0f / 6.0f) + 0.5f, 0, 1), x * clamp(x / 6 + 0.5, 0, 1))
-PLAIN(mish, mish_f32_of(x), x * tanh(softplus_f64_of(x)))
-PLAIN(softplus, softplus_f32_of(x), softplus_f64_of(x))
-PLAIN(softsign, x / (1.0f + ew_abs(x)), x / (1 + fabs(x)))
-PLAIN(sigmoid, ew_sigmoid(x), sigmoid(x))
+ACTIVATION(leaky_relu, ew_pick(x < 0, alpha * x, x), x < 0 ? alpha * x : x, "alpha", "", 0.01f, 0)
+ACTIVATION(hard_sigmoid, ew_clamp(alpha * x + beta, 0, 1), clamp(alpha * x + beta, 0, 1), "alpha", "beta", 0.2f, 0.5f)
+ACTIVATION(hard_swish, x * ew_clamp(x * (1.0f / 6.0f) + 0.5f, 0, 1), x * clamp(x / 6 + 0.5, 0, 1), "", "", 0, 0)
+ACTIVATION(swish, x * ew_sigmoid(alpha * x), x * sigmoid(alpha * x), "alpha", "", 1, 0)
+RARE_ACTIVATION(elu, x < 0 ? alpha * ew_expm1(x) : x, x < 0 ? alpha * expm1(x) : x, "alpha", "", 1, 0)
+RARE_ACTIVATION(selu, beta * (x > 0 ? x : alpha * ew_expm1(x)), beta * (x > 0 ? x : alpha * expm1(x)), "alpha", "gamma",
+                1.67326319217681884765625f, 1.05070102214813232421875f)
+RARE_ACTIVATION(celu, celu_f32_of(x, alpha), celu_f64_of(x, alpha), "alpha", "", 1, 0)
+RARE_ACTIVATION(thresholded_relu, x > alpha ? x : 0, x > alpha ? x : 0, "alpha", "", 1, 0)
+RARE_ACTIVATION(shrink, x < -alpha ? x + beta : x > alpha ? x - beta : 0,
+                x < -alpha ? x + beta : x > alpha ? x - beta : 0, "lambd", "bias", 0.5f, 0)
+RARE_ACTIVATION(mish, mish_f32_of(x), x * tanh(softplus_f64_of(x)), "", "", 0, 0)
+RARE_ACTIVATION(softplus, softplus_f32_of(x), softplus_f64_of(x), "", "", 0, 0)
+RARE_ACTIVATION(softsign, x / (1.0f + ew_abs(x)), x / (1 + fabs(x)), "", "", 0, 0)
 
-EW_KERNEL1(gelu_f32, float, float, 0.5f * x * (1.0f + ew_erf(x * 0.707106781f)))
-EW_KERNEL1(gelu_f64, double, double, 0.5 * x * erfc(x * -0.70710678118654752440))
+FORMULA_F64(sigmoid, sigmoid(x))
+FORMULA_F64(gelu_tanh, gelu_tanh_f64_of(x))
 EW_KERNEL1(gelu_tanh_f32, float, float, gelu_tanh_f32_of(x))
-EW_KERNEL1(gelu_tanh_f64, double, double, gelu_tanh_f64_of(x))
+FORMULA_F64(gelu, 0.5 * x * erfc(x * -0.70710678118654752440))
+
+edge_status ew_run_sigmoid(ew_call *call) {
+    static const ew_formula formula = {.f64 = sigmoid_f64};
+    return ew_run_map(call, &formula, EDGE_SIGMOID);
+}
+
 EW_KERNEL1(relu_f32, float, float, ew_pick(x < 0, 0, x))
-EW_KERNEL1(relu_f64, double, double, x < 0 ? 0 : x)
-EW_KERNEL1(relu_s64, int64_t, int64_t, x < 0 ? 0 : x)
+EW_RARE1(relu_f64, double, double, x < 0 ? 0 : x)
+EW_RARE1(relu_s64, int64_t, int64_t, x < 0 ? 0 : x)
 
 edge_status ew_run_relu(ew_call *call) {
     static const ew_kernels kernels = {relu_f32, relu_f64, relu_s64, NULL};
@@ -97,10 +123,10 @@ edge_status ew_infer_gelu(ew_call *call) {
 }
 
 edge_status ew_run_gelu(ew_call *call) {
-    static const ew_kernels exact = {.f32 = gelu_f32, .f64 = gelu_f64};
-    static const ew_kernels approximate = {.f32 = gelu_tanh_f32, .f64 = gelu_tanh_f64};
-    bool by_tanh = strcmp(ew_attr_string(call->node, "approximate", "none"), "tanh") == 0;
-    return ew_run_kernels(call, 1, by_tanh ? &approximate : &exact, NULL);
+    static const ew_formula exact = {.f64 = gelu_f64}, by_tanh = {.f64 = gelu_tanh_f64};
+    if (strcmp(ew_attr_string(call->node, "approximate", "none"), "tanh") == 0)
+        return ew_run_formula(call, &by_tanh, gelu_tanh_f32, NULL);
+    return ew_run_map(call, &exact, EDGE_GELU);
 }
 
 edge_status ew_infer_swiglu(ew_call *call) {
@@ -112,7 +138,7 @@ edge_status ew_infer_swiglu(ew_call *call) {
 }
 
 EW_KERNEL2(swiglu_f32, float, float, u * ew_sigmoid((float)params->alpha * u) * v)
-EW_KERNEL2(swiglu_f64, double, double, u * sigmoid(params->alpha * u) * v)
+EW_RARE2(swiglu_f64, double, double, u * sigmoid(params->alpha * u) * v)
 
 edge_status ew_run_swiglu(ew_call *call) {
     static const ew_kernels kernels = {.f32 = swiglu_f32, .f64 = swiglu_f64};

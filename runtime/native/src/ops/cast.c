@@ -43,7 +43,18 @@ static uint16_t f64_to_f16(double x) {
             }                                                                              \
     }
 
-#define FROM_INTEGERS(D, to)          \
+/* Rare: the smallest. */
+#define CONVERT_RARELY(name, S, D, expression)            \
+    static void name(const void *from, void *to, int n) { \
+        const S *a = from;                                \
+        D *y = to;                                        \
+        EW_PLAIN for (int i = 0; i < n; i++) {            \
+            S x = a[i];                                   \
+            y[i] = (D)(expression);                       \
+        }                                                 \
+    }
+
+#define FROM_INTEGERS(CONVERT, D, to) \
     CONVERT(u8_##to, uint8_t, D, x)   \
     CONVERT(s8_##to, int8_t, D, x)    \
     CONVERT(u16_##to, uint16_t, D, x) \
@@ -52,40 +63,40 @@ static uint16_t f64_to_f16(double x) {
     CONVERT(s32_##to, int32_t, D, x)  \
     CONVERT(bool_##to, uint8_t, D, x != 0)
 
-FROM_INTEGERS(float, f32)
-CONVERT(u64_f32, uint64_t, float, x)
+FROM_INTEGERS(CONVERT, float, f32)
+CONVERT_RARELY(u64_f32, uint64_t, float, x)
 CONVERT(s64_f32, int64_t, float, x)
 CONVERT(f16_f32, uint16_t, float, ew_widen_half(x))
 CONVERT(f64_f32, double, float, x)
 
-FROM_INTEGERS(double, f64)
-CONVERT(u64_f64, uint64_t, double, x)
-CONVERT(s64_f64, int64_t, double, x)
-CONVERT(f16_f64, uint16_t, double, ew_widen_half(x))
+FROM_INTEGERS(CONVERT_RARELY, double, f64)
+CONVERT_RARELY(u64_f64, uint64_t, double, x)
+CONVERT_RARELY(s64_f64, int64_t, double, x)
+CONVERT_RARELY(f16_f64, uint16_t, double, ew_widen_half(x))
 CONVERT(f32_f64, float, double, x)
 
-FROM_INTEGERS(int64_t, s64)
-CONVERT(f16_s64, uint16_t, int64_t, ew_to_s64(ew_widen_half(x)))
-CONVERT(f32_s64, float, int64_t, ew_to_s64(x))
-CONVERT(f64_s64, double, int64_t, ew_to_s64(x))
+FROM_INTEGERS(CONVERT_RARELY, int64_t, s64)
+CONVERT_RARELY(f16_s64, uint16_t, int64_t, ew_to_s64(ew_widen_half(x)))
+CONVERT_RARELY(f32_s64, float, int64_t, ew_to_s64(x))
+CONVERT_RARELY(f64_s64, double, int64_t, ew_to_s64(x))
 
-CONVERT(f16_u64, uint16_t, uint64_t, to_unsigned(ew_widen_half(x)))
-CONVERT(f32_u64, float, uint64_t, to_unsigned(x))
-CONVERT(f64_u64, double, uint64_t, to_unsigned(x))
+CONVERT_RARELY(f16_u64, uint16_t, uint64_t, to_unsigned(ew_widen_half(x)))
+CONVERT_RARELY(f32_u64, float, uint64_t, to_unsigned(x))
+CONVERT_RARELY(f64_u64, double, uint64_t, to_unsigned(x))
 
-CONVERT(f16_truth, uint16_t, uint8_t, (x & 0x7fff) != 0)
-CONVERT(f32_truth, float, uint8_t, x != 0)
-CONVERT(f64_truth, double, uint8_t, x != 0)
-CONVERT(i8_truth, uint8_t, uint8_t, x != 0)
-CONVERT(i16_truth, uint16_t, uint8_t, x != 0)
-CONVERT(i32_truth, uint32_t, uint8_t, x != 0)
-CONVERT(i64_truth, uint64_t, uint8_t, x != 0)
+CONVERT_RARELY(f16_truth, uint16_t, uint8_t, (x & 0x7fff) != 0)
+CONVERT_RARELY(f32_truth, float, uint8_t, x != 0)
+CONVERT_RARELY(f64_truth, double, uint8_t, x != 0)
+CONVERT_RARELY(i8_truth, uint8_t, uint8_t, x != 0)
+CONVERT_RARELY(i16_truth, uint16_t, uint8_t, x != 0)
+CONVERT_RARELY(i32_truth, uint32_t, uint8_t, x != 0)
+CONVERT_RARELY(i64_truth, uint64_t, uint8_t, x != 0)
 
-CONVERT(i64_i8, uint64_t, uint8_t, x)
-CONVERT(i64_i16, uint64_t, uint16_t, x)
-CONVERT(i64_i32, uint64_t, uint32_t, x)
+CONVERT_RARELY(i64_i8, uint64_t, uint8_t, x)
+CONVERT_RARELY(i64_i16, uint64_t, uint16_t, x)
+CONVERT_RARELY(i64_i32, uint64_t, uint32_t, x)
 CONVERT(f32_f16, float, uint16_t, ew_narrow_half(x))
-CONVERT(f64_f16, double, uint16_t, f64_to_f16(x))
+CONVERT_RARELY(f64_f16, double, uint16_t, f64_to_f16(x))
 
 #define INTEGERS_TO(to)                                                                     \
     [EDGE_U8] = u8_##to, [EDGE_S8] = s8_##to, [EDGE_U16] = u16_##to, [EDGE_S16] = s16_##to, \

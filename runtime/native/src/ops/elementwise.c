@@ -1,4 +1,5 @@
 #include "elementwise.h"
+#include "session.h"
 
 #include <stdalign.h>
 
@@ -235,30 +236,69 @@ void ew_walk_run(const ew_walk *walk) {
     if (blocks) ew_parallel(walk->call, blocks, GRAIN, run_range, (void *)walk);
 }
 
+edge_dtype ew_work_of(const ew_kernels *kernels, edge_dtype stored) {
+    edge_dtype work = ew_work_dtype(stored);
+    return work == EDGE_F32 && !kernels->f32 ? EDGE_F64 : work;
+}
+
 ew_kernel ew_pick_kernel(const ew_kernels *kernels, edge_dtype work) {
     if (work == EDGE_F32) return kernels->f32;
     if (work == EDGE_F64) return kernels->f64;
     return work == EDGE_U64 && kernels->u64 ? kernels->u64 : kernels->s64;
 }
 
-static edge_status run(ew_call *call, int count, edge_dtype work, edge_dtype result, ew_kernel kernel,
+/* result 0: as the output is stored; swapped: the last operand first. */
+static edge_status run(ew_call *call, int count, bool swapped, edge_dtype work, edge_dtype result, ew_kernel kernel,
                        const ew_params *params) {
     ew_tensor *out = ew_out(call, 0);
     if (!out) return EDGE_OK;
     ew_view views[EW_MAX_OPERANDS];
-    for (int k = 0; k < count; k++) ew_view_of(&views[k], ew_in(call, k), out);
+    for (int k = 0; k < count; k++) ew_view_of(&views[swapped ? count - 1 - k : k], ew_in(call, k), out);
     ew_walk_run(&(ew_walk){.call = call, .views = views, .count = count, .work = work, .result = result,
                            .kernel = kernel, .params = params, .out = out});
     return EDGE_OK;
 }
 
 edge_status ew_run_kernels(ew_call *call, int count, const ew_kernels *kernels, const ew_params *params) {
-    edge_dtype work = ew_work_dtype(ew_in(call, 0)->dtype);
-    return run(call, count, work, work, ew_pick_kernel(kernels, work), params);
+    edge_dtype work = ew_work_of(kernels, ew_in(call, 0)->dtype);
+    return run(call, count, false, work, work, ew_pick_kernel(kernels, work), params);
 }
 
-edge_status ew_run_truth(ew_call *call, int count, edge_dtype work, ew_kernel kernel, const ew_params *params) {
-    return run(call, count, work, 0, kernel, params);
+static void each_f32(const void *const *in, void *out, int n, const ew_params *params) {
+    const float *x = in[0];
+    float *y = out;
+    for (int i = 0; i < n; i++) y[i] = params->formula->f32(x[i], (float)params->alpha, (float)params->beta);
+}
+
+static void each_f64(const void *const *in, void *out, int n, const ew_params *params) {
+    const double *x = in[0];
+    double *y = out;
+    for (int i = 0; i < n; i++) y[i] = params->formula->f64(x[i], params->alpha, params->beta);
+}
+
+static void by_map(const void *const *in, void *out, int n, const ew_params *params) { params->map(in[0], out, n); }
+
+edge_status ew_run_formula(ew_call *call, const ew_formula *formula, ew_kernel f32, const ew_params *params) {
+    static const ew_params none = {0};
+    ew_params all = params ? *params : none;
+    all.formula = formula;
+    if (!f32 && formula->f32) f32 = each_f32;
+    edge_dtype work = f32 ? ew_work_dtype(ew_in(call, 0)->dtype) : EDGE_F64;
+    return run(call, 1, false, work, work, work == EDGE_F64 ? each_f64 : f32, &all);
+}
+
+edge_status ew_run_map(ew_call *call, const ew_formula *formula, edge_kernel_op op) {
+    edge_any_kernel *map = edge_kernel_find(op, EDGE_KERNEL_F32, EDGE_DENSE, call->session->isa)->run;
+    return ew_run_formula(call, formula, by_map, &(ew_params){.map = (edge_map_f32 *)map});
+}
+
+edge_status ew_run_truth(ew_call *call, int count, const ew_kernels *kernels, bool swapped, const ew_params *params) {
+    edge_dtype work = ew_work_of(kernels, ew_in(call, 0)->dtype);
+    return run(call, count, swapped, work, 0, ew_pick_kernel(kernels, work), params);
+}
+
+edge_status ew_run_stored(ew_call *call, int count, ew_kernel kernel) {
+    return run(call, count, false, 0, 0, kernel, NULL);
 }
 
 edge_status ew_expect(const ew_call *call, int least, int most, int outputs) {

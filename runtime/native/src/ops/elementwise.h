@@ -7,6 +7,7 @@
 #ifndef EW_ELEMENTWISE_H
 #define EW_ELEMENTWISE_H
 
+#include "edge_kernels.h"
 #include "op.h"
 
 #define EW_BLOCK 256 /* elements that a kernel gets at once */
@@ -14,17 +15,28 @@
 
 #if defined(__clang__)
 #define EW_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#define EW_PLAIN _Pragma("clang loop vectorize(disable) unroll(disable)")
 #elif defined(__GNUC__)
 #define EW_INDEPENDENT _Pragma("GCC ivdep")
+#define EW_PLAIN
 #else
 #define EW_INDEPENDENT
+#define EW_PLAIN
 #endif
 /* In place, an output is its input, so that restrict would lie; iterations are independent all the same. */
 #define EW_EACH_LANE EW_INDEPENDENT for (int j = 0; j < EW_LANES; j++)
 
+/* A function of one value and the parameters alpha and beta, element by element. */
+typedef struct ew_formula {
+    float (*f32)(float x, float alpha, float beta); /* NULL: f64 is used, or a kernel */
+    double (*f64)(double x, double alpha, double beta);
+} ew_formula;
+
 typedef struct ew_params {
     double alpha, beta;
     int64_t positive, negative;
+    const ew_formula *formula;
+    edge_map_f32 *map; /* of the kernels */
 } ew_params;
 
 /* in[k] and out have n elements of the work dtype, n is a multiple of EW_LANES; out may be any of in. */
@@ -43,6 +55,29 @@ typedef struct ew_kernels {
                 T x = a[j];                                                                \
                 y[j] = (R)(expression);                                                    \
             }                                                                              \
+    }
+
+/* Of dtypes and functions that are rare: a plain loop, the smallest. */
+#define EW_RARE1(name, T, R, expression)                                                 \
+    static void name(const void *const *in, void *out, int n, const ew_params *params) { \
+        const T *a = in[0];                                                              \
+        R *y = out;                                                                      \
+        (void)params;                                                                    \
+        EW_PLAIN for (int i = 0; i < n; i++) {                                           \
+            T x = a[i];                                                                  \
+            y[i] = (R)(expression);                                                      \
+        }                                                                                \
+    }
+
+#define EW_RARE2(name, T, R, expression)                                                 \
+    static void name(const void *const *in, void *out, int n, const ew_params *params) { \
+        const T *a = in[0], *b = in[1];                                                  \
+        R *y = out;                                                                      \
+        (void)params;                                                                    \
+        EW_PLAIN for (int i = 0; i < n; i++) {                                           \
+            T u = a[i], v = b[i];                                                        \
+            y[i] = (R)(expression);                                                      \
+        }                                                                                \
     }
 
 /* With the parameters alpha and beta. */
@@ -101,8 +136,16 @@ void ew_walk_run(const ew_walk *walk);
 
 /* The kernel of an input's dtype over the first count inputs, into output 0 of the same dtype. */
 edge_status ew_run_kernels(ew_call *call, int count, const ew_kernels *kernels, const ew_params *params);
-/* The same into an output of bool; work 0: inputs as they are stored. */
-edge_status ew_run_truth(ew_call *call, int count, edge_dtype work, ew_kernel kernel, const ew_params *params);
+/* A formula over input 0 into output 0; f32 by the kernel, if any. params may be NULL. */
+edge_status ew_run_formula(ew_call *call, const ew_formula *formula, ew_kernel f32, const ew_params *params);
+/* The same, f32 by the map of this op for the session's instruction set. */
+edge_status ew_run_map(ew_call *call, const ew_formula *formula, edge_kernel_op op);
+/* ew_run_kernels into an output of bool; swapped: the kernel gets the last operand first. */
+edge_status ew_run_truth(ew_call *call, int count, const ew_kernels *kernels, bool swapped, const ew_params *params);
+/* A kernel of operands and a result as they are stored. */
+edge_status ew_run_stored(ew_call *call, int count, ew_kernel kernel);
+/* What kernels work in for elements stored so: f64 for floats where they have no f32. */
+edge_dtype ew_work_of(const ew_kernels *kernels, edge_dtype stored);
 ew_kernel ew_pick_kernel(const ew_kernels *kernels, edge_dtype work);
 
 /* Conversion of n elements, n a multiple of EW_LANES. */

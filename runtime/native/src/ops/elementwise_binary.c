@@ -74,12 +74,6 @@ static double modulo_f64(double u, double v) {
     return (r < 0) != (v < 0) ? r + v : r;
 }
 
-static float modulo_f32(float u, float v) {
-    float r = fmodf(u, v);
-    if (r == 0) return copysignf(0.0f, v);
-    return (r < 0) != (v < 0) ? r + v : r;
-}
-
 static uint64_t shift_left(uint64_t u, uint64_t v) { return v > 63 ? 0 : u << v; }
 
 /* Every narrower value is sign-extended, so that 63 stands for its own width and more. */
@@ -102,50 +96,48 @@ static uint64_t power_s64(int64_t base, int64_t exponent) {
 }
 
 EW_KERNEL2(add_f32, float, float, u + v)
-EW_KERNEL2(add_f64, double, double, u + v)
-EW_KERNEL2(add_s64, uint64_t, uint64_t, u + v)
+EW_RARE2(add_f64, double, double, u + v)
+EW_RARE2(add_s64, uint64_t, uint64_t, u + v)
 EW_KERNEL2(sub_f32, float, float, u - v)
-EW_KERNEL2(sub_f64, double, double, u - v)
-EW_KERNEL2(sub_s64, uint64_t, uint64_t, u - v)
+EW_RARE2(sub_f64, double, double, u - v)
+EW_RARE2(sub_s64, uint64_t, uint64_t, u - v)
 EW_KERNEL2(mul_f32, float, float, u * v)
-EW_KERNEL2(mul_f64, double, double, u * v)
-EW_KERNEL2(mul_s64, uint64_t, uint64_t, u * v)
+EW_RARE2(mul_f64, double, double, u * v)
+EW_RARE2(mul_s64, uint64_t, uint64_t, u * v)
 EW_KERNEL2(div_f32, float, float, u / v)
-EW_KERNEL2(div_f64, double, double, u / v)
-EW_KERNEL2(div_s64, int64_t, uint64_t, divide_s64(u, v))
-EW_KERNEL2(div_u64, uint64_t, uint64_t, v ? u / v : 0)
-EW_KERNEL2(mod_f32, float, float, modulo_f32(u, v))
-EW_KERNEL2(mod_f64, double, double, modulo_f64(u, v))
-EW_KERNEL2(mod_s64, int64_t, int64_t, modulo_s64(u, v))
-EW_KERNEL2(mod_u64, uint64_t, uint64_t, v ? u % v : 0)
-EW_KERNEL2(fmod_f32, float, float, fmodf(u, v))
-EW_KERNEL2(fmod_f64, double, double, fmod(u, v))
-EW_KERNEL2(fmod_s64, int64_t, int64_t, remainder_s64(u, v))
+EW_RARE2(div_f64, double, double, u / v)
+EW_RARE2(div_s64, int64_t, uint64_t, divide_s64(u, v))
+EW_RARE2(div_u64, uint64_t, uint64_t, v ? u / v : 0)
+EW_RARE2(mod_f64, double, double, modulo_f64(u, v))
+EW_RARE2(mod_s64, int64_t, int64_t, modulo_s64(u, v))
+EW_RARE2(mod_u64, uint64_t, uint64_t, v ? u % v : 0)
+EW_RARE2(fmod_f64, double, double, fmod(u, v))
+EW_RARE2(fmod_s64, int64_t, int64_t, remainder_s64(u, v))
 EW_KERNEL2(max_f32, float, float, ew_pick((u >= v) | (u != u), u, v))
-EW_KERNEL2(max_f64, double, double, u >= v || u != u ? u : v)
-EW_KERNEL2(max_s64, int64_t, int64_t, u > v ? u : v)
-EW_KERNEL2(max_u64, uint64_t, uint64_t, u > v ? u : v)
+EW_RARE2(max_f64, double, double, u >= v || u != u ? u : v)
+EW_RARE2(max_s64, int64_t, int64_t, u > v ? u : v)
+EW_RARE2(max_u64, uint64_t, uint64_t, u > v ? u : v)
 EW_KERNEL2(min_f32, float, float, ew_pick((u <= v) | (u != u), u, v))
-EW_KERNEL2(min_f64, double, double, u <= v || u != u ? u : v)
-EW_KERNEL2(min_s64, int64_t, int64_t, u < v ? u : v)
-EW_KERNEL2(min_u64, uint64_t, uint64_t, u < v ? u : v)
+EW_RARE2(min_f64, double, double, u <= v || u != u ? u : v)
+EW_RARE2(min_s64, int64_t, int64_t, u < v ? u : v)
+EW_RARE2(min_u64, uint64_t, uint64_t, u < v ? u : v)
 EW_KERNEL2(prelu_f32, float, float, ew_pick(u < 0, u * v, u))
-EW_KERNEL2(prelu_f64, double, double, u < 0 ? u * v : u)
-EW_KERNEL2(prelu_s64, int64_t, uint64_t, u < 0 ? (uint64_t)u * (uint64_t)v : (uint64_t)u)
-EW_KERNEL2(prelu_u64, uint64_t, uint64_t, ((void)v, u))
-EW_KERNEL2(shift_left_s64, uint64_t, uint64_t, shift_left(u, v))
-EW_KERNEL2(shift_right_s64, int64_t, int64_t, shift_right(u, (uint64_t)v))
-EW_KERNEL2(shift_right_u64, uint64_t, uint64_t, v > 63 ? 0 : u >> v)
-EW_KERNEL2(pow_f32, float, float, powf(u, v))
-EW_KERNEL2(pow_f64, double, double, pow(u, v))
-EW_KERNEL2(pow_f64_s32, double, int64_t, (int32_t)fmax(INT32_MIN, fmin(INT32_MAX, (double)ew_to_s64(pow(u, v)))))
-EW_KERNEL2(pow_f64_s64, double, int64_t, ew_to_s64(pow(u, v)))
-EW_KERNEL2(pow_s64, int64_t, uint64_t, power_s64(u, v))
-EW_KERNEL2(pow_u64, uint64_t, uint64_t, power(u, v))
+EW_RARE2(prelu_f64, double, double, u < 0 ? u * v : u)
+EW_RARE2(prelu_s64, int64_t, uint64_t, u < 0 ? (uint64_t)u * (uint64_t)v : (uint64_t)u)
+EW_RARE2(prelu_u64, uint64_t, uint64_t, ((void)v, u))
+EW_RARE2(shift_left_s64, uint64_t, uint64_t, shift_left(u, v))
+EW_RARE2(shift_right_s64, int64_t, int64_t, shift_right(u, (uint64_t)v))
+EW_RARE2(shift_right_u64, uint64_t, uint64_t, v > 63 ? 0 : u >> v)
+EW_RARE2(pow_f32, float, float, powf(u, v))
+EW_RARE2(pow_f64, double, double, pow(u, v))
+EW_RARE2(pow_f64_s32, double, int64_t, (int32_t)fmax(INT32_MIN, fmin(INT32_MAX, (double)ew_to_s64(pow(u, v)))))
+EW_RARE2(pow_f64_s64, double, int64_t, ew_to_s64(pow(u, v)))
+EW_RARE2(pow_s64, int64_t, uint64_t, power_s64(u, v))
+EW_RARE2(pow_u64, uint64_t, uint64_t, power(u, v))
 EW_KERNEL1(square_f32, float, float, x * x)
-EW_KERNEL1(square_f64, double, double, x * x)
+EW_RARE1(square_f64, double, double, x * x)
 EW_KERNEL1P(divide_f32, float, float, x / alpha)
-EW_KERNEL1P(divide_f64, double, double, x / alpha)
+EW_RARE1(divide_f64, double, double, x / params->alpha)
 
 #define BINARY(name, ...)                                \
     edge_status ew_run_##name(ew_call *call) {           \
@@ -162,8 +154,8 @@ const ew_kernels ew_max_kernels = {max_f32, max_f64, max_s64, max_u64};
 const ew_kernels ew_min_kernels = {min_f32, min_f64, min_s64, min_u64};
 
 edge_status ew_run_mod(ew_call *call) {
-    static const ew_kernels floored = {mod_f32, mod_f64, mod_s64, mod_u64};
-    static const ew_kernels truncated = {fmod_f32, fmod_f64, fmod_s64, mod_u64};
+    static const ew_kernels floored = {NULL, mod_f64, mod_s64, mod_u64};
+    static const ew_kernels truncated = {NULL, fmod_f64, fmod_s64, mod_u64};
     return ew_run_kernels(call, 2, ew_attr_int(call->node, "fmod", 0) ? &truncated : &floored, NULL);
 }
 

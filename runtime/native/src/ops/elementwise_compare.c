@@ -23,47 +23,40 @@ edge_status ew_infer_where(ew_call *call) {
 EW_KERNEL2(and_bool, uint8_t, uint8_t, (u != 0) & (v != 0))
 EW_KERNEL2(or_bool, uint8_t, uint8_t, (u != 0) | (v != 0))
 EW_KERNEL2(xor_bool, uint8_t, uint8_t, (u != 0) ^ (v != 0))
-EW_KERNEL2(equal_f32, float, uint8_t, u == v)
-EW_KERNEL2(equal_f64, double, uint8_t, u == v)
-EW_KERNEL2(equal_s64, int64_t, uint8_t, u == v)
-EW_KERNEL2(less_f32, float, uint8_t, u < v)
-EW_KERNEL2(less_f64, double, uint8_t, u < v)
-EW_KERNEL2(less_s64, int64_t, uint8_t, u < v)
-EW_KERNEL2(less_u64, uint64_t, uint8_t, u < v)
-EW_KERNEL2(less_or_equal_f32, float, uint8_t, u <= v)
-EW_KERNEL2(less_or_equal_f64, double, uint8_t, u <= v)
-EW_KERNEL2(less_or_equal_s64, int64_t, uint8_t, u <= v)
-EW_KERNEL2(less_or_equal_u64, uint64_t, uint8_t, u <= v)
-EW_KERNEL2(greater_f32, float, uint8_t, u > v)
-EW_KERNEL2(greater_f64, double, uint8_t, u > v)
-EW_KERNEL2(greater_s64, int64_t, uint8_t, u > v)
-EW_KERNEL2(greater_u64, uint64_t, uint8_t, u > v)
-EW_KERNEL2(greater_or_equal_f32, float, uint8_t, u >= v)
-EW_KERNEL2(greater_or_equal_f64, double, uint8_t, u >= v)
-EW_KERNEL2(greater_or_equal_s64, int64_t, uint8_t, u >= v)
-EW_KERNEL2(greater_or_equal_u64, uint64_t, uint8_t, u >= v)
+/* f32 is compared as f64. */
+EW_RARE2(equal_f64, double, uint8_t, u == v)
+EW_RARE2(equal_s64, int64_t, uint8_t, u == v)
+EW_RARE2(less_f64, double, uint8_t, u < v)
+EW_RARE2(less_s64, int64_t, uint8_t, u < v)
+EW_RARE2(less_u64, uint64_t, uint8_t, u < v)
+EW_RARE2(less_or_equal_f64, double, uint8_t, u <= v)
+EW_RARE2(less_or_equal_s64, int64_t, uint8_t, u <= v)
+EW_RARE2(less_or_equal_u64, uint64_t, uint8_t, u <= v)
 
-EW_KERNEL2(bitwise_and_s64, uint64_t, uint64_t, u & v)
-EW_KERNEL2(bitwise_or_s64, uint64_t, uint64_t, u | v)
-EW_KERNEL2(bitwise_xor_s64, uint64_t, uint64_t, u ^ v)
+EW_RARE2(bitwise_and_s64, uint64_t, uint64_t, u & v)
+EW_RARE2(bitwise_or_s64, uint64_t, uint64_t, u | v)
+EW_RARE2(bitwise_xor_s64, uint64_t, uint64_t, u ^ v)
 
-#define COMPARISON(name, ...)                                                     \
-    edge_status ew_run_##name(ew_call *call) {                                    \
-        static const ew_kernels kernels = {__VA_ARGS__};                          \
-        edge_dtype work = ew_work_dtype(ew_in(call, 0)->dtype);                   \
-        return ew_run_truth(call, 2, work, ew_pick_kernel(&kernels, work), NULL); \
-    }
-COMPARISON(equal, equal_f32, equal_f64, equal_s64, NULL)
-COMPARISON(less, less_f32, less_f64, less_s64, less_u64)
-COMPARISON(less_or_equal, less_or_equal_f32, less_or_equal_f64, less_or_equal_s64, less_or_equal_u64)
-COMPARISON(greater, greater_f32, greater_f64, greater_s64, greater_u64)
-COMPARISON(greater_or_equal, greater_or_equal_f32, greater_or_equal_f64, greater_or_equal_s64, greater_or_equal_u64)
+static const ew_kernels equal = {.f64 = equal_f64, .s64 = equal_s64};
+static const ew_kernels less = {.f64 = less_f64, .s64 = less_s64, .u64 = less_u64};
+static const ew_kernels less_or_equal = {
+    .f64 = less_or_equal_f64, .s64 = less_or_equal_s64, .u64 = less_or_equal_u64};
 
-edge_status ew_run_and(ew_call *call) { return ew_run_truth(call, 2, 0, and_bool, NULL); }
+edge_status ew_run_equal(ew_call *call) { return ew_run_truth(call, 2, &equal, false, NULL); }
 
-edge_status ew_run_or(ew_call *call) { return ew_run_truth(call, 2, 0, or_bool, NULL); }
+edge_status ew_run_less(ew_call *call) { return ew_run_truth(call, 2, &less, false, NULL); }
 
-edge_status ew_run_xor(ew_call *call) { return ew_run_truth(call, 2, 0, xor_bool, NULL); }
+edge_status ew_run_less_or_equal(ew_call *call) { return ew_run_truth(call, 2, &less_or_equal, false, NULL); }
+
+edge_status ew_run_greater(ew_call *call) { return ew_run_truth(call, 2, &less, true, NULL); }
+
+edge_status ew_run_greater_or_equal(ew_call *call) { return ew_run_truth(call, 2, &less_or_equal, true, NULL); }
+
+edge_status ew_run_and(ew_call *call) { return ew_run_stored(call, 2, and_bool); }
+
+edge_status ew_run_or(ew_call *call) { return ew_run_stored(call, 2, or_bool); }
+
+edge_status ew_run_xor(ew_call *call) { return ew_run_stored(call, 2, xor_bool); }
 
 #define BITWISE(name)                                          \
     edge_status ew_run_##name(ew_call *call) {                 \
