@@ -36,7 +36,8 @@ AT(edge_session_options, fixed_input_count, 16);
 AT(edge_session_options, bounds, 20);
 AT(edge_session_options, bound_count, 24);
 AT(edge_session_options, profile, 32);
-SIZE(edge_session_options, 36);
+AT(edge_session_options, entry, 36);
+SIZE(edge_session_options, 40);
 
 AT(edge_step_info, node, 0);
 AT(edge_step_info, op, 4);
