@@ -26,7 +26,7 @@ from edgewright_runtime.bundle.paths import write_file
 from edgewright_runtime.engines import installed
 from edgewright_runtime.measure import machine, measure, now, ratio
 from sdk.benchmark import PACKAGES, bench_models, current_commit, write_result
-from tests.native import int8_models
+from tests.native import int8_models, readme
 from tests.reference_models.mobilenet_v1_fmnist.model import Separable
 
 RESULTS = Path(__file__).parent / "results"
@@ -173,24 +173,37 @@ def run(names: tuple[str, ...], dtype: str, threads: int, seconds: float, folder
 
 @main.command("table")
 def table() -> None:
-    """Prints the result files."""
+    """Prints the result files, and writes the ratios into the README of the engine."""
     show()
 
 
 def show() -> None:
-    """One line a model: median milliseconds of each engine, and ours over the fastest peer's."""
-    for dtype in ("fp32", "int8"):
-        ratios = []
-        for path in sorted(RESULTS.glob(f"{dtype}-*.json")):
-            rows = json.loads(path.read_text())["rows"]
-            medians = {row.get("engine") or row["measurement"]["engine"]: row["median_s"] * 1e3 for row in rows}
-            ratios.append(medians["native"] / min(value for engine, value in medians.items() if engine != "native"))
-            figures = "  ".join(f"{engine} {value:8.3f}" for engine, value in medians.items())
-            quality = "".join(f"  {row['engine']} {row['snr_db']:.1f} dB" for row in rows if "snr_db" in row)
-            print(f"{path.stem:32s} {figures}  {ratios[-1]:.3f}{quality}")
-        if ratios:
-            mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-            print(f"{dtype}: geometric mean of ours over the fastest peer's: {mean:.3f}")
+    """One line a model: median milliseconds of each engine; then the table of ratios."""
+    for path in sorted([*RESULTS.glob("fp32-*.json"), *RESULTS.glob("int8-*.json")]):
+        figures = "  ".join(f"{engine} {value * 1e3:8.3f}" for engine, value in medians(path).items())
+        rows = json.loads(path.read_text())["rows"]
+        quality = "".join(f"  {row['engine']} {row['snr_db']:.1f} dB" for row in rows if "snr_db" in row)
+        print(f"{path.stem:32s} {figures}{quality}")
+    readme.write_table(readme.NATIVE, "speed", text())
+
+
+def medians(path: Path) -> dict[str, float]:
+    """Of a result file, seconds by engine."""
+    rows = json.loads(path.read_text())["rows"]
+    return {row.get("engine") or row["measurement"]["engine"]: row["median_s"] for row in rows}
+
+
+def text() -> str:
+    """Our median over the fastest peer's, one thread."""
+    lines = ["| | fp32 | int8 |", "|---|---|---|"]
+    ratios: dict[str, list[float]] = {"fp32": [], "int8": []}
+    for name in MODELS:
+        for dtype, column in ratios.items():
+            found = medians(RESULTS / f"{dtype}-1-{name}.json")
+            column.append(found["native"] / min(value for engine, value in found.items() if engine != "native"))
+        lines.append(f"| {name} | " + " | ".join(f"{column[-1]:.2f}" for column in ratios.values()) + " |")
+    means = (math.exp(sum(map(math.log, column)) / len(column)) for column in ratios.values())
+    return "\n".join([*lines, "| geometric mean | " + " | ".join(f"{mean:.2f}" for mean in means) + " |"])
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from edgewright_runtime.engines import installed
 from edgewright_runtime.measure import machine, measure, now
 from edgewright_runtime.native_library import Model
 from sdk.benchmark import PACKAGES, current_commit
+from tests.native import readme
 from tests.native.benchmark import MODELS, RESULTS
 
 
@@ -95,23 +96,26 @@ def run(names: tuple[str, ...], seconds: float, folder: Path) -> None:
     for name in names or MODELS:
         content = json.dumps(bench(name, seconds, folder), indent=1, sort_keys=True).encode() + b"\n"
         write_file(RESULTS / f"open-{name}.json", content)
-    show()
+    readme.write_table(readme.NATIVE, "opening", text())
 
 
 @main.command("table")
 def table() -> None:
-    """Prints the result files."""
-    show()
+    """Writes the result files into the README of the engine."""
+    readme.write_table(readme.NATIVE, "opening", text())
 
 
-def show() -> None:
-    """One line a model and bundle: least and median milliseconds."""
+def text() -> str:
+    """One line a model and bundle: median milliseconds."""
+    lines = []
     for path in sorted(RESULTS.glob("open-*.json")):
         found = json.loads(path.read_text())
-        for kind, size in found["bundles"].items():
-            rows = [row for row in found["rows"] if row["bundle"] == kind]
-            figures = "  ".join(f"{row['what']} {row['min_s'] * 1e3:.2f} / {row['median_s'] * 1e3:.2f}" for row in rows)
-            print(f"{path.stem:24s} {kind:7s} {size['file_bytes'] / 1e6:6.1f} MB  {figures}")
+        for kind, size in sorted(found["bundles"].items()):
+            medians = {row["what"]: row["median_s"] * 1e3 for row in found["rows"] if row["bundle"] == kind}
+            head = f"| {path.stem.removeprefix('open-')}, {kind} | {size['file_bytes'] / 1e6:.1f} |"
+            lines.append(head + "".join(f" {value:.2f} |" for value in medians.values()))
+    names = "".join(f" {what} |" for what in medians)
+    return "\n".join([f"| bundle | MB |{names}", "|---" * (len(medians) + 2) + "|", *lines])
 
 
 if __name__ == "__main__":

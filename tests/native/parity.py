@@ -25,13 +25,12 @@ from edgewright_runtime.bundle.paths import write_file
 from edgewright_runtime.engines import installed
 from edgewright_runtime.measure import machine, now
 from sdk.benchmark import PACKAGES, current_commit
-from tests.native import int8_models, web_setup
+from tests.native import int8_models, readme, web_setup
 from tests.native.arm_setup import QEMU
 from tests.native.platforms import CORE, PLATFORMS, Case, decibels
 from tests.native.real_models import MODELS, exact, exported
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parents[2] / "runtime" / "native" / "README.md"
 IN_8_BITS = tuple(name for name in int8_models.CALIBRATED if name in MODELS)
 CALIBRATION, INPUTS = 8, 3
 """Inputs of a model in 8 bits: for calibration, and for the comparison."""
@@ -137,21 +136,13 @@ def run(names: tuple[str, ...], dtype: str, platforms: tuple[str, ...]) -> None:
     for name in names or (MODELS if dtype == "fp32" else IN_8_BITS):
         content = json.dumps(compare(name, dtype, platforms), indent=1, sort_keys=True).encode() + b"\n"
         write_file(RESULTS / f"parity-{dtype}-{name}.json", content)
-    write_table()
+    readme.write_table(readme.NATIVE, "parity", text())
 
 
 @main.command("table")
 def table() -> None:
     """Writes the result files into the README of the engine."""
-    write_table()
-
-
-def write_table() -> None:
-    """Replaces what stands between the marks."""
-    before, rest = README.read_text().split("<!-- parity -->")
-    after = rest.split("<!-- /parity -->")[1]
-    write_file(README, f"{before}<!-- parity -->\n{text()}\n<!-- /parity -->{after}".encode())
-    print(text())
+    readme.write_table(readme.NATIVE, "parity", text())
 
 
 def text() -> str:

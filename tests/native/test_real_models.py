@@ -41,10 +41,6 @@ def made(name: str) -> Exported:
         pytest.skip(f"{name} is not cached and cannot be downloaded: {error}")
 
 
-def test_the_table_in_the_readme_is_made_from_the_result_files():
-    assert parity.text() in parity.README.read_text()
-
-
 def test_every_stored_figure_is_what_is_asked_for():
     for path in parity.RESULTS.glob("parity-*.json"):
         found = json.loads(path.read_text())

@@ -22,9 +22,10 @@ from torch import nn
 
 import sdk
 from apps import assets, models
+from edgewright_runtime.bundle.paths import write_file
 from edgewright_runtime.measure import Timing, machine, now, ratio
 from sdk.benchmark import current_commit
-from tests.native import web_setup
+from tests.native import readme, web_setup
 from tests.reference_models.mobilenet_v1_fmnist.model import Separable
 
 RESULTS = Path(__file__).parent / "results"
@@ -243,23 +244,31 @@ def run(names: tuple[str, ...], samples: int, seconds: float, node: bool, folder
     output.mkdir(parents=True, exist_ok=True)
     for name in names or MODELS:
         found = result(name, measure(name, export(name, folder), samples, seconds, node))
-        (output / f"{'node' if node else 'web'}-fp32-1-{name}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
-    show(output)
+        content = json.dumps(found, indent=1, sort_keys=True).encode() + b"\n"
+        write_file(output / f"{'node' if node else 'web'}-fp32-1-{name}.json", content)
+    if output == RESULTS:
+        readme.write_table(readme.WEB, "speed", text())
+    else:
+        print(text(output))
 
 
 @main.command("table")
-@click.option("--output", type=click.Path(path_type=Path), default=RESULTS)
-def table(output: Path) -> None:
-    """Prints the result files."""
-    show(output)
+def table() -> None:
+    """Writes the result files into the README of the package."""
+    readme.write_table(readme.WEB, "speed", text())
 
 
-def show(folder: Path) -> None:
-    """One line a model: median milliseconds of each contender and its ratio to ours."""
-    for path in sorted([*folder.glob("web-fp32-*.json"), *folder.glob("node-fp32-*.json")]):
+def text(folder: Path = RESULTS) -> str:
+    """One line a model: our median milliseconds, and how much longer each contender takes."""
+    lines, contenders = [], ["edgewright-simd", "litertjs", "onnxruntime-web", "tfjs"]
+    for path in sorted([*folder.glob("web-fp32-*.json"), *folder.glob("node-fp32-*.json")], key=lambda path: path.stem, reverse=True):
+        place, _, _, name = path.stem.split("-", 3)
         rows = json.loads(path.read_text())["rows"]
-        cells = (f"{name} {row['median_s'] * 1e3:.2f} ({row['ratio'][0]:.2f})" for name, row in rows.items())
-        print(f"{path.stem:32s} " + "  ".join(cells))
+        ratios = (f"{rows[c]['ratio'][0]:.2f}" if c in rows else "" for c in contenders)
+        where = {"web": "Chromium", "node": "Node"}[place]
+        lines.append(f"| {where} | {name} | {rows['edgewright-relaxed']['median_s'] * 1e3:.1f} | {' | '.join(ratios)} |")
+    head = f"| | | relaxed, ms | {' | '.join(contenders)} |"
+    return "\n".join([head, "|---" * (len(contenders) + 3) + "|", *lines])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,22 @@
+"""Every measured figure of the READMEs is that of a result file."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch", reason="the scripts that make the tables export PyTorch models")
+
+from tests.native import benchmark, benchmark_open, parity, readme, web_benchmark
+
+
+@pytest.mark.parametrize(
+    ("path", "mark", "text"),
+    [
+        (readme.NATIVE, "speed", benchmark.text),
+        (readme.NATIVE, "opening", benchmark_open.text),
+        (readme.NATIVE, "parity", parity.text),
+        (readme.WEB, "speed", web_benchmark.text),
+    ],
+)
+def test_a_table_is_made_from_the_result_files(path, mark, text):
+    assert readme.table_of(path, mark) == text()
