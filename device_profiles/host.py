@@ -53,7 +53,7 @@ _ENGINES = (
     EngineRow(
         "executorch", "executorch", "runs", "XNNPACK delegate", install="pip install torch==2.13.0 executorch==1.4.1"
     ),
-    EngineRow("native", "onnx", "runs", "our own engine, fp32 so far", install="pip install numpy"),
+    EngineRow("native", "onnx", "runs", "our own engine, fp32 and int8", install="pip install numpy"),
 )
 
 

@@ -37,8 +37,8 @@ class EngineError(Exception):
         self.status = status
 
 
-class Allocator(ctypes.Structure):
-    """``edge_allocator``; grants a number of blocks and then nothing more."""
+class GivenAllocator(ctypes.Structure):
+    """``edge_allocator``"""
 
     _fields_ = [
         ("struct_size", ctypes.c_uint32),
@@ -46,6 +46,10 @@ class Allocator(ctypes.Structure):
         ("release", RELEASE),
         ("user", ctypes.c_void_p),
     ]
+
+
+class Allocator(GivenAllocator):
+    """Grants a number of blocks and then nothing more."""
 
     def __init__(self, blocks: int) -> None:
         self.left = blocks

@@ -14,20 +14,9 @@ from edgewright_runtime import native_library
 from edgewright_runtime.native_library import Bound, ModelOptions, SessionOptions, Tensor, TensorInfo
 from sdk import Bundle
 from tests.native import programs
-from tests.native.inside import ALLOCATE, NO_MEMORY, OK, RELEASE
+from tests.native.inside import ALLOCATE, NO_MEMORY, OK, RELEASE, GivenAllocator
 from tests.native.small_models import SMALL, batched_linear, model
 from tests.tiny_bundle import make_tiny_bundle
-
-
-class Allocator(ctypes.Structure):
-    """``edge_allocator``"""
-
-    _fields_ = [
-        ("struct_size", ctypes.c_uint32),
-        ("allocate", ALLOCATE),
-        ("release", RELEASE),
-        ("user", ctypes.c_void_p),
-    ]
 
 
 class Memory:
@@ -36,7 +25,8 @@ class Memory:
     def __init__(self, fails_at: int = -1) -> None:
         self.calls, self.fails_at, self.live, self.wrong = 0, fails_at, {}, []
         self.used = self.most_used = 0
-        self.allocator = Allocator(ctypes.sizeof(Allocator), ALLOCATE(self._allocate), RELEASE(self._release), None)
+        size = ctypes.sizeof(GivenAllocator)
+        self.allocator = GivenAllocator(size, ALLOCATE(self._allocate), RELEASE(self._release), None)
 
     def _allocate(self, user, size, alignment):
         self.calls += 1

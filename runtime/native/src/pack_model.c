@@ -1,4 +1,6 @@
 /* Writes a file of packed weights: a session is made for another instruction set, what it packs is kept, not run. */
+#include <stdio.h>
+
 #include "session.h"
 #include "sha256.h"
 
@@ -42,13 +44,16 @@ static edge_status write_file(const edge_pack_options *options, ew_weights *weig
 }
 
 static edge_status find_isa(const char *name, int *isa) {
+    char known[128] = "";
     *isa = name ? 0 : edge_isa_chosen();
     while (name && *isa < EDGE_ISA_COUNT && strcmp(name, edge_isa_name((edge_isa)*isa)) != 0) ++*isa;
     if (*isa >= 0 && *isa < EDGE_ISA_COUNT) return EDGE_OK;
-    return ew_fail(EDGE_INVALID_ARGUMENT,
-                   "there is no instruction set '%s'; there are scalar, avx2, avx512vnni, neon, neon_dot, wasm and "
-                   "wasm_relaxed",
-                   name ? name : "of EDGEWRIGHT_FORCE_ISA");
+    for (int i = 0; i < EDGE_ISA_COUNT; i++) {
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", edge_isa_name((edge_isa)i));
+    }
+    return ew_fail(EDGE_INVALID_ARGUMENT, "there is no instruction set '%s'; there are %s",
+                   name ? name : "of EDGEWRIGHT_FORCE_ISA", known);
 }
 
 /* Makes sessions for the sake of what they pack: of the entry that options.session names, or of all. */
