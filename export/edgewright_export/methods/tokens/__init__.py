@@ -1,0 +1,1 @@
+"""Token dropping, in parts: find the transformer, reduce between its blocks, restore, account."""

@@ -1,0 +1,62 @@
+"""What a strategy of token dropping sees, and what it answers with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class View:
+    """The tokens behind one block, and the attention in it.  Nothing of one batch item may reach another.
+
+    Args:
+        hidden: Output of the block, float [batch, tokens, width].
+        query, key: Of the block's attention, float [batch, heads, tokens, head width].
+        size: How many tokens of the input each one stands for, float [batch, tokens].
+        valid: 1 for a real token, 0 for padding, float [batch, tokens]; None: all are real.
+        protected: 1 for a token that stays, float [batch, tokens].
+        position: Place of each token in the input, float [batch, tokens]; of a merged one the first of its places.
+        causal: A token sees those before it alone.
+    """
+
+    hidden: Tensor
+    query: Tensor
+    key: Tensor
+    size: Tensor
+    valid: Tensor | None
+    protected: Tensor
+    position: Tensor
+    causal: bool
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Some tokens stay as they are, in their order.
+
+    Args:
+        index: int64 [batch, kept], ascending.
+    """
+
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """New tokens, each a mean of old ones.
+
+    Args:
+        weight: How much of each old token is in each new one, float [batch, new, old], not negative, not yet
+            divided by its sum over the old ones; 1 and 0 where tokens are merged.
+    """
+
+    weight: Tensor
+
+
+class Strategy(Protocol):
+    """One way to choose; a frozen dataclass whose fields are its own options."""
+
+    def reduce(self, view: View, count: int) -> Kept | Mixed:
+        """So many tokens instead of those of ``view``, protected ones among them."""
