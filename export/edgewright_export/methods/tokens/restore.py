@@ -1,0 +1,40 @@
+"""Brings every token back behind the last block, for models that answer for each of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .rows import take
+from .view import Kept, Mixed
+
+
+def restored(hidden: Tensor, before: Tensor, reduction: Kept | Mixed) -> Tensor:
+    """Undoes one reduction.
+
+    A token that was dropped comes back as it was then (Liu et al. 2022, "Self-slimmed vision transformer", restores
+    all; here those that stayed have gone on).  One that went into new tokens becomes their mean, weighted as it went
+    into them.
+
+    Args:
+        hidden: What is left, [batch, left, width].
+        before: Hidden state at the reduction, [batch, tokens, width].
+        reduction: What was done.
+
+    Returns:
+        [batch, tokens, width].
+    """
+    if isinstance(reduction, Kept):
+        return take(torch.cat((hidden, before), 1), _places(reduction.index, before.shape[1]))
+    share = reduction.weight.sum(1).unsqueeze(-1)
+    mean = torch.matmul(reduction.weight.transpose(1, 2), hidden) / share.clamp(min=torch.finfo(share.dtype).tiny)
+    return torch.where(share > 0, mean, before)
+
+
+def _places(index: Tensor, tokens: int) -> Tensor:
+    """Where each token now is: among those left, or behind them as it was; counted by products, so exact."""
+    left = index.shape[1]
+    is_at = (index.unsqueeze(-1) == torch.arange(tokens)).to(torch.float32)
+    was = torch.arange(tokens, dtype=torch.float32) + left
+    stays = torch.arange(left, dtype=torch.float32).unsqueeze(-1) - was
+    return ((is_at * stays).sum(1) + was).to(torch.int64)
