@@ -1,0 +1,60 @@
+"""Merging of similar tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..select import chosen, rank
+from ..view import Mixed, View
+
+_UNFIT = -3.0
+"""Below every cosine: such a pair is not merged while another can be."""
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Bolya et al. 2023, "Token merging: your ViT but faster", section 3: bipartite soft matching.
+
+    Every second token looks for the most similar one of the others, by the cosine of their keys, the mean of all
+    heads.  The most similar pairs become one token each, their mean.  Where more than half must go, fewer tokens
+    stay to be looked at: every third, every fourth.
+    """
+
+    def reduce(self, view: View, count: int) -> Mixed:
+        tokens = view.hidden.shape[1]
+        stride = max(2, -(-tokens // count))
+        staying = [place for place in range(tokens) if place % stride == stride - 1]
+        leaving = [place for place in range(tokens) if place % stride != stride - 1]
+        similar = _similar(view, torch.tensor(leaving), torch.tensor(staying))
+        nearest = similar.amax(-1)
+        gone = rank(nearest) < tokens - count
+        target = torch.where(gone, _first(similar == nearest.unsqueeze(-1), staying), torch.tensor(leaving))
+        target = torch.cat([target, torch.tensor(staying).expand_as(similar[:, 0])], -1)
+        target = target[:, torch.tensor(leaving + staying).argsort()]
+        return Mixed(_gathered(target, count))
+
+
+def _similar(view: View, leaving: Tensor, staying: Tensor) -> Tensor:
+    """float32 [batch, leaving, staying]; protected tokens neither go nor take others in, padding mixes with padding."""
+    key = normalize(view.key.mean(1).to(torch.float32), dim=-1)
+    similar = torch.matmul(key[:, leaving], key[:, staying].transpose(-1, -2))
+    unfit = view.protected[:, leaving].unsqueeze(-1) + view.protected[:, staying].unsqueeze(-2)
+    if view.valid is not None:
+        unfit = unfit + (view.valid[:, leaving].unsqueeze(-1) - view.valid[:, staying].unsqueeze(-2)).abs()
+    fit = (unfit == 0) & (similar >= -2)
+    return torch.where(fit, similar, torch.full_like(similar, _UNFIT))
+
+
+def _first(hit: Tensor, place: list[int]) -> Tensor:
+    """Of the places that are hit the first: int64 [batch, leaving]."""
+    return torch.where(hit, torch.tensor(place), torch.full_like(hit, place[-1], dtype=torch.int64)).amin(-1)
+
+
+def _gathered(target: Tensor, count: int) -> Tensor:
+    """One row for each token that is its own target, with ones where another's target it is."""
+    own = (target == torch.arange(target.shape[-1])).to(torch.float32)
+    return (chosen(own, count).unsqueeze(-1) == target.unsqueeze(-2)).to(torch.float32)
