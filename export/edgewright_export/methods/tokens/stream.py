@@ -35,6 +35,7 @@ class Stream:
     def __init__(self, plan: Plan, strategy: Strategy) -> None:
         self._plan = plan
         self._strategy = strategy
+        self._protected = torch.tensor([float(place in plan.protected) for place in range(plan.tokens)])
         self._step = 0
         self._run: _Run | None = None
 
@@ -43,7 +44,7 @@ class Stream:
         if self._run is None:
             hidden = hidden_of(args, kwargs)
             assert hidden is not None
-            self._run = _Run(hidden, self._plan)
+            self._run = _Run(hidden, self._plan, self._protected)
         return self._run.begin(args, kwargs)
 
     def behind(self, block: nn.Module, args: Any, output: Any) -> Any:
@@ -66,13 +67,11 @@ class Stream:
 class _Run:
     """One hidden state on its way through the blocks."""
 
-    def __init__(self, hidden: Tensor, plan: Plan) -> None:
+    def __init__(self, hidden: Tensor, plan: Plan, protected: Tensor) -> None:
         self._plan = plan
         self._batch, self._tokens = hidden.shape[0], plan.tokens
-        position = torch.arange(plan.tokens, dtype=hidden.dtype)
-        protected = torch.zeros(plan.tokens, dtype=hidden.dtype)
-        protected[list(plan.protected)] = 1.0
-        self._position, self._protected = (x.expand(self._batch, -1) for x in (position, protected))
+        position = torch.arange(plan.tokens)
+        self._position, self._protected = (x.to(hidden.dtype).expand(self._batch, -1) for x in (position, protected))
         self._size: Tensor | None = None
         self._narrowed: dict[int, tuple[Tensor, Tensor]] = {}
         self._done: list[tuple[Tensor, Kept | Mixed]] = []
@@ -179,7 +178,8 @@ class _Attention(TorchFunctionMode):
         if query.shape[-2] == key.shape[-2] == self._tokens:
             attn_mask = None if attn_mask is None else self._run.narrowed(attn_mask)
             self.query, self.mask = query, attn_mask
-            self.key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
+            groups = query.shape[1] // key.shape[1]
+            self.key = key if groups == 1 else key.repeat_interleave(groups, 1)
             if self._size is not None:
                 attn_mask, is_causal = _proportional(attn_mask, is_causal, self._size), False
         attended: Tensor = ATTENTION(query, key, value, attn_mask, dropout_p, is_causal, **options)
