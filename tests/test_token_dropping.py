@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Any
 
+import click
 import pytest
 import torch
 import transformers
+from edgewright_export.build import plain_method
+from edgewright_export.capture import capture
+from edgewright_export.methods.token_dropping import TokenDropping
 from edgewright_export.methods.tokens.find import Transformer, find
 from edgewright_export.methods.tokens.plan import Plan
+from edgewright_export.methods.tokens.protect import checked, places, read_by_output
 from edgewright_export.methods.tokens.rows import narrow, take
+from edgewright_export.methods.tokens.schedule import schedule
 from edgewright_export.methods.tokens.stream import attach
 from edgewright_export.methods.tokens.view import Kept, Mixed, View
-from edgewright_export.state import Example
+from edgewright_export.state import Example, State
+from edgewright_export.workload import workload_of
 from torch import Tensor, nn
 
+import sdk
 from device_profiles import Finding
+from sdk.cli.export import method_from
 
 from . import reference_models
 from .models import Block, MobileNetV1, ViT, seeded
@@ -318,12 +331,8 @@ def test_what_a_strategy_is_shown():
     model, x = bert(), ids(2, 12)
     mask = (torch.arange(12) < torch.tensor([[12], [7]])).long()
     noting = Noting([])
-    run(dropped(model, (x, mask), Nth(), (12, 6, 6), protected=(0, 11)), x, mask)
-    module = dropped(model, (x, mask), noting, (10, 6, 6), protected=(0, 9))
-    noting.seen.clear()
-    strategy = next(iter(module.encoder.layer[0]._forward_hooks.values())).__self__._strategy
-    run(module, x, mask)
-    first, second = strategy.seen
+    run(dropped(model, (x, mask), noting, (10, 6, 6), protected=(0, 9)), x, mask)
+    first, second = noting.seen
     assert first.query.shape == first.key.shape == (2, 4, 12, 8) and second.query.shape == (2, 4, 10, 8)
     assert torch.equal(first.valid, mask.float()) and torch.equal(second.valid, mask[:, :10].float())
     assert first.protected.tolist() == [[1.0] + [0.0] * 8 + [1.0, 0.0, 0.0]] * 2
@@ -354,8 +363,6 @@ def test_merging_in_a_causal_model_stays_causal():
 
 
 def test_dropped_tokens_come_back_as_they_were():
-    model, x = seeded(ViT), picture()
-    model.head = nn.Identity()
     torch.manual_seed(0)
     blocks = nn.Sequential(*(Block(16, 2) for _ in range(3))).eval()
     h = torch.randn(2, 9, 16)
@@ -387,3 +394,264 @@ def test_a_failed_run_leaves_nothing_behind():
     with pytest.raises(RuntimeError):
         run(module, picture(size=40))
     assert torch.equal(run(module, x), wanted)
+
+
+# What stays.
+
+
+def test_the_class_token_protects_itself():
+    model, x = seeded(ViT), picture()
+    example = Example((x,), {}, "")
+    assert read_by_output(model, example, find(model, example)) == (0,)
+
+
+def test_a_language_model_reads_every_token():
+    model, example = tiny_lm(), Example((ids(1, 20),), {}, "")
+    assert read_by_output(model, example, find(model, example)) == ()
+
+
+def test_an_answer_without_gradient_protects_nothing():
+    class Best(ViT):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).argmax(-1)
+
+    model, example = seeded(Best), Example((picture(),), {}, "")
+    assert read_by_output(model, example, find(model, example)) == ()
+
+
+@pytest.mark.parametrize(
+    ("protect", "named"),
+    [
+        (0, ()),
+        (3, (0, 1, 2)),
+        ((0, -1), (0, 9)),
+        ((), ()),
+        (slice(-3, None), (7, 8, 9)),
+        ("-3:", (7, 8, 9)),
+        ("2:4", (2, 3)),
+        (":", tuple(range(10))),
+        ((10,), None),
+        (11, None),
+        ((-11,), None),
+    ],
+)
+def test_places_by_name(protect, named):
+    assert places(checked(protect), 10) == named
+
+
+@pytest.mark.parametrize(
+    ("tokens", "depth", "keep", "stages", "after"),
+    [
+        (197, 6, 0.5, (0, 1, 2), (156, 124, 98, 98, 98, 98)),
+        (197, 6, 1.0, (0, 1, 2), (197,) * 6),
+        (10, 3, 0.01, (1,), (10, 1, 1)),
+        (64, 4, 0.25, (0, 2), (32, 32, 16, 16)),
+    ],
+)
+def test_each_stage_keeps_the_same_share(tokens, depth, keep, stages, after):
+    assert schedule(tokens, depth, keep, stages) == after
+
+
+# The method.
+
+
+def state_of(module: nn.Module, *args: Any, **kwargs: Any) -> State:
+    return State(module, Example(args, kwargs, ""), module)
+
+
+def checked_by(method: TokenDropping, state: State) -> list[Finding]:
+    return method.check(state, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"keep": 0}, r"keep 0 is not in \(0, 1\]"),
+        ({"keep": 1.01}, "keep 1.01 is not in"),
+        ({"keep": -0.5}, "keep -0.5 is not in"),
+        ({"keep": float("nan")}, "keep nan is not in"),
+        ({"keep": True}, "keep True is not in"),
+        ({"keep": "half"}, "keep 'half' is not in"),
+        ({"strategy": "merg"}, "strategy 'merg' is none of merge, transform"),
+        ({"strategy": ["merge"]}, "is none of"),
+        ({"stages": ()}, r"stages \(\) are not block numbers"),
+        ({"stages": (2, 1)}, "are not block numbers"),
+        ({"stages": (-1,)}, "are not block numbers"),
+        ({"stages": (1, 1)}, "are not block numbers"),
+        ({"stages": -2}, "are not block numbers"),
+        ({"stages": "2"}, "are not block numbers"),
+        ({"stages": (1.0,)}, "are not block numbers"),
+        ({"restore": "maybe"}, "restore 'maybe' is neither"),
+        ({"restore": 1}, "restore 1 is neither"),
+        ({"protect": -1}, "protect is -1; expected 'auto'"),
+        ({"protect": "all"}, "protect is 'all'"),
+        ({"protect": "1:2:3"}, "protect is '1:2:3'"),
+        ({"protect": (0.5,)}, "protect is"),
+        ({"protect": slice(0, 9, 2)}, "protect is slice"),
+        ({"protect": True}, "protect is True"),
+        ({"keep": 2, "strategy": "x"}, "strategy 'x' is none of .*; keep 2 is not in"),
+    ],
+)
+def test_options_out_of_range(options, match):
+    with pytest.raises(sdk.OptionError, match=match):
+        TokenDropping(**options)
+
+
+@pytest.mark.parametrize(
+    ("make", "args", "options", "match"),
+    [
+        (lambda: seeded(MobileNetV1), lambda: (picture(),), {}, "no attention was seen"),
+        (lambda: seeded(ViT), lambda: (picture(),), {"keep": 0.5, "protect": 10}, "leaves 8 of 17 tokens, but 10 are"),
+        (lambda: seeded(ViT), lambda: (picture(),), {"protect": 18}, "protect=18, but there are 17 tokens"),
+        (lambda: seeded(ViT), lambda: (picture(),), {"protect": (-18,)}, "but there are 17 tokens"),
+        (lambda: seeded(ViT), lambda: (picture(),), {"stages": (1,)}, "tokens can go behind blocks 0 to 0"),
+    ],
+)
+def test_what_does_not_fit_the_model(make, args, options, match):
+    (found,) = checked_by(TokenDropping(**options), state_of(make(), *args()))
+    assert re.search(match, found.reason) and found.fix
+
+
+def test_an_exported_program_has_no_blocks():
+    model, x = seeded(ViT), picture(1)
+    state = dataclasses.replace(state_of(model, x), captured=capture(model, Example((x,), {}, "")))
+    (found,) = checked_by(TokenDropping(), state)
+    assert "exported program" in found.reason
+
+
+class Table(nn.Module):
+    """Blocks that know a table of all positions."""
+
+    class Own(Block):
+        def __init__(self) -> None:
+            super().__init__(16, 2)
+            self.place = nn.Parameter(torch.randn(9, 16))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x + self.place)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(Block(16, 2), Table.Own())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(x)
+
+
+def test_a_block_with_a_table_of_its_own_is_named():
+    (found,) = checked_by(TokenDropping(keep=0.5), state_of(Table().eval(), torch.randn(1, 9, 16)))
+    assert found.module_path == "blocks.1" and "with fewer tokens it fails" in found.reason
+
+
+@pytest.mark.parametrize(("restore", "length"), [("auto", 20), (True, 20), (False, 10)])
+def test_tokens_come_back_where_the_output_has_them(restore, length):
+    model, x = tiny_lm(), ids(1, 20)
+    method = TokenDropping(strategy="query", keep=0.5, protect="-4:", restore=restore)
+    state = method.apply(state_of(model, x), None)
+    assert run(state.module, x).shape == (1, length, 256)
+    assert ("all restored" in state.changes[0]) == (length == 20)
+
+
+def test_a_class_token_needs_no_others():
+    state = TokenDropping(strategy="attention", keep=0.5).apply(state_of(seeded(ViT), picture(1)), None)
+    assert "restored" not in state.changes[0] and "1 protected" in state.changes[0]
+
+
+def test_all_tokens_kept_change_nothing():
+    model, x = seeded(ViT), picture()
+    assert torch.equal(run(TokenDropping(keep=1.0).apply(state_of(model, x), None).module, x), run(model, x))
+
+
+def test_the_account_of_each_layer():
+    model, x = seeded(ViT), picture(1)
+    state = TokenDropping(strategy="attention", keep=0.5, stages=(0,)).apply(state_of(model, x), None)
+    before, after = (workload_of(capture(m, state.example).program).macs for m in (model, state.module))
+    assert f"MACs {before:,} -> {after:,} (" in state.changes[0]
+    first, second, rest = state.layers
+    assert (first.path, first.tokens_before, first.tokens_after) == ("blocks.0", 17, 17)
+    assert (second.path, second.tokens_before, second.tokens_after) == ("blocks.1", 17, 8)
+    assert rest.path == "" and rest.tokens_after is None
+    dim, mlp = 32, 64
+    macs = [n * dim * (4 * dim + 2 * mlp) + 2 * n * n * dim for n in (17, 8)]
+    assert [second.macs_before, second.macs_after] == macs and first.macs_before == macs[0]
+    assert sum(row.macs_before for row in state.layers) == before
+    assert sum(row.macs_after for row in state.layers) == after
+
+
+@pytest.mark.parametrize("name", ["vit", "byte_lm", "bert"])
+def test_the_foretold_workload_is_the_one_that_comes(name):
+    make, args = {
+        "vit": (lambda: seeded(ViT), (picture(1),)),
+        "byte_lm": (tiny_lm, (ids(1, 20),)),
+        "bert": (bert, (ids(1, 12),)),
+    }[name]
+    method, state = TokenDropping(strategy="attention", keep=0.5, stages=(0,)), state_of(make(), *args)
+    now = workload_of(capture(state.module, state.example).program)
+    foretold = method.effect(now, None)
+    done = method.apply(state, None)
+    later = done.layers[1:-1]
+    got = [sum(op.macs for op in foretold.ops if f"{op.module_path}.".startswith(f"{row.path}.")) for row in later]
+    assert got == [row.macs_after for row in later] and foretold.macs < now.macs
+
+
+def test_a_workload_without_a_stack_is_left_alone():
+    now = workload_of(capture(seeded(MobileNetV1), Example((picture(1, 3, 64),), {}, "")).program)
+    assert TokenDropping().effect(now, None) == now
+
+
+def test_parameters_keep_their_names_and_values():
+    model, x = seeded(ViT), picture(1)
+    state = TokenDropping(keep=0.5).apply(state_of(model, x), None)
+    was, now = model.state_dict(), state.module.state_dict()
+    assert list(was) == list(now) and all(torch.equal(was[key], now[key]) for key in was)
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_the_recipe_in_the_manifest():
+    method = TokenDropping(strategy="query", keep=1, stages=[1, 2], protect=slice(-4, None))
+    assert plain_method(method) == {
+        "name": "token-dropping",
+        "strategy": "query",
+        "keep": 1.0,
+        "stages": [1, 2],
+        "protect": "-4:",
+        "restore": "auto",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "method"),
+    [
+        ("token-dropping", TokenDropping()),
+        ("token-dropping:strategy=attention,keep=0.5", TokenDropping(strategy="attention", keep=0.5)),
+        ("token-dropping:keep=1,stages=1+3,protect=-20:", TokenDropping(keep=1, stages=(1, 3), protect="-20:")),
+        ("token-dropping:stages=2,restore=true,protect=1", TokenDropping(stages=(2,), restore=True, protect=1)),
+    ],
+)
+def test_methods_of_the_command_line(text, method):
+    assert method_from(text) == method
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("tokendropping", "no such edge method; there are: token-dropping"),
+        ("token-dropping:kep=0.5", "'kep=0.5' is not option=value; options are: strategy, keep"),
+        ("token-dropping:keep", "'keep' is not option=value"),
+        ("token-dropping:,", "'' is not option=value"),
+    ],
+)
+def test_methods_that_the_command_line_does_not_know(text, match):
+    with pytest.raises(click.UsageError, match=match):
+        method_from(text)
+
+
+def test_a_class_is_no_method():
+    with pytest.raises(sdk.MethodError, match=r"make one: add \(\)"):
+        sdk.export(seeded(ViT), "host:onnxruntime", example_inputs=(picture(1),), methods=[sdk.methods.TokenDropping])
+
+
+def test_torch_is_loaded_with_the_first_method_alone():
+    code = "import sys, sdk.methods; print('torch' in sys.modules); sdk.methods.TokenDropping; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]

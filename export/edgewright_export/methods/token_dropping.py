@@ -44,7 +44,7 @@ class TokenDropping:
         strategy: How tokens are chosen: ``merge`` similar ones, ``transform``, ``attention``, ``pyramid``,
             ``partition`` or ``query``; the sources are in the files of ``methods/tokens/strategies``.
         keep: Share of the tokens that is left behind the last stage, above 0, at most 1.
-        stages: Blocks, counted from 0, behind which tokens go; None: as the strategy's source has it.
+        stages: Blocks, counted from 0, behind which tokens go; a number is one; None: as the strategy's source has it.
         protect: Tokens that always stay: how many first ones, a tuple of places, a slice or its text ``"-20:"``;
             ``"auto"``: those that the output reads, such as a class token, unless it reads all.
         restore: Whether all tokens come back behind the last block; ``"auto"``: if the output has other shapes or
@@ -59,7 +59,7 @@ class TokenDropping:
 
     strategy: str = "merge"
     keep: float = 0.7
-    stages: tuple[int, ...] | None = None
+    stages: int | tuple[int, ...] | None = None
     protect: protection.Protect = "auto"
     restore: bool | Literal["auto"] = "auto"
 
@@ -71,15 +71,16 @@ class TokenDropping:
         if wrong:
             raise OptionError(f"sdk.methods.TokenDropping: {'; '.join(wrong)}")
         object.__setattr__(self, "keep", float(self.keep))
-        object.__setattr__(self, "stages", None if self.stages is None else tuple(self.stages))
+        stages = (self.stages,) if type(self.stages) is int else self.stages
+        object.__setattr__(self, "stages", None if stages is None else tuple(stages))
         object.__setattr__(self, "protect", protection.checked(self.protect))
 
     def _rules(self) -> tuple[tuple[bool, str], ...]:
         return (
-            (self.strategy not in list(STRATEGIES), f"strategy {self.strategy!r} is none of {', '.join(STRATEGIES)}"),
+            (self.strategy not in tuple(STRATEGIES), f"strategy {self.strategy!r} is none of {', '.join(STRATEGIES)}"),
             (not _is_share(self.keep), f"keep {self.keep!r} is not in (0, 1]"),
             (
-                self.stages is not None and not _are_stages(self.stages),
+                not _are_stages(self.stages),
                 f"stages {self.stages!r} are not block numbers from 0, each once, ascending",
             ),
             (
@@ -126,7 +127,10 @@ class TokenDropping:
         )
 
     def _stages(self, depth: int) -> tuple[int, ...]:
-        return STRATEGIES[self.strategy][1](depth) if self.stages is None else self.stages
+        if self.stages is None:
+            return STRATEGIES[self.strategy][1](depth)
+        assert isinstance(self.stages, tuple)
+        return self.stages
 
     def _strategy(self) -> Strategy:
         return STRATEGIES[self.strategy][0]()
@@ -213,6 +217,8 @@ def _is_share(value: Any) -> bool:
 
 
 def _are_stages(value: Any) -> bool:
+    if value is None or (type(value) is int and value >= 0):
+        return True
     if not isinstance(value, (tuple, list)) or not value or any(type(stage) is not int for stage in value):
         return False
     return value[0] >= 0 and list(value) == sorted(set(value))
