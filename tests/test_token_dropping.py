@@ -14,6 +14,10 @@ import click
 import pytest
 import torch
 import transformers
+from torch import Tensor, nn
+
+import sdk
+from device_profiles import Finding
 from edgewright_export.build import plain_method
 from edgewright_export.capture import capture
 from edgewright_export.methods.token_dropping import TokenDropping
@@ -26,10 +30,6 @@ from edgewright_export.methods.tokens.stream import attach
 from edgewright_export.methods.tokens.view import Kept, Mixed, View
 from edgewright_export.state import Example, State
 from edgewright_export.workload import workload_of
-from torch import Tensor, nn
-
-import sdk
-from device_profiles import Finding
 from sdk.cli.export import method_from
 
 from . import reference_models
