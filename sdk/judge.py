@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from device_profiles import Choice
 from device_profiles.errors import BudgetError, OptionError
@@ -13,6 +13,19 @@ from edgewright_runtime.bundle import Latency, Lowered
 from edgewright_runtime.bundle.manifest import Manifest
 
 from .plan import Plan
+
+if TYPE_CHECKING:
+    from edgewright_runtime.measure import Timing
+
+
+def timed(lowered: Lowered, threads: int) -> Timing:
+    """Runs of verified or unverified files on this machine."""
+    from edgewright_runtime.engines import engine_named
+    from edgewright_runtime.measure import measure
+
+    with engine_named(lowered.engine).open(lowered, threads=threads) as session:
+        inputs = session.sample_inputs()
+        return measure({lowered.engine: lambda: session.run(inputs)})[lowered.engine]
 
 
 @dataclass(frozen=True)
@@ -50,12 +63,9 @@ class Judge:
     def _latency(self, lowered: Lowered, manifest: Manifest) -> Manifest:
         if self.choice.profile.id != "host":
             return manifest
-        from edgewright_runtime.engines import engine_named
-        from edgewright_runtime.measure import machine, measure
+        from edgewright_runtime.measure import machine
 
-        with engine_named(lowered.engine).open(lowered, threads=self.planned.threads) as session:
-            inputs = session.sample_inputs()
-            timing = measure({lowered.engine: lambda: session.run(inputs)})[lowered.engine]
+        timing = timed(lowered, self.planned.threads)
         low, high = timing.quantile_s(0.05), timing.quantile_s(0.95)
         source = f"{len(timing.samples_s)} samples on {machine()['processor']}"
         latency = Latency(

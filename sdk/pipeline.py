@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from edgewright_runtime.preprocess import Classify, Image
 
 from . import place, say
 from .bundle import Bundle
-from .judge import Judge
+from .judge import Judge, timed
 from .plan import Plan, plan
 
 
@@ -217,7 +217,7 @@ class _Request:
                 raise MethodError("methods need a PyTorch model; an .onnx file is exported as it is")
             manifest = build_onnx(job, resolved.resolve(), example_inputs, judge.onnx)
         else:
-            state = self._captured(resolved, example_inputs, dynamic_shapes)
+            state = self._captured(resolved, example_inputs, dynamic_shapes, judge)
             manifest = build(job, state, lambda lowered, made: judge.module(state, lowered, made))
         return Bundle(self.output, manifest, digest(manifest.to_json()))
 
@@ -241,7 +241,7 @@ class _Request:
             versions={"edgewright": sdk.__version__},
         )
 
-    def _captured(self, model: Any, example_inputs: Any, dynamic_shapes: Any) -> Any:
+    def _captured(self, model: Any, example_inputs: Any, dynamic_shapes: Any, judge: Judge) -> Any:
         from edgewright_export.prepare import captured, first_state
         from edgewright_export.state import Budget, Context
 
@@ -251,12 +251,28 @@ class _Request:
             self.choice.profile,
             self.planned.row,
             lambda workload: None,
+            self._time,
             self.calibration,
             self.train,
             self.evaluate,
-            Budget(),
+            Budget(judge.max_quality_drop, judge.max_latency_s, judge.max_memory_bytes),
         )
         return captured(state, self.methods, context)
+
+    def _time(self, state: Any) -> float | None:
+        """Seconds of one run of a module that is not captured yet, where this machine is the device."""
+        import tempfile
+
+        from edgewright_export.capture import capture
+        from edgewright_export.registry import target_named
+
+        if self.choice.profile.id != "host":
+            return None
+        target = target_named(self.planned.target)
+        with tempfile.TemporaryDirectory(prefix="edgewright-time-") as folder:
+            captured = replace(state, captured=capture(state.module, state.example))
+            lowered = target.lower(captured, self.planned.row, Path(folder))
+            return timed(target.gather(lowered), self.planned.threads).median_s
 
 
 def _methods(given: Sequence[Any]) -> tuple[Any, ...]:

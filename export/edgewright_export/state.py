@@ -91,6 +91,7 @@ class Context:
         device: The board.
         engine: Its engine row.
         price: Seconds or cycles of a workload, None where it has no answer.
+        time: Seconds of one run of a state's module, lowered and measured on the device, None where that cannot be.
         calibration: Tuples of example inputs.
         train: What the user passed as ``train``.
         evaluate: What the user passed as ``evaluate``.
@@ -101,6 +102,7 @@ class Context:
     device: DeviceProfile
     engine: EngineRow
     price: Callable[[Workload], Latency | Cycles | None]
+    time: Callable[[State], float | None]
     calibration: Iterable[tuple[Any, ...]] | None
     train: Any
     evaluate: Callable[[Callable[..., Any]], float] | None

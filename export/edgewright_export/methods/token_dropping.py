@@ -22,6 +22,7 @@ from .. import place
 from ..capture import capture
 from ..state import Context, State
 from ..workload import workload_of
+from .tokens import auto
 from .tokens import protect as protection
 from .tokens.find import Transformer, find
 from .tokens.macs import blocks_of, foretold, layers
@@ -43,7 +44,8 @@ class TokenDropping:
     Args:
         strategy: How tokens are chosen: ``merge`` similar ones, ``transform``, ``attention``, ``pyramid``,
             ``partition`` or ``query``; the sources are in the files of ``methods/tokens/strategies``.
-        keep: Share of the tokens that is left behind the last stage, above 0, at most 1.
+        keep: Share of the tokens that is left behind the last stage, above 0, at most 1; ``"auto"``: as few behind each
+            block as ``max_quality_drop`` or as many as ``max_latency_s`` allows, chosen on ``calibration``.
         stages: Blocks, counted from 0, behind which tokens go; a number is one; None: as the strategy's source has it.
         protect: Tokens that always stay: how many first ones, a tuple of places, a slice or its text ``"-20:"``;
             ``"auto"``: those that the output reads, such as a class token, unless it reads all.
@@ -58,27 +60,30 @@ class TokenDropping:
     """
 
     strategy: str = "merge"
-    keep: float = 0.7
+    keep: float | Literal["auto"] = 0.7
     stages: int | tuple[int, ...] | None = None
     protect: protection.Protect = "auto"
     restore: bool | Literal["auto"] = "auto"
 
     name: ClassVar[str] = "token-dropping"
-    needs: ClassVar[frozenset[str]] = frozenset()
-
     def __post_init__(self) -> None:
         wrong = [text for bad, text in self._rules() if bad]
         if wrong:
             raise OptionError(f"sdk.methods.TokenDropping: {'; '.join(wrong)}")
-        object.__setattr__(self, "keep", float(self.keep))
+        object.__setattr__(self, "keep", self.keep if self.keep == "auto" else float(self.keep))
         stages = (self.stages,) if isinstance(self.stages, int) else self.stages
         object.__setattr__(self, "stages", None if stages is None else tuple(stages))
         object.__setattr__(self, "protect", protection.checked(self.protect))
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Calibration inputs, to choose on."""
+        return frozenset({"calibration"} if self.keep == "auto" else ())
+
     def _rules(self) -> tuple[tuple[bool, str], ...]:
         return (
             (self.strategy not in tuple(STRATEGIES), f"strategy {self.strategy!r} is none of {', '.join(STRATEGIES)}"),
-            (not _is_share(self.keep), f"keep {self.keep!r} is not in (0, 1]"),
+            (self.keep != "auto" and not _is_share(self.keep), f"keep {self.keep!r} is neither in (0, 1] nor 'auto'"),
             (
                 not _are_stages(self.stages),
                 f"stages {self.stages!r} are not block numbers from 0, each once, ascending",
@@ -97,13 +102,13 @@ class TokenDropping:
         found = find(state.module, state.example)
         if isinstance(found, Finding):
             return [found]
-        return self._misfits(state, found) or self._failures(state, found)
+        return self._misfits(state, found, ctx) or self._failures(state, found)
 
     def effect(self, workload: Workload, ctx: Context) -> Workload:
         """The workload with fewer tokens behind each stage; unchanged where its paths show no stack of blocks."""
         paths, tokens = blocks_of(workload)
         stages = self._stages(len(paths)) if paths else ()
-        if not stages or stages[-1] >= len(paths) - 1:
+        if self.keep == "auto" or not stages or stages[-1] >= len(paths) - 1:
             return workload
         return foretold(workload, paths, tokens, schedule(tokens, len(paths), self.keep, stages))
 
@@ -117,6 +122,8 @@ class TokenDropping:
         if isinstance(found, Finding):
             raise MethodError(f"{self.name} cannot be applied", [found])
         plan = self._plan(state, found)
+        if self.keep == "auto":
+            plan = dataclasses.replace(plan, after=self._chosen(state, found, plan, ctx))
         module = self._dropping(state.module, found, plan)
         before, after = _workload(state.module, state), _captured(module, state, found.tokens)
         return dataclasses.replace(
@@ -135,19 +142,27 @@ class TokenDropping:
     def _strategy(self) -> Strategy:
         return STRATEGIES[self.strategy][0]()
 
-    def _misfits(self, state: State, found: Transformer) -> list[Finding]:
+    @property
+    def _share(self) -> float:
+        """Of the tokens that are left; while they are not chosen, some that shows what fits."""
+        return 0.5 if self.keep == "auto" else self.keep
+
+    def _misfits(self, state: State, found: Transformer, ctx: Context) -> list[Finding]:
         """What is wrong before anything has run."""
         where, depth, stages = found.paths[0], len(found.paths), self._stages(len(found.paths))
         problems = []
         if stages[-1] > depth - 2:
             reason = f"stages {stages} of {depth} blocks; tokens can go behind blocks 0 to {depth - 2}"
             problems.append(Finding(where, "", "", reason, "name earlier blocks in stages="))
+        if self.keep == "auto" and ctx.budget.quality_drop is None and ctx.budget.latency_s is None:
+            fix = "pass max_quality_drop= with evaluate=, max_latency_s=, or a number for keep"
+            problems.append(Finding(where, "", "", 'keep="auto" has no limit to keep to', fix))
         protected = self._protected(state, found)
-        left = schedule(found.tokens, depth, self.keep, stages)[-1]
+        left = schedule(found.tokens, depth, self._share, stages)[-1]
         if protected is None:
             reason = f"protect={self.protect!r}, but there are {found.tokens} tokens"
             problems.append(Finding(where, "", "", reason, f"name places from 0 to {found.tokens - 1}"))
-        elif left < len(protected):
+        elif left < len(protected) and self.keep != "auto":
             reason = f"keep={self.keep:g} leaves {left} of {found.tokens} tokens, but {len(protected)} are protected"
             fix = f"keep at least {math.ceil(1000 * len(protected) / found.tokens) / 1000:g}, or protect fewer"
             problems.append(Finding(where, "", "", reason, fix))
@@ -160,11 +175,31 @@ class TokenDropping:
         return protection.places(self.protect, found.tokens)
 
     def _plan(self, state: State, found: Transformer) -> Plan:
-        after = schedule(found.tokens, len(found.paths), self.keep, self._stages(len(found.paths)))
+        after = schedule(found.tokens, len(found.paths), self._share, self._stages(len(found.paths)))
         plan = Plan(found.tokens, after, self._protected(state, found) or (), found.causal, self.restore is True)
         if self.restore == "auto" and not self._fits_as_it_is(state, found, plan):
             return dataclasses.replace(plan, restore=True)
         return plan
+
+    def _chosen(self, state: State, found: Transformer, plan: Plan, ctx: Context) -> tuple[int, ...]:
+        """Tokens behind each block, by calibration and limits."""
+        assert ctx.calibration is not None
+        whole, depth = _workload(state.module, state), len(found.paths)
+        likeness = auto.Likeness(state.module, ctx.calibration)
+
+        def module(after: tuple[int, ...]) -> nn.Module:
+            return self._dropping(state.module, found, dataclasses.replace(plan, after=after))
+
+        schedules = list(
+            auto.schedules(
+                (found.tokens,) * depth,
+                range(depth - 1) if self.stages is None else self._stages(depth),
+                max(1, len(plan.protected)),
+                lambda after: foretold(whole, found.paths, found.tokens, after).macs,
+                lambda after: likeness.difference(module(after)),
+            )
+        )
+        return auto.chosen(schedules, module, state, ctx)
 
     def _fits_as_it_is(self, state: State, found: Transformer, plan: Plan) -> bool:
         try:

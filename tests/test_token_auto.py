@@ -1,0 +1,105 @@
+"""``TokenDropping(keep="auto")``: a schedule for every block, within a limit."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sdk
+from edgewright_export.methods.tokens.auto import _boundary, schedules
+from sdk.errors import BudgetError, MethodError
+from tests.models import Block, ViT, seeded
+
+
+class DeepViT(ViT):
+    """Five blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks.extend(Block(32, 4) for _ in range(3))
+
+
+def pictures(count: int) -> list[tuple[torch.Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    return [(torch.randn(1, 3, 32, 32, generator=generator),) for _ in range(count)]
+
+
+def likeness(predict) -> float:
+    """How near the outputs are to those of the whole model, 1 if they are its own."""
+    whole = seeded(DeepViT)
+    with torch.no_grad():
+        pairs = [(predict(*one), whole(*one)) for one in pictures(4)]
+    return 1 - sum(float((a - b).square().sum() / b.square().sum()) for a, b in pairs) / len(pairs)
+
+
+def export(tmp_path, **options):
+    method = sdk.methods.TokenDropping(keep="auto", strategy=options.pop("strategy", "merge"))
+    return sdk.export(
+        seeded(DeepViT),
+        options.pop("device", "host:native"),
+        example_inputs=pictures(1)[0],
+        methods=[method],
+        output=tmp_path / "auto.edge",
+        **options,
+    )
+
+
+@given(st.integers(2, 40), st.integers(2, 6), st.integers(1, 5))
+def test_each_schedule_is_cheaper_than_the_one_before(tokens, depth, least):
+    """Here the outputs suffer from the first block most."""
+    whole, least = (tokens,) * depth, min(least, tokens)
+    row = list(schedules(whole, range(depth - 1), least, sum, lambda s: 1e-6 * sum((tokens - n) / (i + 1) for i, n in enumerate(s))))
+    assert row[0] == whole and all(sum(b) < sum(a) for a, b in itertools.pairwise(row))
+    for schedule in row:
+        assert schedule[0] <= tokens and min(schedule) >= least and list(schedule) == sorted(schedule, reverse=True)
+    if tokens > least and depth > 2:
+        assert row[1][0] == tokens, "tokens go late first"
+
+
+def test_where_the_outputs_are_lost_it_ends():
+    row = list(schedules((100,) * 4, range(3), 1, sum, lambda schedule: 1 - schedule[-1] / 100))
+    assert row[-1][-1] < 50 < row[-2][-1]
+
+
+@given(st.integers(0, 20), st.integers(0, 20))
+def test_the_boundary_is_found(holding, more):
+    row = [(i,) for i in range(holding + more)]
+    assert _boundary(lambda schedule: schedule[0] < holding, row) == holding
+
+
+def test_no_more_quality_is_lost_than_allowed(tmp_path):
+    """Tighter limits leave more to compute."""
+    macs = []
+    for drop in (1e-9, 0.05, 0.3):
+        bundle = export(tmp_path, calibration=pictures(2), evaluate=likeness, max_quality_drop=drop)
+        assert bundle.quality.before - bundle.quality.after <= drop
+        macs.append(bundle.manifest.model.macs)
+    assert macs[0] > macs[1] > macs[2]
+    assert "token-dropping" in bundle.manifest.changes[0]
+    assert json.loads(bundle.manifest.to_json())["recipe"]["methods"][0]["keep"] == "auto"
+
+
+def test_no_more_time_is_taken_than_allowed(tmp_path):
+    assert export(tmp_path, calibration=pictures(2), max_latency_s=60.0).manifest.changes[0].endswith("(100.0 %)")
+    with pytest.raises(BudgetError, match="still takes longer than max_latency_s=1e-09"):
+        export(tmp_path, calibration=pictures(2), max_latency_s=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "token-dropping needs calibration="),
+        ({"calibration": pictures(1)}, "no limit to keep to"),
+        ({"calibration": [], "max_latency_s": 1}, "calibration= is empty"),
+        ({"calibration": [(torch.zeros(1, 2, 32, 32),)], "max_latency_s": 1}, "calibration= does not fit the model"),
+        ({"calibration": pictures(1), "max_latency_s": 1, "device": "raspberry-pi-5"}, "there is no latency price"),
+    ],
+)
+def test_what_is_missing_is_named(options, message, tmp_path):
+    with pytest.raises((MethodError, BudgetError), match=message):
+        export(tmp_path, **options)
