@@ -16,6 +16,7 @@ from .annotations import Annotation
 
 if TYPE_CHECKING:
     from .flat import Captured
+    from .training.batches import Train
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Context:
         engine: Its engine row.
         price: Seconds or cycles of a workload, None where it has no answer.
         calibration: Tuples of example inputs.
-        train: What the user passed as ``train``.
+        train: Batches and loss, None if the user passed none.
         evaluate: What the user passed as ``evaluate``.
         budget: Limits.
     """
@@ -102,6 +103,6 @@ class Context:
     engine: EngineRow
     price: Callable[[Workload], Latency | Cycles | None]
     calibration: Iterable[tuple[Any, ...]] | None
-    train: Any
+    train: Train | None
     evaluate: Callable[[Callable[..., Any]], float] | None
     budget: Budget

@@ -21,11 +21,13 @@ from edgewright_runtime.quiet import quiet
 from .. import place
 from ..capture import capture
 from ..state import Context, Example, State
+from ..training.batches import Train
 from ..workload import workload_of
 from .tokens import protect as protection
 from .tokens.find import Transformer, find
 from .tokens.macs import blocks_of, foretold, layers
 from .tokens.plan import Plan
+from .tokens.recalibrate import recalibrate
 from .tokens.schedule import schedule
 from .tokens.strategies import STRATEGIES
 from .tokens.stream import attach
@@ -49,6 +51,8 @@ class TokenDropping:
             ``"auto"``: those that the output reads, such as a class token, unless it reads all.
         restore: Whether all tokens come back behind the last block; ``"auto"``: if the output has other shapes or
             fails without.
+        recalibrate_steps: With ``train=``, batches from which the module with fewer tokens learns to do what the one
+            with all of them does.
 
     Raises:
         OptionError: An option is out of range.
@@ -62,6 +66,7 @@ class TokenDropping:
     stages: int | tuple[int, ...] | None = None
     protect: protection.Protect = "auto"
     restore: bool | Literal["auto"] = "auto"
+    recalibrate_steps: int = 1000
 
     name: ClassVar[str] = "token-dropping"
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -86,6 +91,10 @@ class TokenDropping:
             (
                 not isinstance(self.restore, bool) and self.restore != "auto",
                 f"restore {self.restore!r} is neither True, False nor 'auto'",
+            ),
+            (
+                type(self.recalibrate_steps) is not int or self.recalibrate_steps < 1,
+                f"recalibrate_steps {self.recalibrate_steps!r} is no number of batches from 1",
             ),
         )
 
@@ -118,11 +127,12 @@ class TokenDropping:
             raise MethodError(f"{self.name} cannot be applied", [found])
         plan = self._plan(state, found)
         module = self._dropping(state.module, found, plan)
+        trained = self._recalibrated(module, state, found, plan, ctx.train) if ctx and ctx.train else ()
         before, after = (workload_of(capture(m, state.example).program) for m in (state.module, module))
         return dataclasses.replace(
             state,
             module=module,
-            changes=(*state.changes, self._change(found, plan, before.macs, after.macs)),
+            changes=(*state.changes, self._change(found, plan, before.macs, after.macs), *trained),
             layers=(*state.layers, *layers(found.paths, found.tokens, plan.after, before, after)),
         )
 
@@ -190,6 +200,14 @@ class TokenDropping:
         module = copy.deepcopy(module)
         attach(module, found, plan, self._strategy())
         return module
+
+    def _recalibrated(
+        self, module: nn.Module, state: State, found: Transformer, plan: Plan, train: Train
+    ) -> tuple[str, ...]:
+        left = found.tokens if plan.restore else plan.after[-1]
+        first, last = recalibrate(module, state.module, found, train, left=left, steps=self.recalibrate_steps)
+        steps = f"{self.recalibrate_steps} batches of train="
+        return (f"{self.name}: recalibrated on {steps}, distillation loss {first:.3g} -> {last:.3g}",)
 
     def _change(self, found: Transformer, plan: Plan, before: int, after: int) -> str:
         left = ", ".join(map(str, plan.after))
