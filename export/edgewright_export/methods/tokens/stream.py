@@ -125,7 +125,18 @@ class _Run:
         assert seen.query is not None and seen.key is not None
         size = torch.ones_like(self._position) if self._size is None else self._size
         valid = None if seen.mask is None else _valid(seen.mask, self._batch).to(hidden.dtype)
-        return View(hidden, seen.query, seen.key, size, valid, self._protected, self._position, self._plan.causal)
+        plan = self._plan
+        return View(
+            hidden,
+            seen.query,
+            seen.key,
+            size,
+            valid,
+            self._protected,
+            self._position,
+            plan.causal,
+            len(plan.protected),
+        )
 
     def _keep(self, view: View, index: Tensor) -> Tensor:
         known = [view.position, view.protected] + ([] if self._size is None else [self._size])
