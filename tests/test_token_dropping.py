@@ -11,9 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 import torch
 import transformers
+from torch import Tensor, nn
+
+import sdk
+from device_profiles import Finding
 from edgewright_export.build import plain_method
 from edgewright_export.capture import capture
 from edgewright_export.methods.token_dropping import TokenDropping
@@ -24,17 +29,15 @@ from edgewright_export.methods.tokens.rows import narrow, take
 from edgewright_export.methods.tokens.schedule import schedule
 from edgewright_export.methods.tokens.stream import attach
 from edgewright_export.methods.tokens.view import Kept, Mixed, View
+from edgewright_export.parity import compare
 from edgewright_export.state import Example, State
 from edgewright_export.workload import workload_of
-from torch import Tensor, nn
-
-import sdk
-from device_profiles import Finding
 from sdk.cli.export import method_from
 
 from . import reference_models
 from .models import Block, MobileNetV1, ViT, seeded
 from .reference_models.byte_lm.model import ByteLM, GatedFeedForward
+from .reference_models.data import fashion_mnist
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 BERT = {**SIZES, "intermediate_size": 64, "vocab_size": 50}
@@ -655,3 +658,50 @@ def test_torch_is_loaded_with_the_first_method_alone():
     code = "import sys, sdk.methods; print('torch' in sys.modules); sdk.methods.TokenDropping; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
+
+
+# In the engines.
+
+
+class Twins(nn.Module):
+    """Equal patches stay equal in every block: there are no positions; the output has every token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(1, 32, 4, 4)
+        self.blocks = nn.Sequential(*(Block(32, 4) for _ in range(3)))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.blocks(self.patch(image).flatten(2).transpose(1, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["native", "onnxruntime", "executorch", "litert"])
+@pytest.mark.parametrize("strategy", ["attention", "merge", "transform"])
+def test_every_engine_agrees_with_the_module(engine, strategy, tmp_path):
+    model, method = reference_models.load("vit_fmnist"), TokenDropping(strategy=strategy, keep=0.5)
+    images = fashion_mnist.pixels(fashion_mnist.load().test_x[:20])
+    bundle = sdk.export(
+        model, f"host:{engine}", example_inputs=(images[:1],), methods=[method], output=tmp_path / "v.edge"
+    )
+    assert bundle.parity.snr_db >= 80 and bundle.methods == ("token-dropping",)
+    (row,) = [row for row in bundle.manifest.layers if row.path == "blocks.5"]
+    assert (row.tokens_before, row.tokens_after) == (197, 98) and row.macs_after < 0.5 * row.macs_before
+    wanted = run(method.apply(state_of(model, images[:1]), None).module, images).numpy()
+    with sdk.load(bundle.path) as session:
+        got = np.concatenate([session.run(image[None].numpy())["output"] for image in images])
+    assert compare("", wanted, got).snr_db >= 80
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["native", "onnxruntime", "executorch", "litert"])
+def test_equal_patches_go_by_position_in_every_engine(engine, tmp_path):
+    """A dropped token has not seen the last two blocks, so the output tells which ones were kept."""
+    model, image = seeded(Twins), torch.full((1, 1, 28, 28), 0.3)
+    method = TokenDropping(strategy="attention", keep=0.5, stages=(0,), protect=0, restore=True)
+    kept = run(method.apply(state_of(model, image), None).module, image)[0]
+    first = (kept - kept[0]).abs().amax(-1) < 1e-4
+    assert first.tolist() == [True] * 24 + [False] * 25
+    bundle = sdk.export(model, f"host:{engine}", example_inputs=(image,), methods=[method], output=tmp_path / "t.edge")
+    with sdk.load(bundle.path) as session:
+        np.testing.assert_allclose(session.run(image.numpy())["output"][0], kept.numpy(), atol=1e-4)

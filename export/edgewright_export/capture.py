@@ -133,5 +133,8 @@ def _recorder(calls: dict[str, Any], path: str, module: torch.nn.Module) -> Call
 
 
 def _mutates(node: torch.fx.Node) -> bool:
+    """Whether a node changes a value; ``detach_``, which follows a constant made in ``forward``, does not."""
+    if node.target is torch.ops.aten.detach_.default:
+        return False
     schema = getattr(node.target, "_schema", None)
     return node.op == "call_function" and schema is not None and schema.is_mutable

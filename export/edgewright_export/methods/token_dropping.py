@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from device_profiles import Finding
-from device_profiles.errors import MethodError, OptionError
+from device_profiles.errors import CaptureError, MethodError, OptionError
 from edgewright_runtime.bundle import Workload
 from edgewright_runtime.quiet import quiet
 
 from .. import place
 from ..capture import capture
-from ..state import Context, Example, State
+from ..state import Context, State
 from ..training.batches import Train
 from ..workload import workload_of
 from .tokens import protect as protection
@@ -76,7 +76,7 @@ class TokenDropping:
         if wrong:
             raise OptionError(f"sdk.methods.TokenDropping: {'; '.join(wrong)}")
         object.__setattr__(self, "keep", float(self.keep))
-        stages = (self.stages,) if type(self.stages) is int else self.stages
+        stages = (self.stages,) if isinstance(self.stages, int) else self.stages
         object.__setattr__(self, "stages", None if stages is None else tuple(stages))
         object.__setattr__(self, "protect", protection.checked(self.protect))
 
@@ -128,7 +128,7 @@ class TokenDropping:
         plan = self._plan(state, found)
         module = self._dropping(state.module, found, plan)
         trained = self._recalibrated(module, state, found, plan, ctx.train) if ctx and ctx.train else ()
-        before, after = (workload_of(capture(m, state.example).program) for m in (state.module, module))
+        before, after = _workload(state.module, state), _captured(module, state, found.tokens)
         return dataclasses.replace(
             state,
             module=module,
@@ -221,13 +221,30 @@ class TokenDropping:
         )
 
 
+def _workload(module: nn.Module, state: State) -> Workload:
+    return workload_of(capture(module, state.example).program)
+
+
+def _captured(module: nn.Module, state: State, tokens: int) -> Workload:
+    try:
+        return _workload(module, state)
+    except CaptureError as error:
+        if state.example.dynamic_shapes is None:
+            raise
+        fix = "only sizes that leave the number of tokens alone may be open, such as the batch"
+        found = Finding("", "", "", f"the plan is for {tokens} tokens, which dynamic_shapes let vary", fix)
+        raise MethodError(f"{TokenDropping.name} cannot be applied", [found]) from error
+
+
 _NARROWED = "what a block takes for each token must come as an argument of its forward, such as a mask or a table"
 
 
 def _shapes(module: nn.Module, state: State) -> list[Any]:
     args, kwargs = pytree.tree_map_only(Tensor, torch.clone, (state.example.args, state.example.kwargs))
     with torch.no_grad():
-        return [leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in pytree.tree_leaves(module(*args, **kwargs))]
+        return [
+            leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in pytree.tree_leaves(module(*args, **kwargs))
+        ]
 
 
 def _is_share(value: Any) -> bool:

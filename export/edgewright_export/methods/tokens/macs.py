@@ -60,7 +60,9 @@ def blocks_of(workload: Workload) -> tuple[tuple[str, ...], int]:
 def foretold(workload: Workload, paths: Sequence[str], tokens: int, after: Sequence[int]) -> Workload:
     """The workload with fewer tokens in its blocks; selection itself is left out."""
     given = dict(zip(paths, (tokens, *after), strict=False))
-    ops = tuple(_scaled(op, tokens, next((n for p, n in given.items() if _is_in(op, p)), tokens)) for op in workload.ops)
+    ops = tuple(
+        _scaled(op, tokens, next((n for p, n in given.items() if _is_in(op, p)), tokens)) for op in workload.ops
+    )
     return replace(workload, ops=ops)
 
 

@@ -20,7 +20,8 @@ def take(values: Tensor, index: Tensor) -> Tensor:
     if batch == 1:
         return values[0].index_select(0, index[0]).unsqueeze(0)
     first = torch.arange(batch).unsqueeze(1) * tokens
-    return values.flatten(0, 1).index_select(0, (index + first).flatten()).unflatten(0, (batch, -1))
+    rows = values.flatten(0, 1).index_select(0, (index + first).flatten())
+    return rows.reshape(batch, -1, values.shape[2])
 
 
 def narrow(values: Tensor, index: Tensor, tokens: int) -> Tensor:
@@ -60,8 +61,7 @@ def _axis(values: Tensor, index: Tensor, axis: int) -> Tensor:
     rest = moved.shape[2:]
     rows = moved.flatten(2) if rest else moved.unsqueeze(2)
     rows = take(rows.expand(index.shape[0], -1, -1), index)
-    narrowed = rows.unflatten(2, rest) if rest else rows.squeeze(2)
-    return narrowed.movedim(1, axis)
+    return rows.reshape(*rows.shape[:2], *rest).movedim(1, axis)
 
 
 def _over_heads(values: Tensor) -> Tensor:

@@ -84,13 +84,13 @@ class _Run:
             Tensor, lambda value: value if value is hidden else self.narrowed(value), (args, kwargs)
         )
         self._attention = _Attention(self, self._tokens, self._size, self._plan.causal)
-        self._attention.__enter__()
+        self._attention.__enter__()  # type: ignore[no-untyped-call]
         return narrowed  # type: ignore[no-any-return]
 
     def end(self) -> None:
         """The block is through, or failed."""
         assert self._attention is not None
-        self._attention.__exit__(None, None, None)
+        self._attention.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     def narrowed(self, value: Tensor) -> Tensor:
         """A tensor of all tokens for those that are left; of each one is made once between two reductions."""
@@ -109,10 +109,7 @@ class _Run:
         assert self._attention is not None
         view = self._view(hidden, self._attention)
         reduction = strategy.reduce(view, count)
-        if isinstance(reduction, Kept):
-            left = self._keep(view, reduction.index)
-        else:
-            left = self._mix(view, reduction.weight)
+        left = self._keep(view, reduction.index) if isinstance(reduction, Kept) else self._mix(view, reduction.weight)
         self._done.append((hidden, reduction))
         self._narrowed.clear()
         self._tokens = count
@@ -128,8 +125,17 @@ class _Run:
         assert seen.query is not None and seen.key is not None
         size = torch.ones_like(self._position) if self._size is None else self._size
         valid = None if seen.mask is None else _valid(seen.mask, self._batch).to(hidden.dtype)
+        plan = self._plan
         return View(
-            hidden, seen.query, seen.key, size, valid, self._protected, self._position, self._plan.causal
+            hidden,
+            seen.query,
+            seen.key,
+            size,
+            valid,
+            self._protected,
+            self._position,
+            plan.causal,
+            len(plan.protected),
         )
 
     def _keep(self, view: View, index: Tensor) -> Tensor:

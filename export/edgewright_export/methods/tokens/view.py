@@ -20,6 +20,7 @@ class View:
         protected: 1 for a token that stays, float [batch, tokens].
         position: Place of each token in the input, float [batch, tokens]; of a merged one the first of its places.
         causal: A token sees those before it alone.
+        held: How many tokens are protected.
     """
 
     hidden: Tensor
@@ -30,6 +31,7 @@ class View:
     protected: Tensor
     position: Tensor
     causal: bool
+    held: int = 1
 
 
 @dataclass(frozen=True)
