@@ -62,7 +62,9 @@ class Distillation:
             except Exception as error:
                 path, line = place.raised_at(error, module)
                 reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:120]}"
-                found = Finding(path, "", line, reason, "batches need the shapes of example_inputs, but for their first axis")
+                found = Finding(
+                    path, "", line, reason, "batches need the shapes of example_inputs, but for their first axis"
+                )
                 raise MethodError(f"{type(module).__name__} does not run on a batch of train", [found]) from error
 
 

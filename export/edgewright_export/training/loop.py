@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +22,11 @@ _LARGEST_GRADIENT = 1.0
 
 
 def fit(
-    modules: Sequence[nn.Module],
+    rates: Sequence[tuple[nn.Module, float]],
     batches: Iterable[Batch],
     loss: Callable[[Batch], Tensor],
     *,
     steps: int,
-    lr: float,
     seed: int = 0,
 ) -> tuple[float, float]:
     """Trains modules in place.
@@ -35,11 +35,11 @@ def fit(
     numbers of the caller are as before.
 
     Args:
-        modules: All of their parameters are trained, those that ask for no gradient too.
+        rates: Modules with their highest learning rates; all of their parameters are trained, those that ask for no
+            gradient too.
         batches: At least ``steps``.
         loss: From a batch to a scalar.
         steps: Batches that are learned from.
-        lr: Highest learning rate.
         seed: Of everything random, shuffling by a data loader among it.
 
     Returns:
@@ -49,8 +49,9 @@ def fit(
         MethodError: The loss is no longer a number.
     """
     values: list[float] = []
-    with _learning(modules) as parameters, seeded(seed), torch.enable_grad():
-        optimizer = _adamw(parameters, lr)
+    parameters = [p for module, _ in rates for p in module.parameters() if p.is_floating_point()]
+    with _learning(parameters), seeded(seed), torch.enable_grad():
+        optimizer = torch.optim.AdamW([group for module, rate in rates for group in _groups(module, rate)])
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate((step + 1) / steps))
         for step, batch in zip(range(steps), batches, strict=False):
             value = loss(batch)
@@ -76,24 +77,27 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _learning(modules: Sequence[nn.Module]) -> Iterator[list[nn.Parameter]]:
-    """All parameters ask for a gradient; afterwards they are as before but for their values."""
-    given = [p for module in modules for p in module.parameters() if p.is_floating_point()]
-    asked = [p.requires_grad for p in given]
+def _learning(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Parameters ask for a gradient; afterwards they are as before but for their values."""
+    asked = [parameter.requires_grad for parameter in parameters]
     try:
-        yield [p.requires_grad_() for p in given]
+        for parameter in parameters:
+            parameter.requires_grad_()
+        yield
     finally:
-        for parameter, before in zip(given, asked, strict=True):
+        for parameter, before in zip(parameters, asked, strict=True):
             parameter.requires_grad_(before)
             parameter.grad = None
 
 
-def _adamw(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.AdamW:
+def _groups(module: nn.Module, rate: float) -> list[dict[str, Any]]:
     """Only what has more than one axis decays."""
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for parameter in parameters:
-        groups[parameter.dim() > 1].append(parameter)
-    return torch.optim.AdamW([{"params": p, "weight_decay": _DECAY * decays} for decays, p in groups.items()], lr)
+    parameters = [p for p in module.parameters() if p.is_floating_point()]
+    decaying, other = ([p for p in parameters if (p.dim() > 1) is decays] for decays in (True, False))
+    return [
+        {"params": decaying, "lr": rate, "weight_decay": _DECAY},
+        {"params": other, "lr": rate, "weight_decay": 0.0},
+    ]
 
 
 def _rate(done: float) -> float:

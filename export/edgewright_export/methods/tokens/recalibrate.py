@@ -9,7 +9,8 @@ from ...training.distill import Distillation
 from ...training.loop import fit, seeded
 from .find import Transformer
 
-_LR = 5e-4
+_RATE, _NEW_RATE = 2e-4, 2e-3
+"""Highest learning rates of what is trained already, and of the reverse module, which is not."""
 
 
 class Reverse(nn.Module):
@@ -54,4 +55,4 @@ def recalibrate(
     with seeded(0):
         reverse = nn.Identity() if left == found.tokens else Reverse(found.width, found.tokens)
     loss = Distillation(student, teacher, found.paths[-1], reverse, train.loss)
-    return fit((student, reverse), train.endless(), loss, steps=steps, lr=_LR)
+    return fit(((student, _RATE), (reverse, _NEW_RATE)), train.endless(), loss, steps=steps)
