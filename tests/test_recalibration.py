@@ -19,6 +19,7 @@ from edgewright_export.state import Example, State
 from edgewright_export.training.batches import given
 from edgewright_export.training.distill import Distillation, divergence, outputs_apart, relative_error
 from edgewright_export.training.loop import fit
+from sdk.cli import main
 
 from .models import MobileNetV1, ViT, seeded
 
@@ -89,6 +90,14 @@ def test_what_cannot_be_trained_on(tmp_path, train, error, match):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_command_line_reads_train(capsys):
+    model = "tests.cli_model:build"
+    with pytest.raises(SystemExit) as stop:
+        main(["export", model, "--device", "host:onnxruntime", "--input-shape", "1,3,64,64", "--train", model])
+    error = capsys.readouterr().err
+    assert stop.value.code == 1 and "OptionError: train is a " in error and len(error.splitlines()) == 1
+
+
 def test_every_epoch_reads_all_batches_again():
     calls = []
 
@@ -137,6 +146,13 @@ def test_the_loss_falls_and_statistics_stay():
     assert not any(p.requires_grad or p.grad is not None for p in module.parameters())
 
 
+def test_a_single_step_learns():
+    module = seeded(Statistics)
+    before = module.linear.weight.clone()
+    trained(module, steps=1)
+    assert not torch.equal(module.linear.weight, before)
+
+
 def test_training_again_gives_the_same_and_leaves_random_numbers_alone():
     torch.manual_seed(5)
     wanted = torch.rand(1)
@@ -166,6 +182,8 @@ def test_each_step_is_reported():
 
 
 def test_equal_outputs_are_not_apart():
+    for y in (torch.randn(3, 5), torch.randn(3), torch.randn(())):
+        assert outputs_apart(y, y, torch.zeros(3, dtype=torch.int64)).item() == pytest.approx(0, abs=1e-6)
     y = torch.randn(3, 5)
     for targets in (None, torch.zeros(3), torch.zeros(3, dtype=torch.int64)):
         assert outputs_apart((y,), (y,), targets).item() == pytest.approx(0, abs=1e-6)
@@ -224,7 +242,7 @@ def test_every_parameter_gets_a_gradient_through_the_reduction(strategy):
 def test_restored_tokens_need_no_reverse():
     teacher = seeded(ViT)
     student, found = student_of(teacher, restore=True)
-    first, last = recalibrate(student, teacher, found, given((batches(), cross_entropy)), left=17, steps=20)
+    first, last = recalibrate(student, teacher, found, given((batches(1), cross_entropy)), left=17, steps=20)
     assert last < first
 
 

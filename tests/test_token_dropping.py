@@ -619,6 +619,7 @@ def test_the_recipe_in_the_manifest():
         "stages": [1, 2],
         "protect": "-4:",
         "restore": "auto",
+        "recalibrate_steps": 1000,
     }
 
 

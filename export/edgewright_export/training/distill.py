@@ -93,8 +93,8 @@ def outputs_apart(outputs: Any, wanted: Any, targets: Any) -> Tensor:
 
 def divergence(logits: Tensor, wanted: Tensor) -> Tensor:
     """Kullback-Leibler divergence of the softmax over the last axis, the mean over all others."""
-    ours, theirs = (x.flatten(0, -2).log_softmax(-1) for x in (logits, wanted))
-    return nn.functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+    ours, theirs = (x.log_softmax(-1) for x in (logits, wanted))
+    return nn.functional.kl_div(ours, theirs, reduction="none", log_target=True).sum(-1).mean()
 
 
 def relative_error(values: Tensor, wanted: Tensor) -> Tensor:

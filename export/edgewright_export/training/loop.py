@@ -52,7 +52,7 @@ def fit(
     parameters = [p for module, _ in rates for p in module.parameters() if p.is_floating_point()]
     with _learning(parameters), seeded(seed), torch.enable_grad():
         optimizer = torch.optim.AdamW([group for module, rate in rates for group in _groups(module, rate)])
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate((step + 1) / steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate((step + 0.5) / steps))
         for step, batch in zip(range(steps), batches, strict=False):
             value = loss(batch)
             values.append(value.item())
