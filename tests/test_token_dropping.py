@@ -28,7 +28,7 @@ from edgewright_export.methods.tokens.protect import checked, places, read_by_ou
 from edgewright_export.methods.tokens.rows import narrow, take
 from edgewright_export.methods.tokens.schedule import schedule
 from edgewright_export.methods.tokens.stream import attach
-from edgewright_export.methods.tokens.view import Kept, Mixed, View
+from edgewright_export.methods.tokens.view import Kept, Merged, Mixed, View
 from edgewright_export.parity import compare
 from edgewright_export.state import Example, State
 from edgewright_export.workload import workload_of
@@ -80,6 +80,18 @@ class Pairs:
         old = torch.arange(tokens)
         new = torch.where(old < alone, old, alone + (old - alone) // 2)
         return Mixed((new == torch.arange(count).unsqueeze(1)).float().expand(view.hidden.shape[0], -1, -1))
+
+
+@dataclass(frozen=True)
+class Into:
+    """What ``Pairs`` does, said the shorter way."""
+
+    def reduce(self, view: View, count: int) -> Merged:
+        tokens = view.hidden.shape[1]
+        alone = 2 * count - tokens
+        old = torch.arange(tokens)
+        target = torch.where(old < alone, old, old - (old - alone) % 2)
+        return Merged(target.expand(view.hidden.shape[0], -1))
 
 
 def tiny_lm() -> nn.Module:
@@ -345,15 +357,24 @@ def test_what_a_strategy_is_shown():
 
 
 @pytest.mark.parametrize("restore", [False, True])
-def test_merged_twins_count_as_two(restore):
+@pytest.mark.parametrize("strategy", [Pairs(), Into()])
+def test_merged_twins_count_as_two(strategy, restore):
     """Without positions, two equal tokens that become one of size two change nothing."""
     torch.manual_seed(0)
     model = nn.Sequential(*(Block(16, 2) for _ in range(3))).eval()
     x = torch.randn(2, 9, 16)
     x[:, 4::2] = x[:, 3:8:2]
-    got = run(dropped(model, (x,), Pairs(), (6, 6, 6), restore=restore), x)
+    got = run(dropped(model, (x,), strategy, (6, 6, 6), restore=restore), x)
     wanted = run(model, x)
     torch.testing.assert_close(got, wanted if restore else wanted[:, [0, 1, 2, 3, 5, 7]])
+
+
+@pytest.mark.parametrize("restore", [False, True])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_both_ways_to_merge_agree(batch, restore):
+    model, x = tiny_lm(), ids(batch, 20)
+    both = [run(dropped(model, (x,), s, (15, 9, 9, 9), restore=restore), x) for s in (Pairs(), Into())]
+    torch.testing.assert_close(*both)
 
 
 def test_merging_in_a_causal_model_stays_causal():
@@ -380,7 +401,7 @@ def test_dropped_tokens_come_back_as_they_were():
     assert torch.equal(got, wanted)
 
 
-@pytest.mark.parametrize("strategy", [Nth(), Pairs()])
+@pytest.mark.parametrize("strategy", [Nth(), Pairs(), Into()])
 @pytest.mark.parametrize("restore", [False, True])
 def test_no_image_sees_another(strategy, restore):
     model, x = seeded(ViT), picture(3)

@@ -13,12 +13,10 @@ from torch import Tensor, nn
 
 from edgewright_export.methods.tokens import select
 from edgewright_export.methods.tokens.strategies import STRATEGIES
-from edgewright_export.methods.tokens.strategies.attention import Attention
 from edgewright_export.methods.tokens.strategies.merge import Merge
 from edgewright_export.methods.tokens.strategies.partition import Partition
-from edgewright_export.methods.tokens.strategies.query import Query
 from edgewright_export.methods.tokens.strategies.transform import Transform
-from edgewright_export.methods.tokens.view import Kept, Mixed, Strategy, View
+from edgewright_export.methods.tokens.view import Kept, Merged, Mixed, Reduction, Strategy, View
 
 LOWEST = -torch.finfo(torch.float32).max / 2
 FORBIDDEN = ("topk", "sort", "argmax", "argmin", "nonzero", "cumsum", "multinomial")
@@ -112,8 +110,12 @@ def part_of(whole: View, item: slice) -> View:
     return replace(whole, **fields)
 
 
-def matrix(reduction: Kept | Mixed, tokens: int) -> Tensor:
+def matrix(reduction: Reduction, tokens: int) -> Tensor:
     """[batch, new, old], whichever way it is said."""
+    if isinstance(reduction, Merged):
+        into = select.one_hot(reduction.target, tokens).transpose(1, 2)
+        stays = reduction.target == torch.arange(tokens)
+        return torch.stack([rows[kept] for rows, kept in zip(into, stays, strict=True)])
     return reduction.weight if isinstance(reduction, Mixed) else select.one_hot(reduction.index, tokens)
 
 

@@ -17,7 +17,8 @@ from .find import ATTENTION, Transformer, allowed_by, first_of, hidden_of
 from .plan import Plan
 from .restore import restored
 from .rows import narrow, take
-from .view import Kept, Mixed, Strategy, View
+from .select import chosen
+from .view import Kept, Merged, Reduction, Strategy, View
 
 
 def attach(module: nn.Module, transformer: Transformer, plan: Plan, strategy: Strategy) -> None:
@@ -74,7 +75,7 @@ class _Run:
         self._position, self._protected = (x.to(hidden.dtype).expand(self._batch, -1) for x in (position, protected))
         self._size: Tensor | None = None
         self._narrowed: dict[int, tuple[Tensor, Tensor]] = {}
-        self._done: list[tuple[Tensor, Kept | Mixed]] = []
+        self._done: list[tuple[Tensor, Reduction]] = []
         self._attention: _Attention | None = None
 
     def begin(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
@@ -109,7 +110,12 @@ class _Run:
         assert self._attention is not None
         view = self._view(hidden, self._attention)
         reduction = strategy.reduce(view, count)
-        left = self._keep(view, reduction.index) if isinstance(reduction, Kept) else self._mix(view, reduction.weight)
+        if isinstance(reduction, Kept):
+            left = self._keep(view, reduction.index)
+        elif isinstance(reduction, Merged):
+            left = self._merge(view, reduction.target, count)
+        else:
+            left = self._mix(view, reduction.weight)
         self._done.append((hidden, reduction))
         self._narrowed.clear()
         self._tokens = count
@@ -144,8 +150,21 @@ class _Run:
         self._size = size[0] if size else None
         return take(view.hidden, index)
 
+    def _merge(self, view: View, target: Tensor, count: int) -> Tensor:
+        """Means by size (Bolya et al. 2023, section 3): of those that stay, and of those that go into each."""
+        stays = (target == torch.arange(self._tokens)).to(torch.float32)
+        index = chosen(stays, count)
+        gone = chosen(1 - stays, self._tokens - count)
+        into = (index.unsqueeze(-1) == target.gather(1, gone).unsqueeze(1)).to(view.hidden.dtype)
+        mass = torch.cat((view.hidden * view.size.unsqueeze(-1), view.size.unsqueeze(-1)), -1)
+        known = take(torch.stack((view.position, view.protected), -1), index)
+        self._position, self._protected = known.unbind(-1)
+        total = take(mass, index) + torch.matmul(into, take(mass, gone))
+        self._size = total[..., -1]
+        return total[..., :-1] / total[..., -1:]
+
     def _mix(self, view: View, weight: Tensor) -> Tensor:
-        """Means by size (Bolya et al. 2023, section 3); a new token has the place of what weighs most in it."""
+        """Means by weight and size; a new token has the place of what weighs most in it."""
         mass = weight * view.size.unsqueeze(1)
         total = mass.sum(-1, keepdim=True)
         most = weight >= weight.amax(-1, keepdim=True)
