@@ -30,10 +30,8 @@ class Merge:
         nearest = similar.amax(-1)
         gone = rank(nearest) < len(leaving) + len(staying) - count
         found = torch.where(similar == nearest.unsqueeze(-1), torch.tensor(staying), staying[-1]).amin(-1)
-        target = torch.cat([torch.where(gone, found, torch.tensor(leaving)), torch.tensor(staying).expand(found.shape[0], -1)], -1)
-        mixed = leaving + staying
-        target = target[:, torch.tensor([mixed.index(place) for place in range(len(mixed))])]
-        return Mixed(_gathered(target, count))
+        target = torch.where(gone, found, torch.tensor(leaving))
+        return Mixed(_gathered(_with(target, leaving, staying), count))
 
 
 def _sides(tokens: int, most: int) -> tuple[list[int], list[int]]:
@@ -52,6 +50,13 @@ def _similar(view: View, leaving: list[int], staying: list[int]) -> Tensor:
         unfit = unfit + (view.valid[:, leaving].unsqueeze(-1) - view.valid[:, staying].unsqueeze(-2)).abs()
     fit = (unfit == 0) & (similar >= -2)
     return torch.where(fit, similar, torch.full_like(similar, _UNFIT))
+
+
+def _with(target: Tensor, leaving: list[int], staying: list[int]) -> Tensor:
+    """Targets of all tokens, in their order: int64 [batch, tokens]."""
+    mixed = leaving + staying
+    everyone = torch.cat([target, torch.tensor(staying).expand(target.shape[0], -1)], -1)
+    return everyone[:, [mixed.index(place) for place in range(len(mixed))]]
 
 
 def _gathered(target: Tensor, count: int) -> Tensor:
