@@ -10,6 +10,7 @@ from torch import Tensor
 from .view import View
 
 _UNSEEN = -1e30
+_LEAST = 1e-30
 
 
 def attended(view: View, asking: Tensor) -> Tensor:
@@ -38,3 +39,22 @@ def askers(view: View) -> Tensor:
     everyone = torch.ones_like(view.protected) if view.valid is None else view.valid
     some = view.protected.amax(-1, keepdim=True)
     return view.protected * some + everyone * view.size * (1 - some)
+
+
+def standing_out(view: View, score: Tensor, reach: int) -> Tensor:
+    """A score as a multiple of its neighbours' mean.
+
+    Tokens side by side get much attention together and say the same.  By the score itself all of them stay and other
+    parts of the input lose every token; beside each other the best of every place stay.
+
+    Args:
+        score: Not negative, float [batch, tokens].
+        reach: How many of the tokens left count on either side; 0: the score as it is.
+    """
+    if not reach:
+        return score
+    place = torch.arange(score.shape[-1])
+    near = ((place.unsqueeze(0) - place.unsqueeze(1)).abs() <= reach).to(score.dtype)
+    counted = 1 - view.protected if view.valid is None else (1 - view.protected) * view.valid
+    around = torch.matmul(torch.stack([score * counted, counted], 1), near)
+    return score * around[:, 1] / around[:, 0].clamp(min=_LEAST)

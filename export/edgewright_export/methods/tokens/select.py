@@ -81,8 +81,3 @@ def best(score: Tensor, count: int, valid: Tensor | None, protected: Tensor | No
 def one_hot(index: Tensor, tokens: int) -> Tensor:
     """float32 [..., count, tokens] with a one where ``index`` [..., count] points."""
     return (index.unsqueeze(-1) == torch.arange(tokens)).to(torch.float32)
-
-
-def take(values: Tensor, index: Tensor) -> Tensor:
-    """The rows of ``values`` [batch, tokens, width] at ``index`` [batch, count]: [batch, count, width]."""
-    return values.gather(1, index.unsqueeze(-1).expand(-1, -1, values.shape[-1]))
