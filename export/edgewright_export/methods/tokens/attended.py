@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from .select import chosen, one_hot
 from .view import View
 
 _UNSEEN = -1e30
@@ -14,31 +15,33 @@ _LEAST = 1e-30
 
 
 def attended(view: View, asking: Tensor) -> Tensor:
-    """Attention that some tokens, by their mean query, pay to every token, the mean of all heads.
+    """Attention that every token gets from some, the mean of those and of all heads.
 
-    One query costs tokens * width products, all of them tokens times as much; with one token asking, such as a class
-    token, it is the attention of the block itself.
+    Each that asks costs tokens * width products.
 
     Args:
-        asking: Share of each token in the query, float [batch, tokens].
+        asking: What the queries are made of, float [batch, asking, tokens], each row with the sum 1.
 
     Returns:
         float [batch, tokens], its sum 1.
     """
-    share = asking / asking.sum(-1, keepdim=True)
-    query = torch.matmul(share[:, None, None], view.query)
-    score = torch.matmul(query, view.key.transpose(-1, -2)).squeeze(2) / math.sqrt(view.key.shape[-1])
-    score = score + view.size.log().unsqueeze(1)
+    query = torch.matmul(asking.unsqueeze(1), view.query)
+    score = torch.matmul(query, view.key.transpose(-1, -2)) / math.sqrt(view.key.shape[-1])
+    score = score + view.size.log().unsqueeze(1).unsqueeze(1)
     if view.valid is not None:
-        score = torch.where(view.valid.unsqueeze(1) > 0, score, torch.full_like(score, _UNSEEN))
-    return score.softmax(-1).mean(1)
+        score = torch.where(view.valid.unsqueeze(1).unsqueeze(1) > 0, score, torch.full_like(score, _UNSEEN))
+    if view.causal:
+        until = torch.matmul(asking, view.position.unsqueeze(-1))
+        score = torch.where((view.position.unsqueeze(1) <= until).unsqueeze(1), score, torch.full_like(score, _UNSEEN))
+    return score.softmax(-1).mean((1, 2))
 
 
 def askers(view: View) -> Tensor:
-    """Who asks: the protected tokens, for the output reads them; without any, all real ones alike."""
-    everyone = torch.ones_like(view.protected) if view.valid is None else view.valid
-    some = view.protected.amax(-1, keepdim=True)
-    return view.protected * some + everyone * view.size * (1 - some)
+    """Who asks: each protected token, for the output reads it; without any, the mean query of all real tokens."""
+    if view.held:
+        return one_hot(chosen(view.protected.to(torch.float32), view.held), view.protected.shape[-1])
+    share = view.size if view.valid is None else view.size * view.valid
+    return (share / share.sum(-1, keepdim=True)).unsqueeze(1)
 
 
 def standing_out(view: View, score: Tensor, reach: int) -> Tensor:

@@ -32,7 +32,7 @@ class View:
     protected: Tensor
     position: Tensor
     causal: bool
-    held: int = 1
+    held: int
 
 
 @dataclass(frozen=True)
