@@ -434,13 +434,27 @@ def test_a_language_model_reads_every_token():
     assert read_by_output(model, example, find(model, example)) == ()
 
 
-def test_an_answer_without_gradient_protects_nothing():
-    class Best(ViT):
-        def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x).argmax(-1)
+class Best(ViT):
+    """Answers with a class."""
 
-    model, example = seeded(Best), Example((picture(),), {}, "")
-    assert read_by_output(model, example, find(model, example)) == ()
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).argmax(-1)
+
+
+class Closed(ViT):
+    """Turns gradients off."""
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("kind", [Best, Closed])
+def test_an_answer_without_gradient_has_to_be_told(kind):
+    state = state_of(seeded(kind), picture())
+    (found,) = checked_by(TokenDropping(), state)
+    assert "no gradient leads from the output" in found.reason and "protect=1" in found.fix
+    assert checked_by(TokenDropping(protect=1), state) == []
 
 
 @pytest.mark.parametrize(
@@ -668,11 +682,6 @@ def test_methods_of_the_command_line(text, method):
 def test_methods_that_the_command_line_does_not_know(text, match):
     with pytest.raises(click.UsageError, match=match):
         method_from(text)
-
-
-def test_a_class_is_no_method():
-    with pytest.raises(sdk.MethodError, match=r"make one: add \(\)"):
-        sdk.export(seeded(ViT), "host:onnxruntime", example_inputs=(picture(1),), methods=[sdk.methods.TokenDropping])
 
 
 def test_torch_is_loaded_with_the_first_method_alone():
