@@ -31,7 +31,7 @@ class Merge:
         gone = rank(nearest) < len(leaving) + len(staying) - count
         found = torch.where(similar == nearest.unsqueeze(-1), torch.tensor(staying), staying[-1]).amin(-1)
         target = torch.where(gone, found, torch.tensor(leaving))
-        return Mixed(_gathered(_with(target, leaving, staying), count))
+        return Mixed(_gathered(_with(target, leaving, staying), count).to(view.hidden.dtype))
 
 
 def _sides(tokens: int, most: int) -> tuple[list[int], list[int]]:

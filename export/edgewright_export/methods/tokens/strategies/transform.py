@@ -38,7 +38,7 @@ class Transform:
         similar = torch.matmul(torch.matmul(own, key), key.transpose(-1, -2)) * self.sharpness
         fit = _fit(view, own)
         shared = torch.where(fit > 0, similar, torch.full_like(similar, _UNFIT)).softmax(1) * fit
-        return Mixed(own + shared * (1 - own.sum(1, keepdim=True)))
+        return Mixed((own + shared * (1 - own.sum(1, keepdim=True))).to(view.hidden.dtype))
 
 
 def _fit(view: View, own: Tensor) -> Tensor:
