@@ -29,16 +29,18 @@ def attended(view: View, asking: Tensor) -> Tensor:
     score = torch.matmul(query, view.key.to(torch.float32).transpose(-1, -2)) / math.sqrt(view.key.shape[-1])
     score = score + view.size.log().unsqueeze(1).unsqueeze(1)
     if view.valid is not None:
-        score = torch.where(view.valid.unsqueeze(1).unsqueeze(1) > 0, score, torch.full_like(score, _UNSEEN))
+        score = torch.where(view.valid.unsqueeze(1).unsqueeze(1) > 0, score, _UNSEEN)
     if view.causal:
         place = view.position.to(torch.float32)
         seen = place.unsqueeze(1) <= torch.matmul(asking, place.unsqueeze(-1))
-        score = torch.where(seen.unsqueeze(1), score, torch.full_like(score, _UNSEEN))
+        score = torch.where(seen.unsqueeze(1), score, _UNSEEN)
     return score.softmax(-1).mean((1, 2))
 
 
 def askers(view: View) -> Tensor:
     """Who asks: each protected token, for the output reads it; without any, the mean query of all real tokens."""
+    if view.held == 1:
+        return view.protected.to(torch.float32).unsqueeze(1)
     if view.held:
         return one_hot(chosen(view.protected.to(torch.float32), view.held), view.protected.shape[-1])
     share = view.size if view.valid is None else view.size * view.valid
