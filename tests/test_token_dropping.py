@@ -27,6 +27,7 @@ from edgewright_export.methods.tokens.plan import Plan
 from edgewright_export.methods.tokens.protect import checked, places, read_by_output
 from edgewright_export.methods.tokens.rows import narrow, take
 from edgewright_export.methods.tokens.schedule import schedule
+from edgewright_export.methods.tokens.strategies import STRATEGIES
 from edgewright_export.methods.tokens.stream import attach
 from edgewright_export.methods.tokens.view import Kept, Merged, Mixed, View
 from edgewright_export.parity import compare
@@ -409,6 +410,15 @@ def test_no_image_sees_another(strategy, restore):
     together = run(module, x)
     for i in range(3):
         torch.testing.assert_close(together[i : i + 1], run(module, x[i : i + 1]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+@pytest.mark.parametrize("restore", [False, True])
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+def test_every_strategy_in_every_dtype(strategy, restore, dtype):
+    model, x = seeded(ViT).to(dtype), picture().to(dtype)
+    found = run(dropped(model, (x,), STRATEGIES[strategy][0](), (9, 9), restore=restore, protected=(0,)), x)
+    assert found.dtype == dtype and found.isfinite().all()
 
 
 def test_a_failed_run_leaves_nothing_behind():

@@ -55,7 +55,7 @@ def choices(draw: some.DrawFn) -> tuple[list[float], int, list[int], list[int]]:
     return scores, draw(some.integers(1, tokens)), draw(bits), draw(bits)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(choices())
 def test_the_best_are_those_of_plain_loops(choice: tuple[list[float], int, list[int], list[int]]) -> None:
     scores, count, valid, protected = choice
@@ -256,6 +256,14 @@ def test_stages_are_blocks_before_the_last_ascending(rule: Stages) -> None:
         stages = rule(blocks)
         assert stages and list(stages) == sorted(set(stages))
         assert stages[0] >= 0 and stages[-1] < blocks - 1
+
+
+@EVERY
+def test_half_precision(strategy: Strategy) -> None:
+    seen = view(tokens=20)
+    half = {name: value.half() for name, value in vars(seen).items() if isinstance(value, Tensor)}
+    weight = matrix(strategy.reduce(replace(seen, **half), 9), 20)
+    assert weight.shape == (2, 9, 20) and weight.isfinite().all() and (weight[:, 0, 0] == 1).all()
 
 
 class Reducing(nn.Module):

@@ -20,28 +20,31 @@ def attended(view: View, asking: Tensor) -> Tensor:
     Each that asks costs tokens * width products.
 
     Args:
-        asking: What the queries are made of, float [batch, asking, tokens], each row with the sum 1.
+        asking: What the queries are made of, float32 [batch, asking, tokens], each row with the sum 1.
 
     Returns:
-        float [batch, tokens], its sum 1.
+        float32 [batch, tokens], its sum 1.
     """
-    query = torch.matmul(asking.unsqueeze(1), view.query)
-    score = torch.matmul(query, view.key.transpose(-1, -2)) / math.sqrt(view.key.shape[-1])
+    query = torch.matmul(asking.unsqueeze(1), view.query.to(torch.float32))
+    score = torch.matmul(query, view.key.to(torch.float32).transpose(-1, -2)) / math.sqrt(view.key.shape[-1])
     score = score + view.size.log().unsqueeze(1).unsqueeze(1)
     if view.valid is not None:
-        score = torch.where(view.valid.unsqueeze(1).unsqueeze(1) > 0, score, torch.full_like(score, _UNSEEN))
+        score = torch.where(view.valid.unsqueeze(1).unsqueeze(1) > 0, score, _UNSEEN)
     if view.causal:
-        until = torch.matmul(asking, view.position.unsqueeze(-1))
-        score = torch.where((view.position.unsqueeze(1) <= until).unsqueeze(1), score, torch.full_like(score, _UNSEEN))
+        place = view.position.to(torch.float32)
+        seen = place.unsqueeze(1) <= torch.matmul(asking, place.unsqueeze(-1))
+        score = torch.where(seen.unsqueeze(1), score, _UNSEEN)
     return score.softmax(-1).mean((1, 2))
 
 
 def askers(view: View) -> Tensor:
     """Who asks: each protected token, for the output reads it; without any, the mean query of all real tokens."""
+    if view.held == 1:
+        return view.protected.to(torch.float32).unsqueeze(1)
     if view.held:
         return one_hot(chosen(view.protected.to(torch.float32), view.held), view.protected.shape[-1])
     share = view.size if view.valid is None else view.size * view.valid
-    return (share / share.sum(-1, keepdim=True)).unsqueeze(1)
+    return (share / share.sum(-1, keepdim=True)).unsqueeze(1).to(torch.float32)
 
 
 def standing_out(view: View, score: Tensor, reach: int) -> Tensor:
@@ -51,13 +54,13 @@ def standing_out(view: View, score: Tensor, reach: int) -> Tensor:
     parts of the input lose every token; beside each other the best of every place stay.
 
     Args:
-        score: Not negative, float [batch, tokens].
+        score: Not negative, float32 [batch, tokens].
         reach: How many of the tokens left count on either side; 0: the score as it is.
     """
     if not reach:
         return score
     place = torch.arange(score.shape[-1])
-    near = ((place.unsqueeze(0) - place.unsqueeze(1)).abs() <= reach).to(score.dtype)
+    near = ((place.unsqueeze(0) - place.unsqueeze(1)).abs() <= reach).to(torch.float32)
     counted = 1 - view.protected if view.valid is None else (1 - view.protected) * view.valid
-    around = torch.matmul(torch.stack([score * counted, counted], 1), near)
+    around = torch.matmul(torch.stack([score * counted, counted.to(torch.float32)], 1), near)
     return score * around[:, 1] / around[:, 0].clamp(min=_LEAST)

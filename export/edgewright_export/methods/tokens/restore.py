@@ -28,9 +28,10 @@ def restored(hidden: Tensor, before: Tensor, reduction: Reduction) -> Tensor:
         return take(torch.cat((hidden, before), 1), _places(reduction.index, before.shape[1]))
     if isinstance(reduction, Merged):
         return take(hidden, _gone_into(reduction.target))
-    share = reduction.weight.sum(1).unsqueeze(-1)
-    mean = torch.matmul(reduction.weight.transpose(1, 2), hidden) / share.clamp(min=torch.finfo(share.dtype).tiny)
-    return torch.where(share > 0, mean, before)
+    share = reduction.weight.sum(1, keepdim=True)
+    weight = (reduction.weight / share.clamp(min=torch.finfo(share.dtype).tiny)).to(hidden.dtype)
+    mean = torch.matmul(weight.transpose(1, 2), hidden)
+    return torch.where(share.transpose(1, 2) > 0, mean, before)
 
 
 def _places(index: Tensor, tokens: int) -> Tensor:

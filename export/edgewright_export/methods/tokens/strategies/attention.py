@@ -11,7 +11,7 @@ from ..view import Kept, View
 
 @dataclass(frozen=True)
 class Attention:
-    """Liang et al. 2022, "EViT", section 3.1: the tokens stay that the class token attends to most.
+    """Liang et al. 2022, "Not all patches are what you need", section 3.2: those stay that the class token looks at.
 
     Args:
         reach: Over how many tokens on either side the attention is compared, so that no place loses every token; 0

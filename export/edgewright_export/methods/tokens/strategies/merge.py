@@ -49,7 +49,7 @@ def _similar(view: View, leaving: list[int], staying: list[int]) -> Tensor:
     if view.valid is not None:
         unfit = unfit + (view.valid[:, leaving].unsqueeze(-1) - view.valid[:, staying].unsqueeze(-2)).abs()
     fit = (unfit == 0) & (similar >= -2)
-    return torch.where(fit, similar, torch.full_like(similar, _UNFIT))
+    return torch.where(fit, similar, _UNFIT)
 
 
 def _with(target: Tensor, leaving: list[int], staying: list[int]) -> Tensor:

@@ -14,7 +14,7 @@ from ..view import Kept, View
 
 @dataclass(frozen=True)
 class Partition:
-    """Arif et al. 2024, "HiRED", section 4: each part of the input keeps tokens by its share of the attention.
+    """Arif et al. 2024, "HiRED": each part of the input keeps as many tokens as is its share of the attention.
 
     The shares become whole numbers by Sainte-Lague's method: the n-th token of a part, counted by attention, has the
     part's share / (2 n - 1), and the greatest quotients win.  So the budgets add up to the tokens wanted, and no part

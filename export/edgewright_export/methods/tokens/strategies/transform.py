@@ -37,8 +37,8 @@ class Transform:
         key = normalize(view.key.mean(1).to(torch.float32), dim=-1)
         similar = torch.matmul(torch.matmul(own, key), key.transpose(-1, -2)) * self.sharpness
         fit = _fit(view, own)
-        shared = torch.where(fit > 0, similar, torch.full_like(similar, _UNFIT)).softmax(1) * fit
-        return Mixed(own + shared * (1 - own.sum(1, keepdim=True)))
+        shared = torch.where(fit > 0, similar, _UNFIT).softmax(1) * fit
+        return Mixed((own + shared * (1 - own.sum(1, keepdim=True))).to(view.hidden.dtype))
 
 
 def _fit(view: View, own: Tensor) -> Tensor:
