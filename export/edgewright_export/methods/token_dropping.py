@@ -154,7 +154,10 @@ class TokenDropping:
             problems.append(Finding(where, "", "", reason, "name earlier blocks in stages="))
         protected = self._protected(state, found)
         left = schedule(found.tokens, depth, self.keep, stages)[-1]
-        if protected is None:
+        if protected is None and self.protect == "auto":
+            reason = "no gradient leads from the output to the last block, so what it reads is not known"
+            problems.append(Finding(found.paths[-1], "", "", reason, "pass protect=, for a class token protect=1"))
+        elif protected is None:
             reason = f"protect={self.protect!r}, but there are {found.tokens} tokens"
             problems.append(Finding(where, "", "", reason, f"name places from 0 to {found.tokens - 1}"))
         elif left < len(protected):

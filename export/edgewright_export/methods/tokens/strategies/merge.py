@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..select import chosen, rank
-from ..view import Mixed, View
+from ..select import rank
+from ..view import Merged, View
 
 _UNFIT = -3.0
 """Below every cosine: such a pair is not merged while another can be."""
@@ -24,16 +24,14 @@ class Merge:
     stay to be looked at: every third, every fourth.
     """
 
-    def reduce(self, view: View, count: int) -> Mixed:
+    def reduce(self, view: View, count: int) -> Merged:
         leaving, staying = _sides(view.hidden.shape[1], max(1, count - view.held))
         similar = _similar(view, leaving, staying)
         nearest = similar.amax(-1)
         gone = rank(nearest) < len(leaving) + len(staying) - count
         found = torch.where(similar == nearest.unsqueeze(-1), torch.tensor(staying), staying[-1]).amin(-1)
-        target = torch.cat([torch.where(gone, found, torch.tensor(leaving)), torch.tensor(staying).expand(found.shape[0], -1)], -1)
-        mixed = leaving + staying
-        target = target[:, torch.tensor([mixed.index(place) for place in range(len(mixed))])]
-        return Mixed(_gathered(target, count))
+        target = torch.where(gone, found, torch.tensor(leaving))
+        return Merged(_with(target, leaving, staying))
 
 
 def _sides(tokens: int, most: int) -> tuple[list[int], list[int]]:
@@ -51,10 +49,11 @@ def _similar(view: View, leaving: list[int], staying: list[int]) -> Tensor:
     if view.valid is not None:
         unfit = unfit + (view.valid[:, leaving].unsqueeze(-1) - view.valid[:, staying].unsqueeze(-2)).abs()
     fit = (unfit == 0) & (similar >= -2)
-    return torch.where(fit, similar, torch.full_like(similar, _UNFIT))
+    return torch.where(fit, similar, _UNFIT)
 
 
-def _gathered(target: Tensor, count: int) -> Tensor:
-    """One row for each token that is its own target, with ones where another's target it is."""
-    own = (target == torch.arange(target.shape[-1])).to(torch.float32)
-    return (chosen(own, count).unsqueeze(-1) == target.unsqueeze(-2)).to(torch.float32)
+def _with(target: Tensor, leaving: list[int], staying: list[int]) -> Tensor:
+    """Targets of all tokens, in their order: int64 [batch, tokens]."""
+    mixed = leaving + staying
+    everyone = torch.cat([target, torch.tensor(staying).expand(target.shape[0], -1)], -1)
+    return everyone[:, [mixed.index(place) for place in range(len(mixed))]]
