@@ -57,7 +57,9 @@ def export(
         format: ``executorch``, ``onnx`` or ``tflite``; None: chosen for the device.
         methods: Edge methods or their registry names, applied in this order.
         calibration: Tuples of example inputs for methods that need them.
-        train: For methods that train.
+        train: ``(batches, loss)`` for methods that train.  ``batches`` is an iterable of (inputs, targets) that can be
+            read again, such as a DataLoader, or a function that returns one for each epoch; inputs are as in
+            ``example_inputs``.  ``loss(outputs, targets)`` returns a scalar; None: there are no labels.
         evaluate: ``evaluate(predict) -> float``, higher is better; ``predict`` takes and returns what
             the module does.
         preprocess: How a photo becomes the input; a mapping by input name if there are several inputs.
@@ -91,11 +93,21 @@ def export(
         )
     _need_torch(planned)
     from edgewright_export.model import name_of
+    from edgewright_export.training import batches
 
     target_path = place.output_path(output, name_of(model), choice.profile.id)
     judge = Judge(evaluate, max_quality_drop, max_memory_bytes, max_latency_s, choice, planned)
     request = _Request(
-        choice, planned, target_path, images, names, post, _methods(methods or ()), calibration, train, evaluate
+        choice,
+        planned,
+        target_path,
+        images,
+        names,
+        post,
+        _methods(methods or ()),
+        calibration,
+        batches.given(train),
+        evaluate,
     )
     with say.progress():
         bundle = request.run(model, example_inputs, dynamic_shapes, judge)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -26,8 +27,10 @@ from edgewright_export.methods.tokens.plan import Plan
 from edgewright_export.methods.tokens.protect import checked, places, read_by_output
 from edgewright_export.methods.tokens.rows import narrow, take
 from edgewright_export.methods.tokens.schedule import schedule
+from edgewright_export.methods.tokens.strategies import STRATEGIES
 from edgewright_export.methods.tokens.stream import attach
-from edgewright_export.methods.tokens.view import Kept, Mixed, View
+from edgewright_export.methods.tokens.view import Kept, Merged, Mixed, View
+from edgewright_export.parity import compare
 from edgewright_export.state import Example, State
 from edgewright_export.workload import workload_of
 from sdk.cli.export import method_from
@@ -35,6 +38,7 @@ from sdk.cli.export import method_from
 from . import reference_models
 from .models import Block, MobileNetV1, ViT, seeded
 from .reference_models.byte_lm.model import ByteLM, GatedFeedForward
+from .reference_models.data import fashion_mnist
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 BERT = {**SIZES, "intermediate_size": 64, "vocab_size": 50}
@@ -77,6 +81,18 @@ class Pairs:
         old = torch.arange(tokens)
         new = torch.where(old < alone, old, alone + (old - alone) // 2)
         return Mixed((new == torch.arange(count).unsqueeze(1)).float().expand(view.hidden.shape[0], -1, -1))
+
+
+@dataclass(frozen=True)
+class Into:
+    """What ``Pairs`` does, said the shorter way."""
+
+    def reduce(self, view: View, count: int) -> Merged:
+        tokens = view.hidden.shape[1]
+        alone = 2 * count - tokens
+        old = torch.arange(tokens)
+        target = torch.where(old < alone, old, old - (old - alone) % 2)
+        return Merged(target.expand(view.hidden.shape[0], -1))
 
 
 def tiny_lm() -> nn.Module:
@@ -342,15 +358,24 @@ def test_what_a_strategy_is_shown():
 
 
 @pytest.mark.parametrize("restore", [False, True])
-def test_merged_twins_count_as_two(restore):
+@pytest.mark.parametrize("strategy", [Pairs(), Into()])
+def test_merged_twins_count_as_two(strategy, restore):
     """Without positions, two equal tokens that become one of size two change nothing."""
     torch.manual_seed(0)
     model = nn.Sequential(*(Block(16, 2) for _ in range(3))).eval()
     x = torch.randn(2, 9, 16)
     x[:, 4::2] = x[:, 3:8:2]
-    got = run(dropped(model, (x,), Pairs(), (6, 6, 6), restore=restore), x)
+    got = run(dropped(model, (x,), strategy, (6, 6, 6), restore=restore), x)
     wanted = run(model, x)
     torch.testing.assert_close(got, wanted if restore else wanted[:, [0, 1, 2, 3, 5, 7]])
+
+
+@pytest.mark.parametrize("restore", [False, True])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_both_ways_to_merge_agree(batch, restore):
+    model, x = tiny_lm(), ids(batch, 20)
+    both = [run(dropped(model, (x,), s, (15, 9, 9, 9), restore=restore), x) for s in (Pairs(), Into())]
+    torch.testing.assert_close(*both)
 
 
 def test_merging_in_a_causal_model_stays_causal():
@@ -377,7 +402,7 @@ def test_dropped_tokens_come_back_as_they_were():
     assert torch.equal(got, wanted)
 
 
-@pytest.mark.parametrize("strategy", [Nth(), Pairs()])
+@pytest.mark.parametrize("strategy", [Nth(), Pairs(), Into()])
 @pytest.mark.parametrize("restore", [False, True])
 def test_no_image_sees_another(strategy, restore):
     model, x = seeded(ViT), picture(3)
@@ -385,6 +410,15 @@ def test_no_image_sees_another(strategy, restore):
     together = run(module, x)
     for i in range(3):
         torch.testing.assert_close(together[i : i + 1], run(module, x[i : i + 1]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+@pytest.mark.parametrize("restore", [False, True])
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+def test_every_strategy_in_every_dtype(strategy, restore, dtype):
+    model, x = seeded(ViT).to(dtype), picture().to(dtype)
+    found = run(dropped(model, (x,), STRATEGIES[strategy][0](), (9, 9), restore=restore, protected=(0,)), x)
+    assert found.dtype == dtype and found.isfinite().all()
 
 
 def test_a_failed_run_leaves_nothing_behind():
@@ -410,13 +444,27 @@ def test_a_language_model_reads_every_token():
     assert read_by_output(model, example, find(model, example)) == ()
 
 
-def test_an_answer_without_gradient_protects_nothing():
-    class Best(ViT):
-        def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x).argmax(-1)
+class Best(ViT):
+    """Answers with a class."""
 
-    model, example = seeded(Best), Example((picture(),), {}, "")
-    assert read_by_output(model, example, find(model, example)) == ()
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).argmax(-1)
+
+
+class Closed(ViT):
+    """Turns gradients off."""
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("kind", [Best, Closed])
+def test_an_answer_without_gradient_has_to_be_told(kind):
+    state = state_of(seeded(kind), picture())
+    (found,) = checked_by(TokenDropping(), state)
+    assert "no gradient leads from the output" in found.reason and "protect=1" in found.fix
+    assert checked_by(TokenDropping(protect=1), state) == []
 
 
 @pytest.mark.parametrize(
@@ -616,6 +664,7 @@ def test_the_recipe_in_the_manifest():
         "stages": [1, 2],
         "protect": "-4:",
         "restore": "auto",
+        "recalibrate_steps": 1000,
     }
 
 
@@ -646,12 +695,54 @@ def test_methods_that_the_command_line_does_not_know(text, match):
         method_from(text)
 
 
-def test_a_class_is_no_method():
-    with pytest.raises(sdk.MethodError, match=r"make one: add \(\)"):
-        sdk.export(seeded(ViT), "host:onnxruntime", example_inputs=(picture(1),), methods=[sdk.methods.TokenDropping])
-
-
 def test_torch_is_loaded_with_the_first_method_alone():
     code = "import sys, sdk.methods; print('torch' in sys.modules); sdk.methods.TokenDropping; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
+
+
+# In the engines.
+
+
+class Twins(nn.Module):
+    """Equal patches stay equal in every block: there are no positions; the output has every token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(1, 32, 4, 4)
+        self.blocks = nn.Sequential(*(Block(32, 4) for _ in range(3)))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.blocks(self.patch(image).flatten(2).transpose(1, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["native", "onnxruntime", "executorch", "litert"])
+@pytest.mark.parametrize("strategy", ["attention", "merge", "transform"])
+def test_every_engine_agrees_with_the_module(engine, strategy, tmp_path):
+    model, method = reference_models.load("vit_fmnist"), TokenDropping(strategy=strategy, keep=0.5)
+    images = fashion_mnist.pixels(fashion_mnist.load().test_x[:20])
+    bundle = sdk.export(
+        model, f"host:{engine}", example_inputs=(images[:1],), methods=[method], output=tmp_path / "v.edge"
+    )
+    assert bundle.parity.snr_db >= 80 and bundle.methods == ("token-dropping",)
+    (row,) = [row for row in bundle.manifest.layers if row.path == "blocks.5"]
+    assert (row.tokens_before, row.tokens_after) == (197, 98) and row.macs_after < 0.5 * row.macs_before
+    wanted = run(method.apply(state_of(model, images[:1]), None).module, images).numpy()
+    with sdk.load(bundle.path) as session:
+        got = np.concatenate([session.run(image[None].numpy())["output"] for image in images])
+    assert compare("", wanted, got).snr_db >= 80
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["native", "onnxruntime", "executorch", "litert"])
+def test_equal_patches_go_by_position_in_every_engine(engine, tmp_path):
+    """A dropped token has not seen the last two blocks, so the output tells which ones were kept."""
+    model, image = seeded(Twins), torch.full((1, 1, 28, 28), 0.3)
+    method = TokenDropping(strategy="attention", keep=0.5, stages=(0,), protect=0, restore=True)
+    kept = run(method.apply(state_of(model, image), None).module, image)[0]
+    first = (kept - kept[0]).abs().amax(-1) < 1e-4
+    assert first.tolist() == [True] * 24 + [False] * 25
+    bundle = sdk.export(model, f"host:{engine}", example_inputs=(image,), methods=[method], output=tmp_path / "t.edge")
+    with sdk.load(bundle.path) as session:
+        np.testing.assert_allclose(session.run(image.numpy())["output"][0], kept.numpy(), atol=1e-4)

@@ -16,6 +16,7 @@ from .annotations import Annotation
 
 if TYPE_CHECKING:
     from .flat import Captured
+    from .training.batches import Train
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Context:
         price: Seconds or cycles of a workload, None where it has no answer.
         time: Seconds of one run of a state's module, lowered and measured on the device, None where that cannot be.
         calibration: Tuples of example inputs.
-        train: What the user passed as ``train``.
+        train: Batches and loss, None if the user passed none.
         evaluate: What the user passed as ``evaluate``.
         budget: Limits.
     """
@@ -104,6 +105,6 @@ class Context:
     price: Callable[[Workload], Latency | Cycles | None]
     time: Callable[[State], float | None]
     calibration: Iterable[tuple[Any, ...]] | None
-    train: Any
+    train: Train | None
     evaluate: Callable[[Callable[..., Any]], float] | None
     budget: Budget

@@ -54,6 +54,7 @@ def _sizes(text: str) -> tuple[int, ...]:
 @click.option("--method", "methods", multiple=True, metavar="NAME:OPTION=VALUE,...", help="token-dropping:keep=0.5")
 @click.option("--preprocess", metavar="REF", help="package.module:object, an sdk.Image.")
 @click.option("--labels", type=click.Path(exists=True, dir_okay=False), help="File with one label a line.")
+@click.option("--train", metavar="REF", help="package.module:callable that returns (batches, loss).")
 @click.option("--evaluate", metavar="REF", help="package.module:callable, evaluate(predict) -> float.")
 @click.option("--max-latency-s", type=float)
 @click.option("--max-memory-bytes", type=int)
@@ -69,6 +70,7 @@ def command(
     methods: tuple[str, ...],
     preprocess: str | None,
     labels: str | None,
+    train: str | None,
     evaluate: str | None,
     max_latency_s: float | None,
     max_memory_bytes: int | None,
@@ -87,6 +89,7 @@ def command(
         methods=[method_from(text) for text in methods],
         preprocess=reference.resolve(preprocess) if preprocess else None,
         labels=labels,
+        train=reference.called(train),
         evaluate=reference.resolve(evaluate) if evaluate else None,
         max_latency_s=max_latency_s,
         max_memory_bytes=max_memory_bytes,

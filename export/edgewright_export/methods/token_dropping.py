@@ -21,12 +21,14 @@ from edgewright_runtime.quiet import quiet
 from .. import place
 from ..capture import capture
 from ..state import Context, State
+from ..training.batches import Train
 from ..workload import workload_of
 from .tokens import auto
 from .tokens import protect as protection
 from .tokens.find import Transformer, find
 from .tokens.macs import blocks_of, foretold, layers
 from .tokens.plan import Plan
+from .tokens.recalibrate import recalibrate
 from .tokens.schedule import schedule
 from .tokens.strategies import STRATEGIES
 from .tokens.stream import attach
@@ -51,6 +53,8 @@ class TokenDropping:
             ``"auto"``: those that the output reads, such as a class token, unless it reads all.
         restore: Whether all tokens come back behind the last block; ``"auto"``: if the output has other shapes or
             fails without.
+        recalibrate_steps: With ``train=``, batches from which the module with fewer tokens learns to do what the one
+            with all of them does.
 
     Raises:
         OptionError: An option is out of range.
@@ -64,8 +68,10 @@ class TokenDropping:
     stages: int | tuple[int, ...] | None = None
     protect: protection.Protect = "auto"
     restore: bool | Literal["auto"] = "auto"
+    recalibrate_steps: int = 1000
 
     name: ClassVar[str] = "token-dropping"
+
     def __post_init__(self) -> None:
         wrong = [text for bad, text in self._rules() if bad]
         if wrong:
@@ -91,6 +97,10 @@ class TokenDropping:
             (
                 not isinstance(self.restore, bool) and self.restore != "auto",
                 f"restore {self.restore!r} is neither True, False nor 'auto'",
+            ),
+            (
+                type(self.recalibrate_steps) is not int or self.recalibrate_steps < 1,
+                f"recalibrate_steps {self.recalibrate_steps!r} is no number of batches from 1",
             ),
         )
 
@@ -125,11 +135,12 @@ class TokenDropping:
         if self.keep == "auto":
             plan = dataclasses.replace(plan, after=self._chosen(state, found, plan, ctx))
         module = self._dropping(state.module, found, plan)
+        trained = self._recalibrated(module, state, found, plan, ctx.train) if ctx and ctx.train else ()
         before, after = _workload(state.module, state), _captured(module, state, found.tokens)
         return dataclasses.replace(
             state,
             module=module,
-            changes=(*state.changes, self._change(found, plan, before.macs, after.macs)),
+            changes=(*state.changes, self._change(found, plan, before.macs, after.macs), *trained),
             layers=(*state.layers, *layers(found.paths, found.tokens, plan.after, before, after)),
         )
 
@@ -159,7 +170,10 @@ class TokenDropping:
             problems.append(Finding(where, "", "", 'keep="auto" has no limit to keep to', fix))
         protected = self._protected(state, found)
         left = schedule(found.tokens, depth, self._share, stages)[-1]
-        if protected is None:
+        if protected is None and self.protect == "auto":
+            reason = "no gradient leads from the output to the last block, so what it reads is not known"
+            problems.append(Finding(found.paths[-1], "", "", reason, "pass protect=, for a class token protect=1"))
+        elif protected is None:
             reason = f"protect={self.protect!r}, but there are {found.tokens} tokens"
             problems.append(Finding(where, "", "", reason, f"name places from 0 to {found.tokens - 1}"))
         elif left < len(protected) and self.keep != "auto":
@@ -225,6 +239,14 @@ class TokenDropping:
         module = copy.deepcopy(module)
         attach(module, found, plan, self._strategy())
         return module
+
+    def _recalibrated(
+        self, module: nn.Module, state: State, found: Transformer, plan: Plan, train: Train
+    ) -> tuple[str, ...]:
+        left = found.tokens if plan.restore else plan.after[-1]
+        first, last = recalibrate(module, state.module, found, train, left=left, steps=self.recalibrate_steps)
+        steps = f"{self.recalibrate_steps} batches of train="
+        return (f"{self.name}: recalibrated on {steps}, distillation loss {first:.3g} -> {last:.3g}",)
 
     def _change(self, found: Transformer, plan: Plan, before: int, after: int) -> str:
         left = ", ".join(map(str, plan.after))

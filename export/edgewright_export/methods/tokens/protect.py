@@ -56,8 +56,10 @@ def _ends(text: str) -> tuple[int | None, int | None] | None:
     return start, stop
 
 
-def read_by_output(module: nn.Module, example: Example, transformer: Transformer) -> tuple[int, ...]:
+def read_by_output(module: nn.Module, example: Example, transformer: Transformer) -> tuple[int, ...] | None:
     """The tokens behind the last block that the output depends on, such as a class token; () if it is all of them.
+
+    None if no gradient tells: the output has no floating-point numbers, or ``forward`` turns gradients off.
 
     Args:
         module: In evaluation mode.
@@ -66,7 +68,7 @@ def read_by_output(module: nn.Module, example: Example, transformer: Transformer
     """
     read = _gradient(module, example, transformer)
     if read is None:
-        return ()
+        return None
     found = tuple(read.abs().sum((0, 2)).nonzero().flatten().tolist())
     return found if len(found) < transformer.tokens else ()
 

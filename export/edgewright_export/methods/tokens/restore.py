@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from .rows import take
-from .view import Kept, Mixed
+from .view import Kept, Merged, Reduction
 
 
-def restored(hidden: Tensor, before: Tensor, reduction: Kept | Mixed) -> Tensor:
+def restored(hidden: Tensor, before: Tensor, reduction: Reduction) -> Tensor:
     """Undoes one reduction.
 
     A token that was dropped comes back as it was then (Liu et al. 2022, "Self-slimmed vision transformer", restores
@@ -26,9 +26,12 @@ def restored(hidden: Tensor, before: Tensor, reduction: Kept | Mixed) -> Tensor:
     """
     if isinstance(reduction, Kept):
         return take(torch.cat((hidden, before), 1), _places(reduction.index, before.shape[1]))
-    share = reduction.weight.sum(1).unsqueeze(-1)
-    mean = torch.matmul(reduction.weight.transpose(1, 2), hidden) / share.clamp(min=torch.finfo(share.dtype).tiny)
-    return torch.where(share > 0, mean, before)
+    if isinstance(reduction, Merged):
+        return take(hidden, _gone_into(reduction.target))
+    share = reduction.weight.sum(1, keepdim=True)
+    weight = (reduction.weight / share.clamp(min=torch.finfo(share.dtype).tiny)).to(hidden.dtype)
+    mean = torch.matmul(weight.transpose(1, 2), hidden)
+    return torch.where(share.transpose(1, 2) > 0, mean, before)
 
 
 def _places(index: Tensor, tokens: int) -> Tensor:
@@ -38,3 +41,11 @@ def _places(index: Tensor, tokens: int) -> Tensor:
     was = torch.arange(tokens, dtype=torch.float32) + left
     stays = torch.arange(left, dtype=torch.float32).unsqueeze(-1) - was
     return ((is_at * stays).sum(1) + was).to(torch.int64)
+
+
+def _gone_into(target: Tensor) -> Tensor:
+    """Which of those left each token is in: how many before its target stayed."""
+    place = torch.arange(target.shape[-1])
+    stays = (target == place).to(torch.float32)
+    before = (place < target.unsqueeze(-1)).to(torch.float32)
+    return torch.matmul(before, stays.unsqueeze(-1)).squeeze(-1).to(torch.int64)

@@ -22,11 +22,11 @@ def ordered(score: Tensor, valid: Tensor | None, protected: Tensor | None) -> Te
         valid, protected: As in ``View``.
     """
     score = score.to(torch.float32)
-    score = torch.where(score >= -_REAL, score.clamp(max=_REAL), torch.full_like(score, -_REAL))
+    score = torch.where(score >= -_REAL, score.clamp(max=_REAL), -_REAL)
     if valid is not None:
-        score = torch.where(valid > 0, score, torch.full_like(score, -2 * _REAL))
+        score = torch.where(valid > 0, score, -2 * _REAL)
     if protected is not None:
-        score = torch.where(protected > 0, torch.full_like(score, 2 * _REAL), score)
+        score = torch.where(protected > 0, 2 * _REAL, score)
     return score
 
 
@@ -81,8 +81,3 @@ def best(score: Tensor, count: int, valid: Tensor | None, protected: Tensor | No
 def one_hot(index: Tensor, tokens: int) -> Tensor:
     """float32 [..., count, tokens] with a one where ``index`` [..., count] points."""
     return (index.unsqueeze(-1) == torch.arange(tokens)).to(torch.float32)
-
-
-def take(values: Tensor, index: Tensor) -> Tensor:
-    """The rows of ``values`` [batch, tokens, width] at ``index`` [batch, count]: [batch, count, width]."""
-    return values.gather(1, index.unsqueeze(-1).expand(-1, -1, values.shape[-1]))

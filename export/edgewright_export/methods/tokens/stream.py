@@ -17,7 +17,8 @@ from .find import ATTENTION, Transformer, allowed_by, first_of, hidden_of
 from .plan import Plan
 from .restore import restored
 from .rows import narrow, take
-from .view import Kept, Mixed, Strategy, View
+from .select import chosen
+from .view import Kept, Merged, Reduction, Strategy, View
 
 
 def attach(module: nn.Module, transformer: Transformer, plan: Plan, strategy: Strategy) -> None:
@@ -71,10 +72,10 @@ class _Run:
         self._plan = plan
         self._batch, self._tokens = hidden.shape[0], plan.tokens
         position = torch.arange(plan.tokens)
-        self._position, self._protected = (x.to(hidden.dtype).expand(self._batch, -1) for x in (position, protected))
+        self._position, self._protected = (x.to(torch.float32).expand(self._batch, -1) for x in (position, protected))
         self._size: Tensor | None = None
         self._narrowed: dict[int, tuple[Tensor, Tensor]] = {}
-        self._done: list[tuple[Tensor, Kept | Mixed]] = []
+        self._done: list[tuple[Tensor, Reduction]] = []
         self._attention: _Attention | None = None
 
     def begin(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
@@ -83,7 +84,7 @@ class _Run:
         narrowed = pytree.tree_map_only(
             Tensor, lambda value: value if value is hidden else self.narrowed(value), (args, kwargs)
         )
-        self._attention = _Attention(self, self._tokens, self._size, self._plan.causal)
+        self._attention = _Attention(self, self._tokens, self._size)
         self._attention.__enter__()  # type: ignore[no-untyped-call]
         return narrowed  # type: ignore[no-any-return]
 
@@ -109,7 +110,12 @@ class _Run:
         assert self._attention is not None
         view = self._view(hidden, self._attention)
         reduction = strategy.reduce(view, count)
-        left = self._keep(view, reduction.index) if isinstance(reduction, Kept) else self._mix(view, reduction.weight)
+        if isinstance(reduction, Kept):
+            left = self._keep(view, reduction.index)
+        elif isinstance(reduction, Merged):
+            left = self._merge(view, reduction.target, count)
+        else:
+            left = self._mix(view, reduction.weight)
         self._done.append((hidden, reduction))
         self._narrowed.clear()
         self._tokens = count
@@ -124,8 +130,19 @@ class _Run:
     def _view(self, hidden: Tensor, seen: _Attention) -> View:
         assert seen.query is not None and seen.key is not None
         size = torch.ones_like(self._position) if self._size is None else self._size
-        valid = None if seen.mask is None else _valid(seen.mask, self._batch).to(hidden.dtype)
-        return View(hidden, seen.query, seen.key, size, valid, self._protected, self._position, self._plan.causal)
+        valid = None if seen.mask is None else _valid(seen.mask, self._batch).to(torch.float32)
+        plan = self._plan
+        return View(
+            hidden,
+            seen.query,
+            seen.key,
+            size,
+            valid,
+            self._protected,
+            self._position,
+            plan.causal,
+            len(plan.protected),
+        )
 
     def _keep(self, view: View, index: Tensor) -> Tensor:
         known = [view.position, view.protected] + ([] if self._size is None else [self._size])
@@ -133,8 +150,22 @@ class _Run:
         self._size = size[0] if size else None
         return take(view.hidden, index)
 
+    def _merge(self, view: View, target: Tensor, count: int) -> Tensor:
+        """Means by size (Bolya et al. 2023, section 3): of those that stay, and of those that go into each."""
+        stays = (target == torch.arange(self._tokens)).to(torch.float32)
+        index = chosen(stays, count)
+        gone = chosen(1 - stays, self._tokens - count)
+        into = (index.unsqueeze(-1) == target.gather(1, gone).unsqueeze(1)).to(view.hidden.dtype)
+        size = view.size.unsqueeze(-1).to(view.hidden.dtype)
+        mass = torch.cat((view.hidden * size, size), -1)
+        known = take(torch.stack((view.position, view.protected), -1), index)
+        self._position, self._protected = known.unbind(-1)
+        total = take(mass, index) + torch.matmul(into, take(mass, gone))
+        self._size = total[..., -1].to(torch.float32)
+        return total[..., :-1] / total[..., -1:]
+
     def _mix(self, view: View, weight: Tensor) -> Tensor:
-        """Means by size (Bolya et al. 2023, section 3); a new token has the place of what weighs most in it."""
+        """Means by weight and size; a new token has the place of what weighs most in it."""
         mass = weight * view.size.unsqueeze(1)
         total = mass.sum(-1, keepdim=True)
         most = weight >= weight.amax(-1, keepdim=True)
@@ -142,15 +173,15 @@ class _Run:
         protected = (mass * view.protected.unsqueeze(1)).sum(-1) > total.squeeze(-1) / 2
         self._size, self._position = total.squeeze(-1), place.amin(-1)
         self._protected = protected.to(weight.dtype)
-        return torch.matmul(mass, view.hidden) / total
+        return torch.matmul((mass / total).to(view.hidden.dtype), view.hidden)
 
 
 class _Attention(TorchFunctionMode):
     """Watches the self-attention of one block, fits its mask and lets merged tokens count as what they stand for."""
 
-    def __init__(self, run: _Run, tokens: int, size: Tensor | None, causal: bool) -> None:
+    def __init__(self, run: _Run, tokens: int, size: Tensor | None) -> None:
         super().__init__()
-        self._run, self._tokens, self._size, self._causal = run, tokens, size, causal
+        self._run, self._tokens, self._size = run, tokens, size
         self.query: Tensor | None = None
         self.key: Tensor | None = None
         self.mask: Tensor | None = None
@@ -176,7 +207,7 @@ class _Attention(TorchFunctionMode):
             groups = query.shape[1] // key.shape[1]
             self.key = key if groups == 1 else key.repeat_interleave(groups, 1)
             if self._size is not None:
-                attn_mask, is_causal = _proportional(attn_mask, is_causal, self._size), False
+                attn_mask, is_causal = _proportional(attn_mask, is_causal, self._size.to(query.dtype)), False
         attended: Tensor = ATTENTION(query, key, value, attn_mask, dropout_p, is_causal, **options)
         return attended
 

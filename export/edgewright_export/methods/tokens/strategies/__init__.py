@@ -16,9 +16,9 @@ Stages = Callable[[int], tuple[int, ...]]
 """From the number of blocks to those behind which tokens go."""
 
 
-def first_half(blocks: int) -> tuple[int, ...]:
-    """Behind each block of the first half."""
-    return tuple(range(max(1, blocks // 2)))
+def first_third(blocks: int) -> tuple[int, ...]:
+    """Behind each block of the first third: little has been spent by then, and no stage takes much at once."""
+    return tuple(range(max(1, blocks // 3)))
 
 
 def quarters(blocks: int) -> tuple[int, ...]:
@@ -27,15 +27,15 @@ def quarters(blocks: int) -> tuple[int, ...]:
 
 
 def early(blocks: int) -> tuple[int, ...]:
-    """Once, behind the first sixth."""
+    """Once, at a sixth of the depth."""
     return (max(1, blocks // 6) - 1,)
 
 
 STRATEGIES: dict[str, tuple[type[Strategy], Stages]] = {
-    "merge": (Merge, first_half),
-    "transform": (Transform, first_half),
-    "attention": (Attention, quarters),
+    "merge": (Merge, first_third),
+    "transform": (Transform, first_third),
+    "attention": (Attention, first_third),
     "pyramid": (Pyramid, quarters),
-    "partition": (Partition, early),
+    "partition": (Partition, first_third),
     "query": (Query, early),
 }

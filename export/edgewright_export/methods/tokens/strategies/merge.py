@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..select import chosen, rank
-from ..view import Mixed, View
+from ..select import rank
+from ..view import Merged, View
 
 _UNFIT = -3.0
 """Below every cosine: such a pair is not merged while another can be."""
@@ -24,21 +24,24 @@ class Merge:
     stay to be looked at: every third, every fourth.
     """
 
-    def reduce(self, view: View, count: int) -> Mixed:
-        tokens = view.hidden.shape[1]
-        stride = max(2, -(-tokens // count))
-        staying = [place for place in range(tokens) if place % stride == stride - 1]
-        leaving = [place for place in range(tokens) if place % stride != stride - 1]
-        similar = _similar(view, torch.tensor(leaving), torch.tensor(staying))
+    def reduce(self, view: View, count: int) -> Merged:
+        leaving, staying = _sides(view.hidden.shape[1], max(1, count - view.held))
+        similar = _similar(view, leaving, staying)
         nearest = similar.amax(-1)
-        gone = rank(nearest) < tokens - count
-        target = torch.where(gone, _first(similar == nearest.unsqueeze(-1), staying), torch.tensor(leaving))
-        target = torch.cat([target, torch.tensor(staying).expand_as(similar[:, 0])], -1)
-        target = target[:, torch.tensor(leaving + staying).argsort()]
-        return Mixed(_gathered(target, count))
+        gone = rank(nearest) < len(leaving) + len(staying) - count
+        found = torch.where(similar == nearest.unsqueeze(-1), torch.tensor(staying), staying[-1]).amin(-1)
+        target = torch.where(gone, found, torch.tensor(leaving))
+        return Merged(_with(target, leaving, staying))
 
 
-def _similar(view: View, leaving: Tensor, staying: Tensor) -> Tensor:
+def _sides(tokens: int, most: int) -> tuple[list[int], list[int]]:
+    """Places that may go, the first among them, and those that stay, every second one unless that is too many."""
+    stride = max(2, tokens // (most + 1) + 1)
+    step = [place % stride == stride - 1 for place in range(tokens)]
+    return [place for place in range(tokens) if not step[place]], [place for place in range(tokens) if step[place]]
+
+
+def _similar(view: View, leaving: list[int], staying: list[int]) -> Tensor:
     """float32 [batch, leaving, staying]; protected tokens neither go nor take others in, padding mixes with padding."""
     key = normalize(view.key.mean(1).to(torch.float32), dim=-1)
     similar = torch.matmul(key[:, leaving], key[:, staying].transpose(-1, -2))
@@ -46,15 +49,11 @@ def _similar(view: View, leaving: Tensor, staying: Tensor) -> Tensor:
     if view.valid is not None:
         unfit = unfit + (view.valid[:, leaving].unsqueeze(-1) - view.valid[:, staying].unsqueeze(-2)).abs()
     fit = (unfit == 0) & (similar >= -2)
-    return torch.where(fit, similar, torch.full_like(similar, _UNFIT))
+    return torch.where(fit, similar, _UNFIT)
 
 
-def _first(hit: Tensor, place: list[int]) -> Tensor:
-    """Of the places that are hit the first: int64 [batch, leaving]."""
-    return torch.where(hit, torch.tensor(place), torch.full_like(hit, place[-1], dtype=torch.int64)).amin(-1)
-
-
-def _gathered(target: Tensor, count: int) -> Tensor:
-    """One row for each token that is its own target, with ones where another's target it is."""
-    own = (target == torch.arange(target.shape[-1])).to(torch.float32)
-    return (chosen(own, count).unsqueeze(-1) == target.unsqueeze(-2)).to(torch.float32)
+def _with(target: Tensor, leaving: list[int], staying: list[int]) -> Tensor:
+    """Targets of all tokens, in their order: int64 [batch, tokens]."""
+    mixed = leaving + staying
+    everyone = torch.cat([target, torch.tensor(staying).expand(target.shape[0], -1)], -1)
+    return everyone[:, [mixed.index(place) for place in range(len(mixed))]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..attended import askers, attended
+from ..attended import askers, attended, standing_out
 from ..select import best
 from ..view import Kept, View
 
@@ -13,8 +13,14 @@ from ..view import Kept, View
 class Pyramid:
     """Xing et al. 2024, "PyramidDrop", section 3.2: stages of equal length, behind each the same share goes.
 
-    Shallow blocks need all tokens, deep ones few; the tokens go that the query of those that ask sees least.
+    Shallow blocks need all tokens, deep ones few; those go that get little attention from those that ask.
+
+    Args:
+        reach: See ``Attention``.
     """
 
+    reach: int = 2
+
     def reduce(self, view: View, count: int) -> Kept:
-        return Kept(best(attended(view, askers(view)), count, view.valid, view.protected))
+        score = standing_out(view, attended(view, askers(view)), self.reach)
+        return Kept(best(score, count, view.valid, view.protected))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..attended import attended
+from ..attended import askers, attended
 from ..select import best
 from ..view import Kept, View
 
@@ -24,7 +24,7 @@ class Query:
 
 
 def _asking(view: View) -> Tensor:
+    if view.held:
+        return askers(view)
     place = view.position if view.valid is None else torch.where(view.valid > 0, view.position, -1)
-    last = (place == place.amax(-1, keepdim=True)).to(view.protected.dtype)
-    some = view.protected.amax(-1, keepdim=True)
-    return view.protected * some + last * (1 - some)
+    return (place == place.amax(-1, keepdim=True)).to(torch.float32).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Every new token a mixture of all old ones."""
+"""Every new token a mixture of many old ones."""
 
 from __future__ import annotations
 
@@ -8,35 +8,37 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..attended import askers, attended
-from ..select import best, one_hot, take
+from ..attended import askers, attended, standing_out
+from ..select import best, one_hot
 from ..view import Mixed, View
 
-_FOREIGN = -1e30
+_UNFIT = -1e30
 
 
 @dataclass(frozen=True)
 class Transform:
     """Zeng et al. 2025, "Token Transforming", section 3: a matrix from many tokens to many.
 
-    The tokens that get the most attention become the new ones; every other token is shared out among them by the
-    cosine of their hidden states.
+    The tokens that get the most attention become the new ones.  Every other token is shared out among them, by the
+    cosine of their keys, the mean of all heads; so nothing is lost, and tokens that could go to several do.
 
     Args:
-        sharpness: By how much a cosine is multiplied in the softmax that shares out; the greater, the nearer to
-            merging into the most similar one.
+        sharpness: What cosines are multiplied by before the softmax that makes shares of them; the greater, the
+            nearer it comes to merging each token into the most similar one.
+        reach: See ``Attention``.
     """
 
-    sharpness: float = 20.0
+    sharpness: float = 100.0
+    reach: int = 2
 
     def reduce(self, view: View, count: int) -> Mixed:
-        index = best(attended(view, askers(view)), count, view.valid, view.protected)
-        own = one_hot(index, view.hidden.shape[1])
-        hidden = normalize(view.hidden.to(torch.float32), dim=-1)
-        similar = torch.matmul(take(hidden, index), hidden.transpose(-1, -2)) * self.sharpness
+        score = standing_out(view, attended(view, askers(view)), self.reach)
+        own = one_hot(best(score, count, view.valid, view.protected), view.hidden.shape[1])
+        key = normalize(view.key.mean(1).to(torch.float32), dim=-1)
+        similar = torch.matmul(torch.matmul(own, key), key.transpose(-1, -2)) * self.sharpness
         fit = _fit(view, own)
-        shared = torch.where(fit > 0, similar, torch.full_like(similar, _FOREIGN)).softmax(1) * fit
-        return Mixed(own + shared * (1 - own.sum(1, keepdim=True)))
+        shared = torch.where(fit > 0, similar, _UNFIT).softmax(1) * fit
+        return Mixed((own + shared * (1 - own.sum(1, keepdim=True))).to(view.hidden.dtype))
 
 
 def _fit(view: View, own: Tensor) -> Tensor:
