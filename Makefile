@@ -41,7 +41,8 @@ web: $(READY)
 		EDGEWRIGHT_ZIG="$(ZIG)" $(BIN)/cmake -S runtime/native -B build/web-$$isa --toolchain $(CURDIR)/runtime/native/wasm32-wasi.cmake \
 			-DEDGEWRIGHT_STRICT=ON -DEDGEWRIGHT_RELAXED=$$([ $$isa = relaxed ] && echo ON || echo OFF) > /dev/null && \
 		$(BIN)/cmake --build build/web-$$isa && \
-		$(BIN)/python -m sdk.build_runtime.wasm build/web-$$isa/edgewright.wasm runtime/web/dist/edgewright-$$isa.wasm || exit 1; \
+		$(BIN)/python -m sdk.build_runtime.wasm build/web-$$isa/edgewright_common.wasm runtime/web/dist/edgewright-$$isa.wasm && \
+		$(BIN)/python -m sdk.build_runtime.wasm build/web-$$isa/edgewright.wasm runtime/web/dist/edgewright-$$isa-every.wasm || exit 1; \
 	done
 
 # The tests of the native engine once more, on a library that address and undefined-behaviour sanitizers watch.
