@@ -63,6 +63,10 @@ def test_here_with_every_instruction_set(name, monkeypatch):
             assert decibels(wanted, found[output]) >= LEAST_DB, f"{output} with {isa}"
 
 
+def test_onnx_runtime_runs_the_same_weights():
+    assert min(parity.onnxruntime(parity.fp32("gru_imu"))) >= LEAST_DB
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("platform", [platform for platform in PLATFORMS if platform != "x86"])
 @pytest.mark.parametrize("name", MODELS)
