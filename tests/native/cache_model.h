@@ -1,5 +1,5 @@
-/* A data cache as a model: set associative, what was used least recently goes, lines of 64 bytes, stores fetch their line
- * as loads do.  No prefetcher, and nobody else in it. */
+/* A data cache as a model: set associative, what was used least recently goes, lines of 64 bytes, stores fetch their
+ * line as loads do.  No prefetcher, and nobody else in it. */
 #pragma once
 
 #include <stdint.h>

@@ -3,8 +3,8 @@
  *
  *     qemu-aarch64 -plugin ./count_plugin.so,symbol=NAME[,cache=BYTES:WAYS:BYTES:WAYS ...] PROGRAM
  *
- * Each `cache` is one core: its first and its second level.  Addresses are those of the program, since an emulator of one
- * program knows no others.
+ * Each `cache` is one core: its first and its second level.  Addresses are those of the program, since an emulator of
+ * one program knows no others.
  *
  * The few declarations of QEMU's plugin interface, version 1, that it needs are written down here. */
 #include <inttypes.h>
@@ -28,7 +28,8 @@ void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id,
 void qemu_plugin_register_vcpu_insn_exec_inline(struct qemu_plugin_insn *instruction, int operation, void *counter,
                                                 uint64_t added);
 void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *instruction,
-                                      void (*call)(unsigned cpu, qemu_plugin_meminfo_t info, uint64_t address, void *user),
+                                      void (*call)(unsigned cpu, qemu_plugin_meminfo_t info, uint64_t address,
+                                                   void *user),
                                       int flags, int accesses, void *user);
 unsigned qemu_plugin_mem_size_shift(qemu_plugin_meminfo_t info);
 void qemu_plugin_register_atexit_cb(qemu_plugin_id_t id, void (*call)(qemu_plugin_id_t id, void *user), void *user);
@@ -78,8 +79,9 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *block) {
 
 static void print(qemu_plugin_id_t id, void *user) {
     (void)id, (void)user;
-    printf("{\"instructions\": %" PRIu64 ", \"multiply_adds\": %" PRIu64 ", \"vector_loads\": %" PRIu64 ", \"misses\": [",
+    printf("{\"instructions\": %" PRIu64 ", \"multiply_adds\": %" PRIu64 ", \"vector_loads\": %" PRIu64,
            instructions, multiply_adds, vector_loads);
+    printf(", \"misses\": [");
     for (int i = 0; i < cores; i++)
         printf("%s[%" PRIu64 ", %" PRIu64 "]", i ? ", " : "", cache_misses(first[i]), cache_misses(second[i]));
     puts("]}");

@@ -1,9 +1,10 @@
 """The fp32 product on ARM without an ARM machine: ``python -m tests.native.simulate_gemm run``.
 
-Two ways, both of them of kind ``simulated``: instructions, loads and misses of a whole product, counted by the emulator
-(needs qemu-aarch64 of the Debian package qemu-user and a C compiler), and cycles of the inner loop in the processor models
-of llvm-mca (llvm-19).  The bound of a model is what it says of the loop's multiply-adds alone.  Models order variants of a
-loop; they are no times.  ``run`` writes ``kernels_arm/results/gemm_f32_neon.json``, ``table`` prints it.
+Two ways, both of them of kind ``simulated``: instructions, loads and misses of a whole product, counted by the
+emulator (needs qemu-aarch64 of the Debian package qemu-user and a C compiler), and cycles of the inner loop in the
+processor models of llvm-mca (llvm-19).  The bound of a model is what it says of the loop's multiply-adds alone.  Models
+order variants of a loop; they are no times.  ``run`` writes ``kernels_arm/results/gemm_f32_neon.json``, ``table``
+prints it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ OBJECT = "kernels/CMakeFiles/edge_kernels_neon.dir/vector/gemm_f32.c.o"
 SHAPE = (192, 512, 512)
 """Rows, columns and depth of the counted product."""
 BLOCK = 64
-"""Rows that the engine gives the kernel at once: of so many weights at most 72, in blocks of one size (fused_product.c)."""
+"""Rows that the engine gives the kernel at once: of these weights up to 72, in blocks of one size (fused_product.c)."""
 MACS_OF_ONE = 4
 ITERATIONS = 300
 
