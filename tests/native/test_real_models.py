@@ -70,6 +70,10 @@ def _operators(model: Exported) -> set[str]:
     return {node.op_type for node in onnx.load(file, load_external_data=False).graph.node}
 
 
+def test_onnx_runtime_runs_the_same_weights():
+    assert min(parity.onnxruntime(parity.fp32("gru_imu"))) >= LEAST_DB
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("platform", [platform for platform in PLATFORMS if platform != "x86"])
 @pytest.mark.parametrize("name", MODELS)
