@@ -33,6 +33,7 @@ _WHERE = {
     "devices": "device_profiles",
     "export": "sdk.pipeline",
     "load": "edgewright_runtime.session",
+    "methods": "sdk",
 }
 
 __all__ = sorted(_WHERE)
@@ -45,6 +46,8 @@ def __getattr__(name: str) -> _Any:
         return version("edgewright")
     if name not in _WHERE:
         raise AttributeError(f"module 'sdk' has no attribute {name!r}; it has {', '.join(__all__)}")
+    if _WHERE[name] == __name__:
+        return _import_module(f"{__name__}.{name}")
     value = getattr(_import_module(_WHERE[name]), name)
     globals()[name] = value
     return value

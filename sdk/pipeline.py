@@ -260,12 +260,17 @@ class _Request:
 
 
 def _methods(given: Sequence[Any]) -> tuple[Any, ...]:
-    from edgewright_export.registry import METHODS
-
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise MethodError(f"methods is {given!r}; expected a sequence of methods")
-    for method in given:
-        if isinstance(method, str) or not all(hasattr(method, name) for name in ("name", "check", "apply")):
-            known = ", ".join(METHODS) or "none in this version"
-            raise MethodError(f"no edge method {method!r}; there are: {known}")
-    return tuple(given)
+    return tuple(map(_method, given))
+
+
+def _method(given: Any) -> Any:
+    from edgewright_export.registry import METHODS, method_named
+
+    if isinstance(given, str) and given in METHODS:
+        return method_named(given)()
+    if isinstance(given, (str, type)) or not all(hasattr(given, name) for name in ("name", "check", "apply")):
+        hint = "; make one: add ()" if isinstance(given, type) else f"; there are: {', '.join(METHODS)}"
+        raise MethodError(f"no edge method {given!r}{hint}")
+    return given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .models import DataDependent, MobileNetV1, seeded
+from .models import DataDependent, MobileNetV1, ViT, seeded
 
 
 class Small(MobileNetV1):
@@ -19,3 +19,8 @@ def build() -> torch.nn.Module:
 def forks() -> torch.nn.Module:
     """A model that cannot be captured."""
     return seeded(DataDependent)
+
+
+def vit() -> torch.nn.Module:
+    """A transformer."""
+    return seeded(ViT)

@@ -60,6 +60,10 @@ def test_methods(export):
         export(methods=["qatt"], example_inputs=X)
     with fails(sdk.MethodError, "expected a sequence"):
         export(methods="qat", example_inputs=X)
+    with fails(sdk.MethodError, "no attention was seen"):
+        export(methods=["token-dropping"], example_inputs=X)
+    with fails(sdk.MethodError, r"make one: add \(\)"):
+        export(methods=[sdk.methods.TokenDropping], example_inputs=X)
 
 
 def test_example_inputs(export):

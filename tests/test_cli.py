@@ -143,3 +143,20 @@ def test_the_installed_command_starts():
     command = Path(sys.executable).with_name("edgewright")
     run = subprocess.run([command, "--version"], capture_output=True, text=True)
     assert run.returncode == 0 and "0.1.0" in run.stdout and run.stderr == ""
+
+
+def test_methods_and_what_they_saved(edgewright, tmp_path):
+    method = "token-dropping:strategy=attention,keep=0.5,stages=0"
+    arguments = ("export", "tests.cli_model:vit", "--device", "host:onnxruntime", "--input-shape", "1,3,32,32", "--json")
+    code, out, _ = edgewright(*arguments, "--method", method, "-o", tmp_path / "v.edge")
+    found = json.loads(out)
+    assert code == 0 and found["changes"][0].startswith("token-dropping: attention; 17 tokens, behind blocks.0")
+    rows = {row["path"]: row for row in found["layers"]}
+    assert list(rows) == ["blocks.0", "blocks.1", ""]
+    assert (rows["blocks.1"]["tokens_before"], rows["blocks.1"]["tokens_after"]) == (17, 8)
+    assert rows["blocks.1"]["macs_after"] < rows["blocks.1"]["macs_before"]
+    assert edgewright("report", tmp_path / "v.edge", "-o", tmp_path / "r.html")[0] == 0
+    assert "tokens before" in (tmp_path / "r.html").read_text()
+    for wrong, code in (("token-dropping:keep=0", 1), ("tokendropping", 2), ("token-dropping:kep=1", 2)):
+        assert edgewright(*arguments, "--method", wrong, "-o", tmp_path / "w.edge")[0] == code
+    assert not (tmp_path / "w.edge").exists()

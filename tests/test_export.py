@@ -7,8 +7,11 @@ import pytest
 import torch
 
 import sdk
+from edgewright_export.capture import capture
+from edgewright_export.passes import run_passes
+from edgewright_export.state import Example
 
-from .models import SMALL, GruTagger, MobileNetV1, TwoInputs, ViT, seeded
+from .models import SMALL, Block, GruTagger, MobileNetV1, TwoInputs, ViT, seeded
 
 FORMATS = ("onnx", "executorch", "tflite")
 
@@ -221,6 +224,25 @@ def test_a_method_of_the_users_own_is_applied(tmp_path):
     with sdk.load(bundle.path) as session, torch.no_grad():
         got = session.run(x.numpy())["output"]
         np.testing.assert_allclose(got - bias.numpy(), ((model(x) - bias) * 0.5).numpy(), atol=1e-5)
+
+
+class Shifted(torch.nn.Module):
+    """Attention, and a constant that forward makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Block(16, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.block(x) + torch.tensor([1.0, 2.0]).repeat(8)
+
+
+def test_a_constant_made_in_forward_leaves_attention_whole():
+    model, x = seeded(Shifted), torch.randn(1, 5, 16)
+    program = capture(model, Example((x,), {}, "")).program
+    assert not any("detach_" in str(node.target) for node in program.graph.nodes)
+    written = run_passes(["explicit_attention"], program).module(check_guards=False)
+    torch.testing.assert_close(written(x)[0], model(x))
 
 
 class OpenDict(torch.nn.Module):

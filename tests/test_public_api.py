@@ -31,7 +31,8 @@ ERRORS = [
 ]
 RECORDS = ["Bundle", "Classify", "Finding", "Image"]
 FUNCTIONS = ["check", "device", "devices", "export", "load"]
-EXPECTED = sorted([*ERRORS, *RECORDS, *FUNCTIONS, "Session"])
+EXPECTED = sorted([*ERRORS, *RECORDS, *FUNCTIONS, "Session", "methods"])
+METHODS = ["TokenDropping"]
 EXPORT_PARAMETERS = [
     "model",
     "device",
@@ -123,7 +124,7 @@ def test_the_list_of_names() -> None:
 def test_every_name_is_there_and_is_kept() -> None:
     for name in sdk.__all__:
         value = getattr(sdk, name)
-        assert value.__name__ == name
+        assert value.__name__.removeprefix("sdk.") == name
         assert getattr(sdk, name) is value
 
 
@@ -149,6 +150,17 @@ def test_an_unknown_name_says_what_there_is(name: str) -> None:
         getattr(sdk, name)
     assert str(caught.value) == f"module 'sdk' has no attribute {name!r}; it has {', '.join(EXPECTED)}"
     assert not hasattr(sdk, name)
+
+
+def test_methods_are_those_of_the_registry() -> None:
+    assert sdk.methods.__all__ == dir(sdk.methods) == METHODS
+    for name in METHODS:
+        cls = getattr(sdk.methods, name)
+        fields = {field.name for field in dataclasses.fields(cls)}
+        assert cls.__dataclass_params__.frozen and fields <= documented(cls.__doc__ or "", "Args")
+        assert cls() == cls() and hash(cls()) == hash(cls())
+    with pytest.raises(AttributeError, match="'sdk.methods' has no attribute 'Quantise'; it has TokenDropping"):
+        sdk.methods.Quantise  # noqa: B018
 
 
 def test_an_unknown_name_cannot_be_imported() -> None:

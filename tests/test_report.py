@@ -20,6 +20,7 @@ from edgewright_runtime.bundle.latency import Latency, Measurement
 from edgewright_runtime.bundle.lowered import Bounds, Entry, TensorSpec
 from edgewright_runtime.bundle.manifest import (
     EngineNeed,
+    Layer,
     Manifest,
     MemoryNeed,
     Model,
@@ -216,7 +217,7 @@ def test_smallest_bundle_shows_every_number(tmp_path: Path) -> None:
         assert text in page
     assert "unknown nothing was measured or estimated for test-board" in page
     assert "None was asked for." in page and "the graph is as captured" in page
-    assert "Quality" not in page and "Before and after" not in page
+    assert "Quality" not in page and "efore and after" not in page
 
 
 def test_board_facts(tmp_path: Path) -> None:
@@ -251,6 +252,13 @@ def test_full_bundle_shows_every_part(tmp_path: Path) -> None:
     for text in ("0.7131", "−0.0057 against 0.7188 before", "asimddp", bundle.sha256, "head_19", "decode.onnx"):
         assert text in page
     assert page.count("below") == 3, "40, 45 and 50 dB; the fourth is exact"
+
+
+def test_layers_before_and_after(tmp_path: Path) -> None:
+    rows = (Layer("blocks.1", 197, 98, 35_756_288, 15_303_680), Layer("", None, None, 10_663_680, 10_663_680))
+    page = words(written(make(tmp_path, manifest(layers=rows)), tmp_path / "r.html"))
+    assert "blocks.1 197 98 35.8 M 15.3 M" in page
+    assert "the rest 10.7 M 10.7 M" in page
 
 
 def test_kinds_never_share_a_chart(tmp_path: Path) -> None:

@@ -31,10 +31,24 @@ def capture(module: torch.nn.Module, example: Example) -> Captured:
         CaptureError: All places that cannot be captured, each with module path and source line.
     """
     program = exported(module, example)
+    _drop_detach(program)
     if any(_mutates(node) for node in program.graph.nodes):
         with quiet():
             program = program.run_decompositions({})
     return flatten(program, example.dynamic_shapes)
+
+
+def _drop_detach(program: torch.export.ExportedProgram) -> None:
+    """Takes out the ``detach_`` behind each constant that ``forward`` makes.
+
+    It alone would send the graph through decompositions, which spell out views for the memory layout of one
+    attention kernel and fail with any other.
+    """
+    for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten.detach_.default):
+        if all(user.op != "output" for user in node.users):
+            node.replace_all_uses_with(node.args[0])
+            program.graph.erase_node(node)
+    program.graph_module.recompile()
 
 
 def exported(module: torch.nn.Module, example: Example) -> torch.export.ExportedProgram:

@@ -6,9 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from .methods import Method
     from .targets import Target
 
-METHODS: dict[str, str] = {}
+METHODS: dict[str, str] = {
+    "token-dropping": "token_dropping:TokenDropping",
+}
 
 
 class TargetRow(NamedTuple):
@@ -29,6 +32,16 @@ TARGETS: dict[str, TargetRow] = {
     "native": TargetRow("native:NativeTarget", "native", "onnx", "onnx", ("torch", "onnx", "onnxscript")),
     "onnxruntime": TargetRow("onnxruntime:OnnxRuntimeTarget", "onnxruntime", "onnx", "onnx", ("torch", "onnx", "onnxscript", "onnxruntime")),
 }  # fmt: skip
+
+
+def method_named(name: str) -> type[Method]:
+    """The class of a method.
+
+    Args:
+        name: Key of :data:`METHODS`.
+    """
+    method: type[Method] = _load(f"methods.{METHODS[name]}")
+    return method
 
 
 def target_named(name: str) -> Target:

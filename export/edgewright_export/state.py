@@ -10,6 +10,7 @@ import torch
 
 from device_profiles import DeviceProfile, EngineRow
 from edgewright_runtime.bundle import Cycles, Latency, Workload
+from edgewright_runtime.bundle.manifest import Layer
 
 from .annotations import Annotation
 
@@ -59,6 +60,7 @@ class State:
         reference: The user's module as it was given: what quality is compared with.
         annotations: By qualified module path.
         changes: One line for each thing that was done.
+        layers: What methods that drop tokens save, part by part.
         captured: The graph of ``module``; set once the methods are through.
     """
 
@@ -67,6 +69,7 @@ class State:
     reference: torch.nn.Module
     annotations: Mapping[str, tuple[Annotation, ...]] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
+    layers: tuple[Layer, ...] = ()
     captured: Captured | None = None
 
 

@@ -83,14 +83,15 @@ def _op(node: torch.fx.Node, sizes: _Sizes) -> Op | None:
         _KINDS.get(name, name),
         shapes,
         tuple(str(t.dtype).removeprefix("torch.") for t in (*operands, results[0])),
-        _macs(_KINDS.get(name, name), shapes),
+        macs_of(_KINDS.get(name, name), shapes),
         sizes.bytes([*operands, *results]),
         0.0,
         place.module_path(node),
     )
 
 
-def _macs(kind: str, shapes: tuple[tuple[int, ...], ...]) -> int:
+def macs_of(kind: str, shapes: tuple[tuple[int, ...], ...]) -> int:
+    """Multiply-accumulates of an operation; ``kind`` and ``shapes`` as in ``Op``."""
     result = shapes[-1]
     if kind == "conv" and len(shapes) >= 3:
         return math.prod(result) * math.prod(shapes[1][1:])

@@ -51,6 +51,7 @@ def _sizes(text: str) -> tuple[int, ...]:
 @click.command("export")
 @model_options(required=True)
 @click.option("-o", "--output", help="Default: <model>-<device>.edge.")
+@click.option("--method", "methods", multiple=True, metavar="NAME:OPTION=VALUE,...", help="token-dropping:keep=0.5")
 @click.option("--preprocess", metavar="REF", help="package.module:object, an sdk.Image.")
 @click.option("--labels", type=click.Path(exists=True, dir_okay=False), help="File with one label a line.")
 @click.option("--evaluate", metavar="REF", help="package.module:callable, evaluate(predict) -> float.")
@@ -65,6 +66,7 @@ def command(
     example_inputs: str | None,
     shapes: tuple[str, ...],
     output: str | None,
+    methods: tuple[str, ...],
     preprocess: str | None,
     labels: str | None,
     evaluate: str | None,
@@ -82,6 +84,7 @@ def command(
         device,
         example_inputs=inputs,
         format=format_,
+        methods=[method_from(text) for text in methods],
         preprocess=reference.resolve(preprocess) if preprocess else None,
         labels=labels,
         evaluate=reference.resolve(evaluate) if evaluate else None,
@@ -92,6 +95,42 @@ def command(
     )
     if as_json:
         print_json(summary(bundle))
+
+
+def method_from(text: str) -> Any:
+    """A method from ``--method``: ``name`` or ``name:option=value,...``; ``+`` joins whole numbers to a tuple.
+
+    Raises:
+        click.UsageError: No such method or option.
+    """
+    from dataclasses import fields
+
+    from edgewright_export.registry import METHODS, method_named
+
+    name, _, rest = text.partition(":")
+    if name not in METHODS:
+        raise click.UsageError(f"--method {name!r}: no such edge method; there are: {', '.join(METHODS)}")
+    method, options = method_named(name), {}
+    known = [field.name for field in fields(method)]  # type: ignore[arg-type]
+    for part in rest.split(",") if rest else ():
+        option, equals, value = part.partition("=")
+        if option not in known or not equals:
+            raise click.UsageError(f"--method {name}: {part!r} is not option=value; options are: {', '.join(known)}")
+        options[option] = _value(value)
+    return method(**options)
+
+
+def _value(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    parts = text.split("+")
+    return tuple(map(int, parts)) if all(part.lstrip("-").isdigit() for part in parts) else text
 
 
 def summary(bundle: Any) -> dict[str, Any]:
@@ -109,4 +148,6 @@ def summary(bundle: Any) -> dict[str, Any]:
         "latency": [unstructure(row) for row in bundle.latency],
         "parity": unstructure(bundle.parity),
         "quality": unstructure(bundle.quality) if bundle.quality else None,
+        "changes": list(bundle.manifest.changes),
+        "layers": [unstructure(row) for row in bundle.manifest.layers],
     }

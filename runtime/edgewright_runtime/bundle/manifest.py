@@ -15,7 +15,7 @@ from ..preprocess import Classify, Image
 from .latency import Latency
 from .lowered import Entry
 
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
 CHUNK_BYTES = 1 << 20
 
 
@@ -141,6 +141,18 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """A part of the model whose tokens a method dropped, before and after; ``path`` "" is all the rest."""
+
+    path: str
+    tokens_before: int | None
+    tokens_after: int | None
+    """How many tokens the part works on; None for the rest."""
+    macs_before: int
+    macs_after: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """See ``runtime/BUNDLE.md``; field order is the order of that page."""
 
@@ -168,6 +180,8 @@ class Manifest:
     parity: Parity
     quality: Quality | None
     versions: dict[str, str]
+    layers: tuple[Layer, ...] = ()
+    """Since schema 1.1."""
 
     def to_json(self) -> bytes:
         """The bytes of ``manifest.json``: sorted keys, two spaces, one newline at the end."""

@@ -18,8 +18,10 @@ class View:
         size: How many tokens of the input each one stands for, float [batch, tokens].
         valid: 1 for a real token, 0 for padding, float [batch, tokens]; None: all are real.
         protected: 1 for a token that stays, float [batch, tokens].
-        position: Place of each token in the input, float [batch, tokens]; of a merged one the first of its places.
+        position: Place of each token in the input, float [batch, tokens]; of a new one that of the token which the
+            others went into, or which weighs most.
         causal: A token sees those before it alone.
+        held: How many tokens are protected.
     """
 
     hidden: Tensor
@@ -30,6 +32,7 @@ class View:
     protected: Tensor
     position: Tensor
     causal: bool
+    held: int
 
 
 @dataclass(frozen=True)
@@ -44,19 +47,34 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Merged:
+    """Some tokens go into others, which stay in their order, each the mean of all in it.
+
+    Args:
+        target: The token that each one goes into, itself if it stays, int64 [batch, tokens].
+    """
+
+    target: Tensor
+
+
+@dataclass(frozen=True)
 class Mixed:
     """New tokens, each a mean of old ones.
 
     Args:
         weight: How much of each old token is in each new one, float [batch, new, old], not negative, not yet
-            divided by its sum over the old ones; 1 and 0 where tokens are merged.
+            divided by its sum over the old ones and not multiplied by their sizes.
     """
 
     weight: Tensor
 
 
+Reduction = Kept | Merged | Mixed
+"""The cost of the three grows in this order: a gather, a small product, a product of all tokens with all."""
+
+
 class Strategy(Protocol):
     """One way to choose; a frozen dataclass whose fields are its own options."""
 
-    def reduce(self, view: View, count: int) -> Kept | Mixed:
+    def reduce(self, view: View, count: int) -> Reduction:
         """So many tokens instead of those of ``view``, protected ones among them."""

@@ -1,0 +1,51 @@
+"""Brings every token back behind the last block, for models that answer for each of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .rows import take
+from .view import Kept, Merged, Reduction
+
+
+def restored(hidden: Tensor, before: Tensor, reduction: Reduction) -> Tensor:
+    """Undoes one reduction.
+
+    A token that was dropped comes back as it was then (Liu et al. 2022, "Self-slimmed vision transformer", restores
+    all; here those that stayed have gone on).  One that went into new tokens becomes their mean, weighted as it went
+    into them.
+
+    Args:
+        hidden: What is left, [batch, left, width].
+        before: Hidden state at the reduction, [batch, tokens, width].
+        reduction: What was done.
+
+    Returns:
+        [batch, tokens, width].
+    """
+    if isinstance(reduction, Kept):
+        return take(torch.cat((hidden, before), 1), _places(reduction.index, before.shape[1]))
+    if isinstance(reduction, Merged):
+        return take(hidden, _gone_into(reduction.target))
+    share = reduction.weight.sum(1, keepdim=True)
+    weight = (reduction.weight / share.clamp(min=torch.finfo(share.dtype).tiny)).to(hidden.dtype)
+    mean = torch.matmul(weight.transpose(1, 2), hidden)
+    return torch.where(share.transpose(1, 2) > 0, mean, before)
+
+
+def _places(index: Tensor, tokens: int) -> Tensor:
+    """Where each token now is: among those left, or behind them as it was; counted by products, so exact."""
+    left = index.shape[1]
+    is_at = (index.unsqueeze(-1) == torch.arange(tokens)).to(torch.float32)
+    was = torch.arange(tokens, dtype=torch.float32) + left
+    stays = torch.arange(left, dtype=torch.float32).unsqueeze(-1) - was
+    return ((is_at * stays).sum(1) + was).to(torch.int64)
+
+
+def _gone_into(target: Tensor) -> Tensor:
+    """Which of those left each token is in: how many before its target stayed."""
+    place = torch.arange(target.shape[-1])
+    stays = (target == place).to(torch.float32)
+    before = (place < target.unsqueeze(-1)).to(torch.float32)
+    return torch.matmul(before, stays.unsqueeze(-1)).squeeze(-1).to(torch.int64)

@@ -1,0 +1,41 @@
+"""Ways to choose which tokens go: one file each, one line in ``STRATEGIES``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..view import Strategy
+from .attention import Attention
+from .merge import Merge
+from .partition import Partition
+from .pyramid import Pyramid
+from .query import Query
+from .transform import Transform
+
+Stages = Callable[[int], tuple[int, ...]]
+"""From the number of blocks to those behind which tokens go."""
+
+
+def first_third(blocks: int) -> tuple[int, ...]:
+    """Behind each block of the first third: little has been spent by then, and no stage takes much at once."""
+    return tuple(range(max(1, blocks // 3)))
+
+
+def quarters(blocks: int) -> tuple[int, ...]:
+    """At a quarter, half and three quarters of the depth."""
+    return tuple(sorted({max(1, blocks * part // 4) - 1 for part in (1, 2, 3)}))
+
+
+def early(blocks: int) -> tuple[int, ...]:
+    """Once, at a sixth of the depth."""
+    return (max(1, blocks // 6) - 1,)
+
+
+STRATEGIES: dict[str, tuple[type[Strategy], Stages]] = {
+    "merge": (Merge, first_third),
+    "transform": (Transform, first_third),
+    "attention": (Attention, first_third),
+    "pyramid": (Pyramid, quarters),
+    "partition": (Partition, first_third),
+    "query": (Query, early),
+}

@@ -1,0 +1,44 @@
+"""Dropping by a budget for each part of the input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..attended import askers, attended, standing_out
+from ..select import best, ordered, rank
+from ..view import Kept, View
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Arif et al. 2024, "HiRED": each part of the input keeps as many tokens as is its share of the attention.
+
+    The shares become whole numbers by Sainte-Lague's method: the n-th token of a part, counted by attention, has the
+    part's share / (2 n - 1), and the greatest quotients win.  So the budgets add up to the tokens wanted, and no part
+    gets more than it has.
+
+    Args:
+        parts: How many runs of equal length the input is cut into: of an image bands, of a text paragraphs.
+        reach: See ``Attention``.
+    """
+
+    parts: int = 4
+    reach: int = 2
+
+    def reduce(self, view: View, count: int) -> Kept:
+        score = attended(view, askers(view))
+        part = _part(view.position, self.parts)
+        together = (part.unsqueeze(-1) == part.unsqueeze(-2)).to(torch.float32)
+        share = torch.matmul(together, score.unsqueeze(-1)).squeeze(-1)
+        first = standing_out(view, score, self.reach)
+        within = rank(ordered(first, view.valid, view.protected), together)
+        return Kept(best(share / (2 * within + 1), count, view.valid, view.protected))
+
+
+def _part(position: Tensor, parts: int) -> Tensor:
+    """Number of the part each token is in, float [batch, tokens]."""
+    end = position.amax(-1, keepdim=True) + 1
+    return (position * parts / end).floor()
