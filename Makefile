@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 ZIG ?= $(abspath $(BIN))/python -m ziglang
 
-.PHONY: demo test slow reference-exports native web sanitize fuzz fuzz-corpus op-sweep reference-models clean FORCE
+.PHONY: demo test slow reference-exports platforms native web sanitize fuzz fuzz-corpus op-sweep reference-models clean FORCE
 
 demo: $(READY)
 	$(BIN)/python -m apps.demo
@@ -19,9 +19,12 @@ test: $(READY) native
 slow: $(READY) native web
 	$(BIN)/python -m pytest -m slow
 
-# The part of it that continuous integration runs too.
+# The parts of it that continuous integration runs too.
 reference-exports: $(READY) native
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow tests/test_reference_models.py
+
+platforms: $(READY) native web
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow tests/native/test_arm.py tests/native/test_wasm.py
 
 # Every operator of torch's own database through every target; about an hour on two cores.
 op-sweep: $(READY)
@@ -41,7 +44,8 @@ web: $(READY)
 		EDGEWRIGHT_ZIG="$(ZIG)" $(BIN)/cmake -S runtime/native -B build/web-$$isa --toolchain $(CURDIR)/runtime/native/wasm32-wasi.cmake \
 			-DEDGEWRIGHT_STRICT=ON -DEDGEWRIGHT_RELAXED=$$([ $$isa = relaxed ] && echo ON || echo OFF) > /dev/null && \
 		$(BIN)/cmake --build build/web-$$isa && \
-		$(BIN)/python -m sdk.build_runtime.wasm build/web-$$isa/edgewright.wasm runtime/web/dist/edgewright-$$isa.wasm || exit 1; \
+		$(BIN)/python -m sdk.build_runtime.wasm build/web-$$isa/edgewright_common.wasm runtime/web/dist/edgewright-$$isa.wasm && \
+		$(BIN)/python -m sdk.build_runtime.wasm build/web-$$isa/edgewright.wasm runtime/web/dist/edgewright-$$isa-every.wasm || exit 1; \
 	done
 
 # The tests of the native engine once more, on a library that address and undefined-behaviour sanitizers watch.

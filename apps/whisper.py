@@ -148,8 +148,8 @@ class Decoder(torch.nn.Module):
         cross: dict[str, torch.Tensor],
     ) -> dict[str, torch.Tensor]:
         at = torch.arange(past["k0"].shape[2] + tokens.shape[1])
-        mask = torch.where(at[None, :] <= positions[0][:, None], 0.0, float("-inf"))
         x = self.decoder.embed_tokens(tokens) + self.decoder.embed_positions.weight[positions]
+        mask = torch.where(at[None, :] <= positions[0][:, None], 0.0, float("-inf")).to(x.dtype)
         present = {}
         for index, layer in enumerate(self.decoder.layers):
             attention, given = layer.self_attn, layer.self_attn_layer_norm(x)

@@ -142,12 +142,10 @@ def test_all_of_them_change_nothing(strategy: Strategy) -> None:
 
 
 @EVERY
-def test_dropped_tokens_leave_the_order_as_it_was(strategy: Strategy) -> None:
+def test_kept_tokens_keep_their_order(strategy: Strategy) -> None:
     reduction = strategy.reduce(view(tokens=40), 15)
     if isinstance(reduction, Kept):
         assert (reduction.index.diff(dim=-1) > 0).all()
-    else:
-        assert (matrix(reduction, 40).argmax(-1) >= 0).all()
 
 
 @EVERY

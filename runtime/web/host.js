@@ -1,5 +1,6 @@
 // One open model, in the thread that calls it.
 import { fileIn } from "./archive.js";
+import { compileOnce } from "./build.js";
 import { forget, read } from "./download.js";
 import { Engine } from "./engine.js";
 import { EdgewrightError } from "./errors.js";
@@ -13,16 +14,17 @@ export class Host {
   #outputs;
 
   /**
-   * @param {{build: string, module: WebAssembly.Module}} chosen
+   * @param {{build: string, module: WebAssembly.Module, every: string}} chosen
    * @returns {Promise<Host>} With `about`, which a page sees as properties of its session.
    */
-  static async open(source, { build, module }, options) {
+  static async open(source, { build, module, every }, options) {
     const host = new Host();
-    const engine = await Engine.make(module, build === "scalar");
-    const { at, length } = await read(source, options, (expected) => new Block(engine, expected));
+    const make = (given) => Engine.make(given, build === "scalar");
+    const first = await make(module);
+    const { at, length } = await read(source, options, (expected) => new Block(first, expected));
     try {
-      engine.open(at, length, withDtypes(options));
-      const manifest = manifestIn(engine.bytes(at, length));
+      const engine = await opened(first, at, length, withDtypes(options), async () => make(await compileOnce(every)));
+      const manifest = manifestIn(first.bytes(at, length));
       host.#adopt(engine, manifest, options.sha256);
       host.about = { build, manifest: manifest?.json ?? null, inputs: host.#inputs, outputs: host.#outputs };
     } catch (error) {
@@ -82,6 +84,23 @@ export class Host {
     const main = manifest?.json.entries.main;
     this.#inputs = engine.inputs.map((input) => describe(input, main?.inputs));
     this.#outputs = engine.outputs.map((output) => describe(output, main?.outputs));
+  }
+}
+
+/** The engine that has the model open: the one in whose memory it lies, or a larger one where that lacks an operator. */
+async function opened(first, at, length, options, makeLarger) {
+  try {
+    first.open(at, length, options);
+    return first;
+  } catch (error) {
+    if (error.code !== "UNSUPPORTED") throw error;
+    const larger = await makeLarger().catch((cause) => {
+      throw new EdgewrightError(error.code, `${error.message}; the build with every operator: ${cause.message}`, { cause });
+    });
+    const there = larger.allocate(length);
+    larger.bytes(there, length).set(first.bytes(at, length));
+    larger.open(there, length, options);
+    return larger;
   }
 }
 

@@ -1,4 +1,4 @@
-"""The engine for browsers and Node: both WebAssembly modules and the files of ``runtime/web`` around them."""
+"""The engine for browsers and Node: its WebAssembly modules and the files of ``runtime/web`` around them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 from .toolchain import Toolchain
 from .wasm import compact
 
-MODULES = {"simd": "OFF", "relaxed": "ON"}
+BUILDS = {"simd": "OFF", "relaxed": "ON"}
 """The builds, and whether each has relaxed SIMD."""
+MODULES = {"": "edgewright_common", "-every": "edgewright"}
+"""The modules of a build: what stands behind its name in ours, and the file that CMake makes."""
 
 
 def build_web(toolchain: Toolchain, source: Path, made: Path, installed: Path) -> None:
@@ -26,12 +28,13 @@ def build_web(toolchain: Toolchain, source: Path, made: Path, installed: Path) -
     """
     web = source / "runtime" / "web"
     (installed / "dist").mkdir(parents=True)
-    for name, relaxed in MODULES.items():
+    for name, relaxed in BUILDS.items():
         folder = str(made / name)
         options = (f"-DEDGEWRIGHT_RELAXED={relaxed}", *toolchain.arguments)
         toolchain.run("-S", str(source / "runtime" / "native"), "-B", folder, *options)
         toolchain.run("--build", folder)
-        module = compact((made / name / "edgewright.wasm").read_bytes())
-        (installed / "dist" / f"edgewright-{name}.wasm").write_bytes(module)
+        for ending, linked in MODULES.items():
+            module = compact((made / name / f"{linked}.wasm").read_bytes())
+            (installed / "dist" / f"edgewright-{name}{ending}.wasm").write_bytes(module)
     for path in (*sorted(web.glob("*.js")), web / "index.d.ts", web / "package.json", source / "LICENSE"):
         shutil.copyfile(path, installed / path.name)

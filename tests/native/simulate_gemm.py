@@ -1,14 +1,16 @@
 """The fp32 product on ARM without an ARM machine: ``python -m tests.native.simulate_gemm run``.
 
-Two ways, both of them of kind ``simulated``: instructions and loads of a whole product, counted by the emulator (needs
-qemu-aarch64 of the Debian package qemu-user and a C compiler), and cycles of the inner loop in the processor models of
-llvm-mca (llvm-19).  The bound of a model is what it says of the loop's multiply-adds alone.  Models order variants of a
-loop; they are no times.  ``run`` writes ``kernels_arm/results/gemm_f32_neon.json``, ``table`` prints it.
+Two ways, both of them of kind ``simulated``: instructions, loads and misses of a whole product, counted by the
+emulator (needs qemu-aarch64 of the Debian package qemu-user and a C compiler), and cycles of the inner loop in the
+processor models of llvm-mca (llvm-19).  The bound of a model is what it says of the loop's multiply-adds alone.  Models
+order variants of a loop; they are no times.  ``run`` writes ``kernels_arm/results/gemm_f32_neon.json``, ``table``
+prints it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -30,11 +32,37 @@ RESULT = ROOT / "kernels_arm" / "results" / "gemm_f32_neon.json"
 TRIPLE = "aarch64-linux-musl"
 SYMBOL = "edge_gemm_f32_neon"
 OBJECT = "kernels/CMakeFiles/edge_kernels_neon.dir/vector/gemm_f32.c.o"
-CORES = ("cortex-a53", "cortex-a55", "cortex-a72", "neoverse-n1")
 SHAPE = (192, 512, 512)
 """Rows, columns and depth of the counted product."""
+BLOCK = 64
+"""Rows that the engine gives the kernel at once: of these weights up to 72, in blocks of one size (fused_product.c)."""
 MACS_OF_ONE = 4
 ITERATIONS = 300
+
+
+class Caches(NamedTuple):
+    """The data caches of one core; ``board``: where the sizes are so, since a core comes with many."""
+
+    l1_kib: int
+    l1_ways: int
+    l2_kib: int
+    l2_ways: int
+    board: str
+
+    @property
+    def argument(self) -> str:
+        """For ``count_plugin.c``."""
+        return f"cache={self.l1_kib << 10}:{self.l1_ways}:{self.l2_kib << 10}:{self.l2_ways}"
+
+
+# Ways: Arm's technical reference manuals 100442 (A55) and 100095 (A72), DDI 0500 (A53), WikiChip (N1).  Sizes: Linux's
+# bcm2837.dtsi, rk3588-base.dtsi and bcm2711.dtsi; Neoverse N1 has 512 KiB or 1 MiB, here as Graviton2 and Altra do.
+CORES = {
+    "cortex-a53": Caches(32, 4, 512, 16, "Raspberry Pi 3"),
+    "cortex-a55": Caches(32, 4, 128, 4, "RK3588"),
+    "cortex-a72": Caches(32, 2, 1024, 16, "Raspberry Pi 4"),
+    "neoverse-n1": Caches(64, 4, 1024, 8, "Graviton2"),
+}
 
 
 class Instruction(NamedTuple):
@@ -77,17 +105,29 @@ def cycles(loop: list[Instruction], core: str) -> float:
     return int(re.search(r"Total Cycles:\s+(\d+)", told)[1]) / ITERATIONS
 
 
-def counted(library: Path, work: Path) -> dict[str, int]:
-    """What runs in the kernel during one product."""
+def counted(library: Path, work: Path) -> dict[str, Any]:
+    """What runs in the kernel during one product, and what it misses in the caches of each core."""
     here = Path(__file__).parent
     compiler = (sys.executable, "-m", "ziglang", "cc", "-target", TRIPLE, "-static", "-O1")
     said(*compiler, f"-I{ROOT / 'kernels_arm/include'}", str(here / "one_gemm.c"), str(library), "-o", f"{work}/one_gemm")
-    said("cc", "-O2", "-shared", "-fPIC", str(here / "count_plugin.c"), "-o", f"{work}/count_plugin.so")
-    plugin = f"{work}/count_plugin.so,symbol={SYMBOL}"
-    shape = (str(size) for size in SHAPE)
-    name, counts = said("qemu-aarch64", "-plugin", plugin, f"{work}/one_gemm", *shape).splitlines()
+    sources = [str(here / name) for name in ("count_plugin.c", "cache_model.c")]
+    said("cc", "-O2", "-shared", "-fPIC", *sources, "-o", f"{work}/count_plugin.so")
+    plugin = ",".join(["./count_plugin.so", f"symbol={SYMBOL}", *(caches.argument for caches in CORES.values())])
+    sizes = (str(size) for size in (*SHAPE, BLOCK))
+    # The stack begins behind the environment and the program's name: the same ones give the same misses.
+    alike = ("env", "-i", "-C", str(work))
+    name, counts = said(*alike, "qemu-aarch64", "-plugin", plugin, "./one_gemm", *sizes).splitlines()
     assert name == SYMBOL, f"the product ran in {name}"
     return dict(json.loads(counts))
+
+
+def of_core(core: str, loop: list[Instruction], alone: list[Instruction], misses: list[int]) -> dict[str, Any]:
+    """What the models of one core say."""
+    whole, bound, macs = cycles(loop, core), cycles(alone, core), math.prod(SHAPE)
+    found = {"cycles": whole, "bound_cycles": bound, "share": bound / whole, "caches": CORES[core]._asdict()}
+    for level, missed in zip(("l1", "l2"), misses, strict=True):
+        found |= {f"{level}_misses": missed, f"{level}_misses_per_mac": missed / macs}
+    return found
 
 
 def simulate() -> dict[str, Any]:
@@ -99,8 +139,7 @@ def simulate() -> dict[str, Any]:
         toolchain.run("--build", str(made))
         loop, counts = inner_loop(disassembled(made / OBJECT)), counted(made / "libedgewright.a", work)
     products = [one for one in loop if one.name == "fmla"]
-    macs, alone = SHAPE[0] * SHAPE[1] * SHAPE[2], {core: cycles(products, core) for core in CORES}
-    whole = {core: cycles(loop, core) for core in CORES}
+    macs, misses = math.prod(SHAPE), zip(CORES, counts.pop("misses"), strict=True)
     return {
         "kind": "simulated",
         "kernel": SYMBOL,
@@ -113,12 +152,10 @@ def simulate() -> dict[str, Any]:
         "commit": current_commit(),
         "date": now(),
         "loop": {"instructions": len(loop), "multiply_adds": len(products), "macs": MACS_OF_ONE * len(products)},
-        "cores": {
-            core: {"cycles": whole[core], "bound_cycles": alone[core], "share": alone[core] / whole[core]}
-            for core in CORES
-        },
+        "cores": {core: of_core(core, loop, products, missed) for core, missed in misses},
         "product": {
-            "shape": SHAPE,
+            "shape": list(SHAPE),
+            "block": BLOCK,
             **counts,
             "macs": macs,
             "instructions_per_mac": counts["instructions"] / macs,
@@ -141,15 +178,22 @@ def table() -> str:
     ]
     for core, row in found["cores"].items():
         lines.append(f"| {core} | {row['cycles']:.1f} | {row['bound_cycles']:.1f} | {row['share']:.0%} |")
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"A whole product of {rows} x {columns} x {depth}, counted by QEMU {found['versions']['qemu']} (simulated): "
-            f"{product['instructions_per_mac']:.3f} instructions and {product['vector_loads_per_mac']:.4f} loads of a "
-            "vector for each multiply-add.",
-        ]
-    )
+    lines += [
+        "",
+        f"A whole product of {rows} x {columns} x {depth}, {product['block']} rows at a time, counted by QEMU "
+        f"{found['versions']['qemu']} (simulated): {product['instructions_per_mac']:.3f} instructions and "
+        f"{product['vector_loads_per_mac']:.4f} loads of a vector for each multiply-add, and in models of data caches "
+        "(least recently used goes, 64 bytes a line, no prefetcher, empty at first) so many misses:",
+        "",
+        "| model | L1 | L2 | sizes as in | of L1 a multiply-add (simulated) | of L2 a multiply-add (simulated) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for core, row in found["cores"].items():
+        caches = Caches(**row["caches"])
+        levels = f"{caches.l1_kib} KiB, {caches.l1_ways} ways | {caches.l2_kib} KiB, {caches.l2_ways} ways"
+        missed = f"{row['l1_misses_per_mac']:.4f} | {row['l2_misses_per_mac']:.4f}"
+        lines.append(f"| {core} | {levels} | {caches.board} | {missed} |")
+    return "\n".join(lines)
 
 
 @click.group()

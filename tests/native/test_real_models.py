@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 
+import onnx
 import pytest
 
 import sdk
 from apps import assets
 from edgewright_runtime import kernels
-from tests.native import parity
+from tests.native import parity, web_setup
 from tests.native.platforms import PLATFORMS, decibels
 from tests.native.real_models import MODELS, Exported, exported
 
@@ -51,6 +52,7 @@ def test_every_stored_figure_is_what_is_asked_for():
 @pytest.mark.parametrize("name", rows())
 def test_here_with_every_instruction_set(name, monkeypatch):
     model = made(name)
+    assert not web_setup.rare_operators() & _operators(model), "a page would fetch the larger module"
     assert model.bundle.parity.snr_db >= LEAST_DB
     for isa in kernels.isas():
         if MODELS[name].heavy and isa in SLOW_ISAS:
@@ -61,6 +63,15 @@ def test_here_with_every_instruction_set(name, monkeypatch):
         for output, wanted in model.exact.items():
             assert found[output].shape == wanted.shape
             assert decibels(wanted, found[output]) >= LEAST_DB, f"{output} with {isa}"
+
+
+def _operators(model: Exported) -> set[str]:
+    file = model.bundle.path / model.bundle.manifest.entries["main"].file
+    return {node.op_type for node in onnx.load(file, load_external_data=False).graph.node}
+
+
+def test_onnx_runtime_runs_the_same_weights():
+    assert min(parity.onnxruntime(parity.fp32("gru_imu"))) >= LEAST_DB
 
 
 @pytest.mark.slow

@@ -98,7 +98,14 @@ def test_every_kernel_for_8_bits_beside_the_scalar_one(isa, flags, node, tmp_pat
     kernels = HERE.parents[1] / "kernels_arm"
     sources = [path for folder in (".", "scalar", "vector", "wasm") for path in sorted(kernels.glob(f"{folder}/*.c"))]
     compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi", "-O3", "-ffp-contract=fast"]
-    options = ["-msimd128", *flags, f"-I{kernels}/include", f"-I{kernels}/vector", "-DEDGE_LANES=4", f"-DEDGE_SUFFIX={isa}"]
+    options = [
+        "-msimd128",
+        *flags,
+        f"-I{kernels}/include",
+        f"-I{kernels}/vector",
+        "-DEDGE_LANES=4",
+        f"-DEDGE_SUFFIX={isa}",
+    ]
     program = tmp_path / "check.wasm"
     check = HERE / "check_kernels_s8.c"
     subprocess.run([*compiler, *options, *map(str, sources), str(check), "-o", str(program)], check=True)
@@ -330,8 +337,37 @@ def test_numbers_in_messages(value, run_js, tmp_path):
     assert f"from {-number:g} to {number:g} by 0" in found["message"]
 
 
-def test_the_modules_do_not_grow_unnoticed():
+@pytest.mark.parametrize("build", BUILDS[:2])
+def test_the_modules_do_not_grow_unnoticed(build):
+    common, every = (web_setup.modules() / f"edgewright-{name}.wasm" for name in (build, f"{build}-every"))
+    assert common.stat().st_size <= 350_000 and len(gzip.compress(common.read_bytes(), 9)) <= 130_000
+    assert every.stat().st_size <= 400_000 and len(gzip.compress(every.read_bytes(), 9)) <= 164_500
+
+
+def test_the_common_operators_alone_are_many():
+    rare = web_setup.rare_operators()
+    rest = [case for case in RUN if not rare & {node.op_type for node in case.model.graph.node}]
+    assert len(rest) >= 900
+    assert len({node.op_type for case in rest for node in case.model.graph.node}) >= 90
+
+
+def test_a_model_with_a_rare_operator_takes_the_module_that_has_every_one(run_js, tmp_path):
+    """Where that cannot be fetched the error names the operator, the file and the option."""
+    assert "Det" in web_setup.rare_operators()
+    path = tmp_path / "det.onnx"
+    path.write_bytes(small_model([helper.make_node("Det", ["x"], ["y"])], {"x": (2, 2)}, ["y"]))
     for build in BUILDS[:2]:
-        content = (web_setup.modules() / f"edgewright-{build}.wasm").read_bytes()
-        assert len(content) <= 400_000
-        assert len(gzip.compress(content, 9)) <= 164_500
+        (tmp_path / f"edgewright-{build}.wasm").symlink_to(web_setup.modules() / f"edgewright-{build}.wasm")
+    found = run_js(
+        "const value = async (options) => {"
+        "  const session = await load(new URL(argument.url), options);"
+        "  return (await session.run({ x: { data: Float32Array.of(3, 1, 2, 4), shape: [2, 2] } })).y.data[0];"
+        "};"
+        "return [await value({}), await value({ build: 'scalar' }),"
+        "        await value({ wasm: argument.folder }).catch(({ code, message }) => ({ code, message }))];",
+        {"url": path.as_uri(), "folder": f"{tmp_path.as_uri()}/"},
+    )
+    assert found[:2] == [10, 10]
+    assert found[2]["code"] == "UNSUPPORTED"
+    for part in ("Det", "the build with every operator", "edgewright-relaxed-every.wasm", "option wasm"):
+        assert part in found[2]["message"]

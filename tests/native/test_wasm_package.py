@@ -38,7 +38,7 @@ def packed(tmp_path_factory):
 def test_it_has_these_files_and_no_others(packed):
     root = packed / "node_modules/edgewright"
     found = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
-    wasm = {"dist/edgewright-simd.wasm", "dist/edgewright-relaxed.wasm"}
+    wasm = {f"dist/edgewright-{name}.wasm" for name in ("simd", "relaxed", "simd-every", "relaxed-every")}
     assert found == {*SOURCES, *wasm, "index.d.ts", "package.json", "README.md"}
 
 
@@ -89,7 +89,7 @@ def test_the_example_builds_and_runs(packed, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "warn" not in (done.stdout + done.stderr).lower(), done.stdout + done.stderr
     names = [path.name for path in (page / "dist/assets").iterdir()]
-    assert sorted(name.rsplit(".", 1)[1] for name in names) == ["js", "js", "wasm", "wasm"], names
+    assert sorted(name.rsplit(".", 1)[1] for name in names) == ["js", "js", *["wasm"] * 4], names
     make_tiny_bundle(tmp_path)
     Bundle.open(tmp_path / "tiny.edge").pack(page / "dist/tiny.edgez")
     assert re.match(r"relaxed, [\d.]+ ms\n\w+ \[", _try_out(page / "dist"))

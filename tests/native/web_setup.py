@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -28,11 +29,18 @@ PACKAGES = {
 
 
 def modules() -> Path:
-    """The folder of both ``.wasm`` files."""
+    """The folder of the ``.wasm`` files."""
     dist = WEB / "dist"
-    if not all((dist / f"edgewright-{build}.wasm").exists() for build in ("simd", "relaxed")):
+    if not all((dist / f"edgewright-{build}.wasm").exists() for build in ("simd", "relaxed", "simd-every", "relaxed-every")):
         pytest.skip("runtime/web/dist has no modules; `make web` builds them")
     return dist
+
+
+def rare_operators() -> set[str]:
+    """Names of the operators that only the ``-every`` modules have."""
+    rows = "".join(path.read_text() for path in (ROOT / "runtime/native/src/ops").glob("*.inc"))
+    rare = "".join(re.findall(r"#ifndef EDGE_COMMON_OPERATORS\n(.*?)#endif", rows, re.DOTALL))
+    return set(re.findall(r'^EW_OP\("[a-z.]*", (\w+),', rare, re.MULTILINE))
 
 
 def npm(*names: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,8 +31,9 @@ def heads(length: int) -> dict[str, torch.Tensor]:
     return {name: torch.randn(1, whisper.HEADS, length, _HEAD) for name in NAMES}
 
 
-def decoder_state(decoder: torch.nn.Module, past: int = 10, new: int = 3) -> State:
-    """The captured step, open in the number of new tokens and of those before."""
+def open_decoder() -> tuple[dict[str, Any], dict[str, Any]]:
+    """An example of a step, and what is open: the number of new tokens and of those before."""
+    past, new = 10, 3
     open_new = torch.export.Dim("new", min=1, max=MOST_NEW)
     open_past = torch.export.Dim("past", min=0, max=whisper.POSITIONS - 1)
     example = {
@@ -46,7 +48,20 @@ def decoder_state(decoder: torch.nn.Module, past: int = 10, new: int = 3) -> Sta
         "past": {name: {2: open_past} for name in NAMES},
         "cross": {name: {} for name in NAMES},
     }
-    return capture(decoder, example, shapes)
+    return example, shapes
+
+
+def decoder_step(past: int, new: int) -> tuple[Any, ...]:
+    """Inputs of a step: words behind others, of which it takes the keys and values, and a sentence that was spoken."""
+    model = whisper.whisper_tiny_en()
+    decode = whisper.Decoder(model)
+    tokens = torch.from_numpy(np.random.default_rng(0).integers(END, size=(1, past + new)))
+    with torch.no_grad():
+        found = whisper.Encoder(model)(torch.from_numpy(whisper.spectrogram(whisper.sentences()[0][0])))
+        cross = {name: found[f"cross_{name}"] for name in NAMES}
+        before = decode(tokens[:, :past], torch.arange(past)[None], heads(0), cross)
+    kept = {name: before[f"present_{name}"] for name in NAMES}
+    return tokens[:, past:], torch.arange(past, past + new)[None], kept, cross
 
 
 def capture(module: torch.nn.Module, example: object, shapes: object = None) -> State:
@@ -85,7 +100,7 @@ def write(output: Path) -> Manifest:
         for n in NAMES
     ]
     encode = capture(whisper.Encoder(model), torch.randn(1, 80, 3000))
-    return build(job, decoder_state(whisper.Decoder(model)), more={"encode": encode}, states=[*past, *found])
+    return build(job, capture(whisper.Decoder(model), *open_decoder()), more={"encode": encode}, states=[*past, *found])
 
 
 def next_scores(decode: NativeSession, tokens: list[int], position: int) -> np.ndarray:

@@ -6,6 +6,8 @@ const FILES = [
   ...ENGINE.map((name) => `edgewright/${name}.js`),
   ...["relaxed", "simd"].map((build) => `edgewright/dist/edgewright-${build}.wasm`),
 ];
+/** The engine with every operator, kept where a model needs it. */
+const EVERY = /^edgewright\/dist\/edgewright-\w+-every\.wasm$/;
 
 self.addEventListener("install", (event) => {
   event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(FILES)).then(() => self.skipWaiting()));
@@ -16,7 +18,7 @@ self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim(
 self.addEventListener("fetch", (event) => {
   const { method, url } = event.request;
   const path = url.slice(self.registration.scope.length) || "./";
-  if (method === "GET" && url.startsWith(self.registration.scope) && FILES.includes(path)) event.respondWith(answer(event.request));
+  if (method === "GET" && url.startsWith(self.registration.scope) && (FILES.includes(path) || EVERY.test(path))) event.respondWith(answer(event.request));
 });
 
 async function answer(request) {

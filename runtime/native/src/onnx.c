@@ -328,8 +328,8 @@ static edge_status read_graph(reader *r, ew_proto graph) {
     EW_TRY(allocate_graph(r, &found));
     for (size_t i = 0; i < sizeof ORDER / sizeof *ORDER; i++) EW_TRY(read_kind(r, graph, ORDER[i]));
     if (r->refused)
-        return ew_fail(EDGE_UNSUPPORTED, "%d node%s need operators that this engine does not have: %s", r->refused,
-                       r->refused > 1 ? "s" : "", r->report);
+        return ew_fail(EDGE_UNSUPPORTED, "%d node%s operators that this engine does not have: %s", r->refused,
+                       r->refused > 1 ? "s need" : " needs", r->report);
     return check_order(r->graph, r->arena);
 }
 

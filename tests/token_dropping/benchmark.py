@@ -1,0 +1,170 @@
+"""Token dropping on real models: ``python -m tests.token_dropping.benchmark quality|speed [NAME ...]``.
+
+``quality`` exports each variant for the native engine through ``sdk.export`` and evaluates module and files on all of a
+case's data.  ``speed`` times the dropped against the whole model in the same engine, all interleaved in one run on one
+thread.  One result file a case lies in ``results/``; ``table`` writes them into the README of the method.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+import sdk
+from edgewright_runtime.bundle.paths import write_file
+from edgewright_runtime.engines import installed
+from edgewright_runtime.measure import machine, measure, now, ratio
+from sdk.benchmark import PACKAGES, current_commit
+from tests.native import readme
+from tests.token_dropping.cases import CASES, Case
+
+RESULTS = Path(__file__).parent / "results"
+README = readme.ROOT / "export/edgewright_export/methods/tokens/README.md"
+ENGINES = ("native", "onnxruntime", "executorch", "litert")
+Options = dict[str, Any]
+
+QUALITY: dict[str, list[Options]] = {
+    "vit_fmnist": [
+        {"strategy": strategy, "keep": keep}
+        for strategy, keep in {"merge": 0.35, "transform": 0.35, "attention": 0.25, "pyramid": 0.25, "partition": 0.45}.items()
+    ],
+    "dinov2_saliency": [{"strategy": strategy, "keep": 0.7} for strategy in ("merge", "transform", "attention")],
+    "minilm": [{"strategy": strategy, "keep": 0.7} for strategy in ("merge", "transform", "attention")],
+    "byte_lm": [{"strategy": "query", "keep": 0.75, "protect": "128:"}],
+}
+SPEED: dict[str, Options] = {
+    "vit_fmnist": QUALITY["vit_fmnist"][0],
+    "dinov2_saliency": QUALITY["dinov2_saliency"][0],
+    "minilm": QUALITY["minilm"][0],
+}
+
+
+@click.group()
+def main() -> None:
+    """Measures token dropping."""
+
+
+@main.command()
+@click.argument("names", nargs=-1, type=click.Choice(list(QUALITY)))
+def quality(names: tuple[str, ...]) -> None:
+    """Evaluates the named cases, or all, and writes the result files."""
+    for name in names or QUALITY:
+        case = CASES[name]()
+        rows = [_evaluated(case, options) for options in QUALITY[name]]
+        _write(f"quality-{name}", {"rows": rows, "unit": case.unit})
+    _show()
+
+
+@main.command()
+@click.argument("names", nargs=-1, type=click.Choice(list(SPEED)))
+@click.option("--seconds", default=5.0, show_default=True, help="Of each engine and model, at least.")
+def speed(names: tuple[str, ...], seconds: float) -> None:
+    """Times the named cases, or all, and writes the result files."""
+    for name in names or SPEED:
+        _write(f"speed-{name}", {"rows": _timed(CASES[name](), SPEED[name], seconds), "options": SPEED[name]})
+    _show()
+
+
+@main.command()
+def table() -> None:
+    """Writes the result files into the README of the method."""
+    _show()
+
+
+def _evaluated(case: Case, options: Options) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = _exported(case, "native", options, Path(folder), case.evaluate)
+        whole = _exported(case, "native", None, Path(folder), None)
+    assert bundle.quality is not None
+    return {
+        **options,
+        "change": bundle.manifest.changes[0],
+        "macs": bundle.manifest.model.macs,
+        "macs_before": whole.manifest.model.macs,
+        "before": bundle.quality.before,
+        "after": bundle.quality.after,
+    }
+
+
+def _timed(case: Case, options: Options, seconds: float) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        bundles = {
+            (engine, kind): _exported(case, engine, given, Path(folder), None)
+            for engine in ENGINES
+            for kind, given in {"whole": None, "dropped": options}.items()
+        }
+        sessions = {key: sdk.load(bundle.path, threads=1) for key, bundle in bundles.items()}
+        inputs = {key: session.sample_inputs() for key, session in sessions.items()}
+        calls = {" ".join(key): lambda key=key: sessions[key].run(inputs[key]) for key in sessions}
+        timings = measure(calls, min_samples=50, min_seconds=seconds)
+        for session in sessions.values():
+            session.close()
+    return [
+        {
+            "engine": engine,
+            "bundle": kind,
+            "macs": bundles[engine, kind].manifest.model.macs,
+            "median_s": timings[f"{engine} {kind}"].median_s,
+            "speedup": ratio(timings[f"{engine} whole"], timings[f"{engine} {kind}"]),
+            "samples_s": timings[f"{engine} {kind}"].samples_s,
+        }
+        for engine, kind in bundles
+    ]
+
+
+def _exported(case: Case, engine: str, options: Options | None, folder: Path, evaluate: Any) -> sdk.Bundle:
+    methods = [] if options is None else [sdk.methods.TokenDropping(**options)]
+    output = folder / f"{engine}-{'whole' if options is None else 'dropped'}.edge"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return sdk.export(
+            case.module, f"host:{engine}", example_inputs=case.inputs, methods=methods, evaluate=evaluate, output=output
+        )
+
+
+def _write(name: str, found: dict[str, Any]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    found |= {"kind": "measured", "machine": machine(), "commit": current_commit(), "date": now()}
+    found["versions"] = {package: installed(package) or "" for package in (*PACKAGES, "transformers")}
+    write_file(RESULTS / f"{name}.json", json.dumps(found, indent=1, sort_keys=True).encode() + b"\n")
+
+
+def _show() -> None:
+    for mark, text in {"quality": quality_table(), "speed": speed_table()}.items():
+        readme.write_table(README, mark, text)
+
+
+def quality_table() -> str:
+    """One line a variant."""
+    lines = ["| model | strategy | keep | MACs | whole | dropped | |", "|---|---|---|---|---|---|---|"]
+    for path in sorted(RESULTS.glob("quality-*.json")):
+        found = json.loads(path.read_text())
+        for row in found["rows"]:
+            share = f"{100 * row['macs'] / row['macs_before']:.1f} %"
+            name = path.stem.removeprefix("quality-")
+            figures = f"{share} | {row['before']:.4g} | {row['after']:.4g} | {found['unit']}"
+            lines.append(f"| {name} | {row['strategy']} | {row['keep']:g} | {figures} |")
+    return "\n".join(lines)
+
+
+def speed_table() -> str:
+    """One line a model: how many times as fast, in each engine."""
+    lines = [f"| model | MACs, times fewer | {' | '.join(ENGINES)} |", "|---|---|" + "---|" * len(ENGINES)]
+    for path in sorted(RESULTS.glob("speed-*.json")):
+        rows = json.loads(path.read_text())["rows"]
+        whole, dropped = ({row["engine"]: row for row in rows if row["bundle"] == kind} for kind in ("whole", "dropped"))
+        fewer = whole["native"]["macs"] / dropped["native"]["macs"]
+        figures = (f"{row['speedup'][0]:.2f} ({row['speedup'][1]:.2f} to {row['speedup'][2]:.2f})" for row in dropped.values())
+        lines.append(f"| {path.stem.removeprefix('speed-')} | {fewer:.2f} | {' | '.join(figures)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
