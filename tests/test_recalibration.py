@@ -202,6 +202,7 @@ def test_an_error_has_no_unit():
     ours, theirs = torch.randn(4, 6), torch.randn(4, 6)
     assert torch.allclose(relative_error(1000 * ours, 1000 * theirs), relative_error(ours, theirs))
     assert relative_error(theirs.mean().expand(4, 6), theirs).item() == pytest.approx(1)
+    assert relative_error(torch.tensor([[3.0]]), torch.tensor([[5.0]])).item() == 4
 
 
 def test_outputs_of_another_shape_are_left_out():

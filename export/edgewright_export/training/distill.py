@@ -98,8 +98,9 @@ def divergence(logits: Tensor, wanted: Tensor) -> Tensor:
 
 
 def relative_error(values: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared error over the variance of what is wanted, so that its unit does not matter."""
-    return nn.functional.mse_loss(values, wanted) / wanted.var(correction=0).clamp(min=1e-12)
+    """Mean squared error over the variance of what is wanted, if it varies, so that its unit does not matter."""
+    variance = wanted.var(correction=0)
+    return nn.functional.mse_loss(values, wanted) / torch.where(variance > 0, variance, torch.ones_like(variance))
 
 
 def _floats(outputs: Any) -> list[Tensor]:
