@@ -417,7 +417,7 @@ def test_no_image_sees_another(strategy, restore):
 @pytest.mark.parametrize("strategy", list(STRATEGIES))
 def test_every_strategy_in_every_dtype(strategy, restore, dtype):
     model, x = seeded(ViT).to(dtype), picture().to(dtype)
-    found = run(dropped(model, (x,), STRATEGIES[strategy][0](), (9, 9), restore=restore, protected=(0,)), x)
+    found = run(dropped(model, (x,), STRATEGIES[strategy].strategy(), (9, 9), restore=restore, protected=(0,)), x)
     assert found.dtype == dtype and found.isfinite().all()
 
 

@@ -23,7 +23,7 @@ from edgewright_export.methods.tokens.view import Kept, Merged, Mixed, Reduction
 LOWEST = -torch.finfo(torch.float32).max / 2
 FORBIDDEN = ("topk", "sort", "argmax", "argmin", "nonzero", "cumsum", "multinomial")
 NUMBERS = some.floats(width=32) | some.sampled_from([0.0, 1.0, math.nan, math.inf, -math.inf])
-EVERY = pytest.mark.parametrize("strategy", [kind() for kind, _ in STRATEGIES.values()], ids=list(STRATEGIES))
+EVERY = pytest.mark.parametrize("strategy", [row.strategy() for row in STRATEGIES.values()], ids=list(STRATEGIES))
 
 
 def oracle(scores: list[float], count: int, valid: list[int], protected: list[int]) -> list[int]:

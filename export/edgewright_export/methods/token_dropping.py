@@ -50,7 +50,7 @@ class TokenDropping:
             block as ``max_quality_drop`` or as many as ``max_latency_s`` allows, chosen on ``calibration``.
         stages: Blocks, counted from 0, behind which tokens go; a number is one; None: as the strategy's source has it.
         protect: Tokens that always stay: how many first ones, a tuple of places, a slice or its text ``"-20:"``;
-            ``"auto"``: those that the output reads, such as a class token, unless it reads all.
+            ``"auto"``: those that the output reads, such as a class token, unless it reads more than half.
         restore: Whether all tokens come back behind the last block; ``"auto"``: if the output has other shapes or
             fails without.
         recalibrate_steps: With ``train=``, batches from which the module with fewer tokens learns to do what the one
@@ -146,12 +146,12 @@ class TokenDropping:
 
     def _stages(self, depth: int) -> tuple[int, ...]:
         if self.stages is None:
-            return STRATEGIES[self.strategy][1](depth)
+            return STRATEGIES[self.strategy].stages(depth)
         assert isinstance(self.stages, tuple)
         return self.stages
 
     def _strategy(self) -> Strategy:
-        return STRATEGIES[self.strategy][0]()
+        return STRATEGIES[self.strategy].strategy()
 
     @property
     def _share(self) -> float:
@@ -165,6 +165,10 @@ class TokenDropping:
         if stages[-1] > depth - 2:
             reason = f"stages {stages} of {depth} blocks; tokens can go behind blocks 0 to {depth - 2}"
             problems.append(Finding(where, "", "", reason, "name earlier blocks in stages="))
+        if found.causal and STRATEGIES[self.strategy].mixes:
+            reason = f"strategy {self.strategy!r} mixes tokens, and a causal model may not see later ones"
+            others = ", ".join(repr(name) for name, row in STRATEGIES.items() if not row.mixes)
+            problems.append(Finding(where, "", "", reason, f"choose one of {others}"))
         if self.keep == "auto" and ctx.budget.quality_drop is None and ctx.budget.latency_s is None:
             fix = "pass max_quality_drop= with evaluate=, max_latency_s=, or a number for keep"
             problems.append(Finding(where, "", "", 'keep="auto" has no limit to keep to', fix))

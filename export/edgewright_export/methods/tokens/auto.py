@@ -83,13 +83,18 @@ def chosen(row: Sequence[Schedule], module: Callable[[Schedule], nn.Module], sta
         BudgetError: None is fast enough.
     """
     if ctx.budget.latency_s is not None:
-        slow = _boundary(lambda schedule: _seconds(module(schedule), state, ctx) > _limit(ctx), row)
-        if slow == len(row):
+
+        def slow(schedule: Schedule) -> bool:
+            return _seconds(module(schedule), state, ctx) > _limit(ctx)
+
+        if not slow(row[0]):
+            return row[0]
+        if slow(row[-1]):
             raise BudgetError(
                 f"with {row[-1][-1]} of {row[0][0]} tokens left one run still takes longer than "
-                f"max_latency_s={ctx.budget.latency_s:g}; choose a smaller model"
+                f"max_latency_s={_limit(ctx):g}; choose a smaller model"
             )
-        return row[slow]
+        return row[1:][_boundary(slow, row[1:-1])]
     assert ctx.evaluate is not None and ctx.budget.quality_drop is not None
     least = float(ctx.evaluate(module_predictor(state.module))) - ctx.budget.quality_drop
     evaluate = ctx.evaluate

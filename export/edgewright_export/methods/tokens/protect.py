@@ -57,7 +57,7 @@ def _ends(text: str) -> tuple[int | None, int | None] | None:
 
 
 def read_by_output(module: nn.Module, example: Example, transformer: Transformer) -> tuple[int, ...] | None:
-    """The tokens behind the last block that the output depends on, such as a class token; () if it is all of them.
+    """The tokens behind the last block that the output depends on, such as a class token; () if it is more than half of them.
 
     None if no gradient tells: the output has no floating-point numbers, or ``forward`` turns gradients off.
 
@@ -70,7 +70,7 @@ def read_by_output(module: nn.Module, example: Example, transformer: Transformer
     if read is None:
         return None
     found = tuple(read.abs().sum((0, 2)).nonzero().flatten().tolist())
-    return found if len(found) < transformer.tokens else ()
+    return found if 2 * len(found) <= transformer.tokens else ()
 
 
 def _gradient(module: nn.Module, example: Example, transformer: Transformer) -> Tensor | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ..view import Strategy
 from .attention import Attention
@@ -31,11 +32,19 @@ def early(blocks: int) -> tuple[int, ...]:
     return (max(1, blocks // 6) - 1,)
 
 
-STRATEGIES: dict[str, tuple[type[Strategy], Stages]] = {
-    "merge": (Merge, first_third),
-    "transform": (Transform, first_third),
-    "attention": (Attention, first_third),
-    "pyramid": (Pyramid, quarters),
-    "partition": (Partition, first_third),
-    "query": (Query, early),
+class Row(NamedTuple):
+    """A strategy, behind which blocks it works by default, and whether its new tokens are mixtures of old ones."""
+
+    strategy: type[Strategy]
+    stages: Stages
+    mixes: bool
+
+
+STRATEGIES = {
+    "merge": Row(Merge, first_third, True),
+    "transform": Row(Transform, first_third, True),
+    "attention": Row(Attention, first_third, False),
+    "pyramid": Row(Pyramid, quarters, False),
+    "partition": Row(Partition, first_third, False),
+    "query": Row(Query, early, False),
 }
