@@ -212,7 +212,10 @@ def test_outputs_of_another_shape_are_left_out():
 # Students.
 
 
-@pytest.mark.parametrize("strategy", ["attention", "merge", "transform"])
+SLOWER = [pytest.param(name, marks=pytest.mark.slow) for name in ("attention", "transform")]
+
+
+@pytest.mark.parametrize("strategy", ["merge", *SLOWER])
 def test_the_student_comes_nearer_to_its_teacher(strategy):
     teacher = seeded(ViT)
     before = copy.deepcopy(teacher.state_dict())
@@ -250,6 +253,7 @@ def test_restored_tokens_need_no_reverse():
 # The export.
 
 
+@pytest.mark.slow
 def test_an_export_with_training(tmp_path):
     model = seeded(ViT)
     before = copy.deepcopy(model.state_dict())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 
 import pytest
 import torch
@@ -20,11 +19,11 @@ from tests.models import Block, ViT, seeded
 
 
 class DeepViT(ViT):
-    """Five blocks."""
+    """Three blocks."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.blocks.extend(Block(32, 4) for _ in range(3))
+        self.blocks.append(Block(32, 4))
 
 
 def pictures(count: int) -> list[tuple[torch.Tensor]]:
@@ -75,28 +74,42 @@ def test_the_boundary_is_found(holding, more):
     assert _boundary(lambda schedule: schedule[0] < holding, row) == holding
 
 
-def chosen(drop: float) -> State:
-    context = Context("native", None, None, lambda _: None, lambda _: None, pictures(2), None, likeness, Budget(drop))
+def chosen(budget: Budget, time=lambda _: None) -> State:
+    context = Context("native", None, None, lambda _: None, time, pictures(1), None, likeness, budget)
     state = State(seeded(DeepViT), Example(pictures(1)[0], {}, ""), seeded(DeepViT))
     return TokenDropping(keep="auto").apply(state, context)
 
 
+def macs(state: State) -> int:
+    return sum(layer.macs_after for layer in state.layers)
+
+
 def test_no_more_quality_is_lost_than_allowed():
-    """Tighter limits leave more to compute."""
-    macs = []
-    for drop in (1e-9, 0.05, 0.3):
-        state = chosen(drop)
-        assert likeness(module_predictor(state.module)) >= 1 - drop
-        macs.append(sum(layer.macs_after for layer in state.layers))
-    assert macs[0] > macs[1] > macs[2]
+    """A tighter limit leaves more to compute."""
+    tight, loose = (chosen(Budget(drop)) for drop in (0.02, 0.3))
+    assert likeness(module_predictor(tight.module)) >= 0.98
+    assert 0.7 <= likeness(module_predictor(loose.module)) < 0.98
+    assert macs(tight) > macs(loose)
 
 
-def test_no_more_time_is_taken_than_allowed(tmp_path):
-    bundle = export(tmp_path, calibration=pictures(2), max_latency_s=60.0)
-    assert bundle.manifest.changes[0].endswith("(100.0 %)")
-    assert json.loads(bundle.manifest.to_json())["recipe"]["methods"][0]["keep"] == "auto"
+def test_no_more_time_is_taken_than_allowed():
+    """As much is computed as the time allows, here a millisecond for each token that the class token looks at."""
+
+    def seconds(state: State) -> float:
+        seen = []
+        with torch.no_grad():
+            state.module.blocks[-1].register_forward_hook(lambda _, args, output: seen.append(output.shape[1]))
+            state.module(*pictures(1)[0])
+        return seen[0] / 1000
+
+    state = chosen(Budget(latency_s=0.009), seconds)
+    assert state.layers[-2].tokens_after in (8, 9)
+
+
+@pytest.mark.slow
+def test_a_limit_that_no_schedule_meets(tmp_path):
     with pytest.raises(BudgetError, match="still takes longer than max_latency_s=1e-09"):
-        export(tmp_path, calibration=pictures(2), max_latency_s=1e-9)
+        export(tmp_path, calibration=pictures(1), max_latency_s=1e-9)
 
 
 @pytest.mark.parametrize(

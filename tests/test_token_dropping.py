@@ -514,12 +514,12 @@ def checked_by(method: TokenDropping, state: State) -> list[Finding]:
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"keep": 0}, r"keep 0 is not in \(0, 1\]"),
-        ({"keep": 1.01}, "keep 1.01 is not in"),
-        ({"keep": -0.5}, "keep -0.5 is not in"),
-        ({"keep": float("nan")}, "keep nan is not in"),
-        ({"keep": True}, "keep True is not in"),
-        ({"keep": "half"}, "keep 'half' is not in"),
+        ({"keep": 0}, r"keep 0 is neither in \(0, 1\] nor 'auto'"),
+        ({"keep": 1.01}, "keep 1.01 is neither in"),
+        ({"keep": -0.5}, "keep -0.5 is neither in"),
+        ({"keep": float("nan")}, "keep nan is neither in"),
+        ({"keep": True}, "keep True is neither in"),
+        ({"keep": "half"}, "keep 'half' is neither in"),
         ({"strategy": "merg"}, "strategy 'merg' is none of merge, transform"),
         ({"strategy": ["merge"]}, "is none of"),
         ({"stages": ()}, r"stages \(\) are not block numbers"),
@@ -537,7 +537,7 @@ def checked_by(method: TokenDropping, state: State) -> list[Finding]:
         ({"protect": (0.5,)}, "protect is"),
         ({"protect": slice(0, 9, 2)}, "protect is slice"),
         ({"protect": True}, "protect is True"),
-        ({"keep": 2, "strategy": "x"}, "strategy 'x' is none of .*; keep 2 is not in"),
+        ({"keep": 2, "strategy": "x"}, "strategy 'x' is none of .*; keep 2 is neither in"),
     ],
 )
 def test_options_out_of_range(options, match):

@@ -248,7 +248,7 @@ def test_tokens_stand_out_from_those_beside_them(reach: int, wanted: list[int]) 
     assert select.best(standing_out(seen, score, reach), 2, None, None).tolist() == [wanted]
 
 
-@pytest.mark.parametrize("rule", [rule for _, rule in STRATEGIES.values()], ids=list(STRATEGIES))
+@pytest.mark.parametrize("rule", [row.stages for row in STRATEGIES.values()], ids=list(STRATEGIES))
 def test_stages_are_blocks_before_the_last_ascending(rule: Stages) -> None:
     for blocks in range(2, 49):
         stages = rule(blocks)
