@@ -8,6 +8,7 @@ thread.  One result file a case lies in ``results/``; ``table`` writes them into
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import warnings
 from pathlib import Path
@@ -31,11 +32,15 @@ Options = dict[str, Any]
 
 QUALITY: dict[str, list[Options]] = {
     "vit_fmnist": [
-        {"strategy": strategy, "keep": keep}
-        for strategy, keep in {"merge": 0.35, "transform": 0.35, "attention": 0.25, "pyramid": 0.25, "partition": 0.45}.items()
+        {"strategy": "merge", "keep": 0.49},
+        {"strategy": "transform", "keep": 0.475},
+        {"strategy": "attention", "keep": 0.52},
+        {"strategy": "pyramid", "keep": 0.39},
+        {"strategy": "partition", "keep": 0.52},
+        {"strategy": "merge", "keep": 0.29, "stages": 0},
     ],
-    "dinov2_saliency": [{"strategy": strategy, "keep": 0.7} for strategy in ("merge", "transform", "attention")],
-    "minilm": [{"strategy": strategy, "keep": 0.7} for strategy in ("merge", "transform", "attention")],
+    "dinov2_saliency": [{"strategy": "merge", "keep": 0.7}],
+    "minilm": [{"strategy": "merge", "keep": 0.7}, {"strategy": "merge", "keep": 0.7, "stages": 4}],
     "byte_lm": [{"strategy": "query", "keep": 0.75, "protect": "128:"}],
 }
 SPEED: dict[str, Options] = {
@@ -56,7 +61,8 @@ def quality(names: tuple[str, ...]) -> None:
     """Evaluates the named cases, or all, and writes the result files."""
     for name in names or QUALITY:
         case = CASES[name]()
-        rows = [_evaluated(case, options) for options in QUALITY[name]]
+        evaluate = _Evaluate(case)
+        rows = [_evaluated(case, options, evaluate) for options in QUALITY[name]]
         _write(f"quality-{name}", {"rows": rows, "unit": case.unit})
     _show()
 
@@ -77,9 +83,22 @@ def table() -> None:
     _show()
 
 
-def _evaluated(case: Case, options: Options) -> dict[str, Any]:
+class _Evaluate:
+    """What ``sdk.export`` asks first of the module and then of the files; the module is always the same."""
+
+    def __init__(self, case: Case) -> None:
+        self._case, self._calls, self._whole = case, 0, math.nan
+
+    def __call__(self, predict: Any) -> float:
+        self._calls += 1
+        if self._calls == 1:
+            self._whole = self._case.evaluate(predict)
+        return self._whole if self._calls % 2 else self._case.evaluate(predict)
+
+
+def _evaluated(case: Case, options: Options, evaluate: _Evaluate) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        bundle = _exported(case, "native", options, Path(folder), case.evaluate)
+        bundle = _exported(case, "native", options, Path(folder), evaluate)
         whole = _exported(case, "native", None, Path(folder), None)
     assert bundle.quality is not None
     return {

@@ -67,7 +67,7 @@ def minilm() -> Case:
     long = [torch.tensor([ids]) for ids in tokens if len(ids) == WORDS][:SENTENCES]
     assert len(long) == SENTENCES
     given = [(ids, torch.ones_like(ids), torch.zeros_like(ids)) for ids in long]
-    module = _Embedding(models.minilm())
+    module = _Embedding(models.minilm()).eval()
     return Case(module, given[0], "mean cosine", _beside(module, given, _cosine))
 
 

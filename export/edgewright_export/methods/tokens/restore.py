@@ -12,7 +12,7 @@ from .view import Kept, Merged, Reduction
 def restored(hidden: Tensor, before: Tensor, reduction: Reduction) -> Tensor:
     """Undoes one reduction.
 
-    A token that was dropped comes back as it was then (Liu et al. 2022, "Self-slimmed vision transformer", restores
+    A token that was dropped comes back as it was then (Zong et al. 2022, "Self-slimmed vision transformer", restores
     all; here those that stayed have gone on).  One that went into new tokens becomes their mean, weighted as it went
     into them.
 
