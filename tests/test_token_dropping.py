@@ -90,9 +90,10 @@ class Into:
     def reduce(self, view: View, count: int) -> Merged:
         tokens = view.hidden.shape[1]
         alone = 2 * count - tokens
-        old = torch.arange(tokens)
-        target = torch.where(old < alone, old, old - (old - alone) % 2)
-        return Merged(target.expand(view.hidden.shape[0], -1))
+        pairs = torch.arange(alone, tokens, 2)
+        stays = torch.cat([torch.arange(alone), pairs])
+        batch = view.hidden.shape[0]
+        return Merged(stays.expand(batch, -1), (pairs + 1).expand(batch, -1), pairs.expand(batch, -1))
 
 
 def tiny_lm() -> nn.Module:

@@ -6,8 +6,9 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool1d
 
-from .select import chosen, one_hot
+from .select import best, one_hot
 from .view import View
 
 _UNSEEN = -1e30
@@ -26,7 +27,8 @@ def attended(view: View, asking: Tensor) -> Tensor:
         float32 [batch, tokens], its sum 1.
     """
     query = torch.matmul(asking.unsqueeze(1), view.query.to(torch.float32))
-    score = torch.matmul(query, view.key.to(torch.float32).transpose(-1, -2)) / math.sqrt(view.key.shape[-1])
+    query = query.transpose(-1, -2) / math.sqrt(view.key.shape[-1])
+    score = torch.matmul(view.key.to(torch.float32), query).transpose(-1, -2)
     score = score + view.size.log().unsqueeze(1).unsqueeze(1)
     if view.valid is not None:
         score = torch.where(view.valid.unsqueeze(1).unsqueeze(1) > 0, score, _UNSEEN)
@@ -42,7 +44,7 @@ def askers(view: View) -> Tensor:
     if view.held == 1:
         return view.protected.to(torch.float32).unsqueeze(1)
     if view.held:
-        return one_hot(chosen(view.protected.to(torch.float32), view.held), view.protected.shape[-1])
+        return one_hot(best(view.protected, view.held, None, None), view.protected.shape[-1])
     share = view.size if view.valid is None else view.size * view.valid
     return (share / share.sum(-1, keepdim=True)).unsqueeze(1).to(torch.float32)
 
@@ -59,8 +61,6 @@ def standing_out(view: View, score: Tensor, reach: int) -> Tensor:
     """
     if not reach:
         return score
-    place = torch.arange(score.shape[-1])
-    near = ((place.unsqueeze(0) - place.unsqueeze(1)).abs() <= reach).to(torch.float32)
     counted = 1 - view.protected if view.valid is None else (1 - view.protected) * view.valid
-    around = torch.matmul(torch.stack([score * counted, counted.to(torch.float32)], 1), near)
+    around = avg_pool1d(torch.stack([score * counted, counted.to(torch.float32)], 1), 2 * reach + 1, 1, reach)
     return score * around[:, 1] / around[:, 0].clamp(min=_LEAST)

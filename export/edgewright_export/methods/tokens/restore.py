@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .rows import take
+from .select import one_hot
 from .view import Kept, Merged, Reduction
 
 
@@ -27,7 +28,7 @@ def restored(hidden: Tensor, before: Tensor, reduction: Reduction) -> Tensor:
     if isinstance(reduction, Kept):
         return take(torch.cat((hidden, before), 1), _places(reduction.index, before.shape[1]))
     if isinstance(reduction, Merged):
-        return take(hidden, _gone_into(reduction.target))
+        return take(hidden, _gone_into(reduction, before.shape[1]))
     share = reduction.weight.sum(1, keepdim=True)
     weight = (reduction.weight / share.clamp(min=torch.finfo(share.dtype).tiny)).to(hidden.dtype)
     mean = torch.matmul(weight.transpose(1, 2), hidden)
@@ -37,15 +38,15 @@ def restored(hidden: Tensor, before: Tensor, reduction: Reduction) -> Tensor:
 def _places(index: Tensor, tokens: int) -> Tensor:
     """Where each token now is: among those left, or behind them as it was; counted by products, so exact."""
     left = index.shape[1]
-    is_at = (index.unsqueeze(-1) == torch.arange(tokens)).to(torch.float32)
+    is_at = one_hot(index, tokens)
     was = torch.arange(tokens, dtype=torch.float32) + left
     stays = torch.arange(left, dtype=torch.float32).unsqueeze(-1) - was
     return ((is_at * stays).sum(1) + was).to(torch.int64)
 
 
-def _gone_into(target: Tensor) -> Tensor:
-    """Which of those left each token is in: how many before its target stayed."""
-    place = torch.arange(target.shape[-1])
-    stays = (target == place).to(torch.float32)
-    before = (place < target.unsqueeze(-1)).to(torch.float32)
-    return torch.matmul(before, stays.unsqueeze(-1)).squeeze(-1).to(torch.int64)
+def _gone_into(merged: Merged, tokens: int) -> Tensor:
+    """Which of those left each token is in; counted by products, so exact."""
+    left = torch.arange(merged.stays.shape[1], dtype=torch.float32).unsqueeze(-1)
+    into = ((merged.stays.unsqueeze(-1) == merged.into.unsqueeze(1)) * left).sum(1, keepdim=True)
+    of_gone = torch.matmul(into, one_hot(merged.gone, tokens))
+    return (of_gone.squeeze(1) + (one_hot(merged.stays, tokens) * left).sum(1)).to(torch.int64)

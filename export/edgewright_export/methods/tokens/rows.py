@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 
 
 def take(values: Tensor, index: Tensor) -> Tensor:
-    """Some rows of each image, as one gather of whole rows.
+    """Some rows of each image, as a lookup: of all that gather, what converters write shortest.
 
     Args:
         values: [batch, tokens, width].
@@ -17,11 +18,8 @@ def take(values: Tensor, index: Tensor) -> Tensor:
         [batch, kept, width].
     """
     batch, tokens, _ = values.shape
-    if batch == 1:
-        return values[0].index_select(0, index[0]).unsqueeze(0)
     first = torch.arange(batch).unsqueeze(1) * tokens
-    rows = values.flatten(0, 1).index_select(0, (index + first).flatten())
-    return rows.reshape(batch, -1, values.shape[2])
+    return embedding(index if batch == 1 else index + first, values.flatten(0, 1))
 
 
 def narrow(values: Tensor, index: Tensor, tokens: int) -> Tensor:

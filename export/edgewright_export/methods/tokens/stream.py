@@ -17,7 +17,6 @@ from .find import ATTENTION, Transformer, allowed_by, first_of, hidden_of
 from .plan import Plan
 from .restore import restored
 from .rows import narrow, take
-from .select import chosen
 from .view import Kept, Merged, Reduction, Strategy, View
 
 
@@ -113,7 +112,7 @@ class _Run:
         if isinstance(reduction, Kept):
             left = self._keep(view, reduction.index)
         elif isinstance(reduction, Merged):
-            left = self._merge(view, reduction.target, count)
+            left = self._merge(view, reduction)
         else:
             left = self._mix(view, reduction.weight)
         self._done.append((hidden, reduction))
@@ -150,17 +149,14 @@ class _Run:
         self._size = size[0] if size else None
         return take(view.hidden, index)
 
-    def _merge(self, view: View, target: Tensor, count: int) -> Tensor:
+    def _merge(self, view: View, merged: Merged) -> Tensor:
         """Means by size (Bolya et al. 2023, section 3): of those that stay, and of those that go into each."""
-        stays = (target == torch.arange(self._tokens)).to(torch.float32)
-        index = chosen(stays, count)
-        gone = chosen(1 - stays, self._tokens - count)
-        into = (index.unsqueeze(-1) == target.gather(1, gone).unsqueeze(1)).to(view.hidden.dtype)
+        into = (merged.stays.unsqueeze(-1) == merged.into.unsqueeze(1)).to(view.hidden.dtype)
         size = view.size.unsqueeze(-1).to(view.hidden.dtype)
         mass = torch.cat((view.hidden * size, size), -1)
-        known = take(torch.stack((view.position, view.protected), -1), index)
+        known = take(torch.stack((view.position, view.protected), -1), merged.stays)
         self._position, self._protected = known.unbind(-1)
-        total = take(mass, index) + torch.matmul(into, take(mass, gone))
+        total = take(mass, merged.stays) + torch.matmul(into, take(mass, merged.gone))
         self._size = total[..., -1].to(torch.float32)
         return total[..., :-1] / total[..., -1:]
 

@@ -51,10 +51,14 @@ class Merged:
     """Some tokens go into others, which stay in their order, each the mean of all in it.
 
     Args:
-        target: The token that each one goes into, itself if it stays, int64 [batch, tokens].
+        stays: int64 [batch, left], ascending.
+        gone: int64 [batch, gone].
+        into: One that stays for each that goes, int64 [batch, gone].
     """
 
-    target: Tensor
+    stays: Tensor
+    gone: Tensor
+    into: Tensor
 
 
 @dataclass(frozen=True)

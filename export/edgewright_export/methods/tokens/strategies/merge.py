@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..select import rank
+from ..rows import take
+from ..select import ascending, from_best
 from ..view import Merged, View
 
-_UNFIT = -3.0
-"""Below every cosine: such a pair is not merged while another can be."""
+_UNFIT = 4.0
+"""Beyond every distance: such a pair is not merged while another can be."""
 
 
 @dataclass(frozen=True)
@@ -26,34 +28,35 @@ class Merge:
 
     def reduce(self, view: View, count: int) -> Merged:
         leaving, staying = _sides(view.hidden.shape[1], max(1, count - view.held))
-        similar = _similar(view, leaving, staying)
-        nearest = similar.amax(-1)
-        gone = rank(nearest) < len(leaving) + len(staying) - count
-        found = torch.where(similar == nearest.unsqueeze(-1), torch.tensor(staying), staying[-1]).amin(-1)
-        target = torch.where(gone, found, torch.tensor(leaving))
-        return Merged(_with(target, leaving, staying))
+        nearest, which = _distance(view, leaving, staying).min(-1)
+        pairs = torch.stack((leaving.to(torch.float32).expand_as(nearest), staying[which].to(torch.float32)), -1)
+        pairs = take(pairs, from_best(nearest, len(leaving)))
+        left = count - len(staying)
+        gone, into = pairs[:, left:].unbind(-1)
+        stays = torch.cat((pairs[:, :left, 0], staying.to(torch.float32).expand(len(pairs), -1)), -1)
+        return Merged(ascending(stays), gone.to(torch.int64), into.to(torch.int64))
 
 
-def _sides(tokens: int, most: int) -> tuple[list[int], list[int]]:
+def _sides(tokens: int, most: int) -> tuple[Tensor, Tensor]:
     """Places that may go, the first among them, and those that stay, every second one unless that is too many."""
     stride = max(2, tokens // (most + 1) + 1)
     step = [place % stride == stride - 1 for place in range(tokens)]
-    return [place for place in range(tokens) if not step[place]], [place for place in range(tokens) if step[place]]
+    return tuple(torch.tensor([place for place in range(tokens) if step[place] == stays]) for stays in (False, True))
 
 
-def _similar(view: View, leaving: list[int], staying: list[int]) -> Tensor:
-    """float32 [batch, leaving, staying]; protected tokens neither go nor take others in, padding mixes with padding."""
+def _distance(view: View, leaving: Tensor, staying: Tensor) -> Tensor:
+    """1 - cosine, float32 [batch, leaving, staying]; protected tokens neither go nor take others in, padding mixes
+    with padding."""
     key = normalize(view.key.mean(1).to(torch.float32), dim=-1)
-    similar = torch.matmul(key[:, leaving], key[:, staying].transpose(-1, -2))
-    unfit = view.protected[:, leaving].unsqueeze(-1) + view.protected[:, staying].unsqueeze(-2)
+    distance = 1 - torch.matmul(key.index_select(1, leaving), key.index_select(1, staying).transpose(-1, -2))
+    fit = distance <= 2.5
+    if view.held:
+        fit = fit & (_pairs(torch.add, view.protected, leaving, staying) == 0)
     if view.valid is not None:
-        unfit = unfit + (view.valid[:, leaving].unsqueeze(-1) - view.valid[:, staying].unsqueeze(-2)).abs()
-    fit = (unfit == 0) & (similar >= -2)
-    return torch.where(fit, similar, _UNFIT)
+        fit = fit & (_pairs(torch.sub, view.valid, leaving, staying) == 0)
+    return torch.where(fit, distance, _UNFIT)
 
 
-def _with(target: Tensor, leaving: list[int], staying: list[int]) -> Tensor:
-    """Targets of all tokens, in their order: int64 [batch, tokens]."""
-    mixed = leaving + staying
-    everyone = torch.cat([target, torch.tensor(staying).expand(target.shape[0], -1)], -1)
-    return everyone[:, [mixed.index(place) for place in range(len(mixed))]]
+def _pairs(combine: Callable[..., Tensor], values: Tensor, leaving: Tensor, staying: Tensor) -> Tensor:
+    left, right = values.index_select(1, leaving), values.index_select(1, staying)
+    return combine(left.unsqueeze(-1), right.unsqueeze(-2))

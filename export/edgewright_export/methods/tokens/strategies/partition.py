@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..attended import askers, attended, standing_out
-from ..select import best, ordered, rank
+from ..select import best, distinct
 from ..view import Kept, View
 
 
@@ -33,8 +33,8 @@ class Partition:
         part = _part(view.position, self.parts)
         together = (part.unsqueeze(-1) == part.unsqueeze(-2)).to(torch.float32)
         share = torch.matmul(together, score.unsqueeze(-1)).squeeze(-1)
-        first = standing_out(view, score, self.reach)
-        within = rank(ordered(first, view.valid, view.protected), together)
+        first = distinct(standing_out(view, score, self.reach), view.valid, view.protected)
+        within = ((first.unsqueeze(-2) > first.unsqueeze(-1)).to(torch.float32) * together).sum(-1)
         return Kept(best(share / (2 * within + 1), count, view.valid, view.protected))
 
 
