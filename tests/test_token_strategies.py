@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 from torch import Tensor, nn
 
 from edgewright_export.methods.tokens import select
-from edgewright_export.methods.tokens.attended import askers, attended, standing_out
+from edgewright_export.methods.tokens.attended import attended, attended_by_protected, standing_out
 from edgewright_export.methods.tokens.strategies import STRATEGIES, Stages
 from edgewright_export.methods.tokens.strategies.merge import Merge
 from edgewright_export.methods.tokens.strategies.partition import Partition
@@ -116,6 +116,7 @@ def view(batch: int = 2, tokens: int = 12, padding: int = 0, protected: int = 1,
         position=place,
         causal=False,
         held=protected,
+        leading=True,
     )
 
 
@@ -222,7 +223,7 @@ def test_merging_is_that_of_plain_loops(tokens: int, count: int, protected: int)
 def test_budgets_of_parts_are_those_of_plain_loops() -> None:
     tokens, parts, count = 20, 4, 9
     seen = view(batch=1, tokens=tokens, protected=0)
-    share = attended(seen, askers(seen))[0].unflatten(0, (parts, -1)).sum(-1).tolist()
+    share = attended_by_protected(seen)[0].unflatten(0, (parts, -1)).sum(-1).tolist()
     seats = [0] * parts
     for _ in range(count):
         open_ = [part for part in range(parts) if seats[part] < tokens // parts]
@@ -241,7 +242,7 @@ def test_protected_tokens_ask_as_the_block_does(protected: int, causal: bool) ->
     score = score.masked_fill(seen.valid[:, None, None] == 0, -math.inf)
     score = score.masked_fill(torch.ones(9, 9).triu(1) == 1, -math.inf) if causal else score
     wanted = score.softmax(-1)[:, :, :protected].mean((1, 2))
-    torch.testing.assert_close(attended(seen, askers(seen)), wanted)
+    torch.testing.assert_close(attended_by_protected(seen), wanted)
 
 
 def test_without_protected_tokens_the_last_real_one_is_the_question() -> None:
@@ -283,7 +284,7 @@ class Reducing(nn.Module):
         self.strategy, self.count, self.held = strategy, count, held
 
     def forward(self, hidden: Tensor, query: Tensor, key: Tensor, size: Tensor, rest: list[Tensor]) -> Tensor:
-        seen = View(hidden, query, key, size, rest[0], rest[1], rest[2], causal=False, held=self.held)
+        seen = View(hidden, query, key, size, rest[0], rest[1], rest[2], causal=False, held=self.held, leading=True)
         return matrix(self.strategy.reduce(seen, self.count), hidden.shape[1])
 
 

@@ -34,7 +34,7 @@ def _explicit(
     if enable_gqa:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
         value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
-    scores = torch.matmul(query * factor, key.transpose(-2, -1))
+    scores = _product(query * factor, key.transpose(-2, -1))
     if is_causal:
         allowed = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
         scores = torch.where(allowed, scores, float("-inf"))
@@ -44,4 +44,12 @@ def _explicit(
     weights = torch.softmax(scores, dim=-1)
     if dropout_p:
         weights = torch.dropout(weights, dropout_p, True)
-    return torch.matmul(weights, value)
+    return _product(weights, value)
+
+
+def _product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """As one batch; torch would first copy both to their common shape, which the partitioner does not take over."""
+    if a.dim() < 3 or a.shape[:-2] != b.shape[:-2]:
+        return torch.matmul(a, b)
+    product = torch.bmm(a.flatten(0, -3), b.flatten(0, -3))
+    return product.reshape(*a.shape[:-1], b.shape[-1])

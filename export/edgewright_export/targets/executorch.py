@@ -15,6 +15,7 @@ from edgewright_runtime.engines import installed
 
 from .. import place
 from . import Target
+from .executorch_views import as_views
 
 FILE = "model.pte"
 
@@ -39,6 +40,7 @@ class ExecuTorchTarget(Target):
 
         edge = to_edge_transform_and_lower(
             program,
+            transform_passes=[as_views],
             partitioner=[XnnpackPartitioner()],
             compile_config=EdgeCompileConfig(_check_ir_validity=False),
         )

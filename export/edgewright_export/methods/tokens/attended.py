@@ -27,24 +27,42 @@ def attended(view: View, asking: Tensor) -> Tensor:
         float32 [batch, tokens], its sum 1.
     """
     query = torch.matmul(asking.unsqueeze(1), view.query.to(torch.float32))
+    return _attention(view, query, torch.matmul(asking, view.position.to(torch.float32).unsqueeze(-1)))
+
+
+def attended_by_protected(view: View) -> Tensor:
+    """Attention that every token gets from the protected ones, for the output reads those; without any, from the mean
+    query of all real tokens.
+
+    Returns:
+        float32 [batch, tokens], its sum 1.
+    """
+    if view.held and view.leading:
+        first = view.query[:, :, : view.held].to(torch.float32)
+        return _attention(view, first, view.position[:, : view.held].to(torch.float32).unsqueeze(-1))
+    return attended(view, _protected(view) if view.held else _everyone(view))
+
+
+def _attention(view: View, query: Tensor, place: Tensor) -> Tensor:
+    """Queries float32 [batch, heads, asking, head width] at places [batch, asking, 1]."""
     query = query.transpose(-1, -2) / math.sqrt(view.key.shape[-1])
     score = torch.matmul(view.key.to(torch.float32), query).transpose(-1, -2)
     score = score + view.size.log().unsqueeze(1).unsqueeze(1)
     if view.valid is not None:
         score = torch.where(view.valid.unsqueeze(1).unsqueeze(1) > 0, score, _UNSEEN)
     if view.causal:
-        place = view.position.to(torch.float32)
-        seen = place.unsqueeze(1) <= torch.matmul(asking, place.unsqueeze(-1))
+        seen = view.position.to(torch.float32).unsqueeze(1) <= place
         score = torch.where(seen.unsqueeze(1), score, _UNSEEN)
     return score.softmax(-1).mean((1, 2))
 
 
-def askers(view: View) -> Tensor:
-    """Who asks: each protected token, for the output reads it; without any, the mean query of all real tokens."""
+def _protected(view: View) -> Tensor:
     if view.held == 1:
         return view.protected.to(torch.float32).unsqueeze(1)
-    if view.held:
-        return one_hot(best(view.protected, view.held, None, None), view.protected.shape[-1])
+    return one_hot(best(view.protected, view.held, None, None), view.protected.shape[-1])
+
+
+def _everyone(view: View) -> Tensor:
     share = view.size if view.valid is None else view.size * view.valid
     return (share / share.sum(-1, keepdim=True)).unsqueeze(1).to(torch.float32)
 

@@ -141,6 +141,7 @@ class _Run:
             self._position,
             plan.causal,
             len(plan.protected),
+            plan.protected == tuple(range(len(plan.protected))),
         )
 
     def _keep(self, view: View, index: Tensor) -> Tensor:

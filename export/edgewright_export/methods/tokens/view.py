@@ -22,6 +22,7 @@ class View:
             others went into, or which weighs most.
         causal: A token sees those before it alone.
         held: How many tokens are protected.
+        leading: The protected ones are the first ``held``, as a class token is.
     """
 
     hidden: Tensor
@@ -33,6 +34,7 @@ class View:
     position: Tensor
     causal: bool
     held: int
+    leading: bool
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from ..rows import take
 from ..select import ascending, from_best
@@ -15,6 +13,7 @@ from ..view import Merged, View
 
 _UNFIT = 4.0
 """Beyond every distance: such a pair is not merged while another can be."""
+_SHORT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,9 @@ class Merge:
     """
 
     def reduce(self, view: View, count: int) -> Merged:
-        leaving, staying = _sides(view.hidden.shape[1], max(1, count - view.held))
-        nearest, which = _distance(view, leaving, staying).min(-1)
+        sides = _sides(view.hidden.shape[1], max(1, count - view.held))
+        leaving, staying = (torch.tensor(side) for side in sides)
+        nearest, which = _distance(view, leaving, staying, clear=view.leading and view.held <= sides[1][0]).min(-1)
         pairs = torch.stack((leaving.to(torch.float32).expand_as(nearest), staying[which].to(torch.float32)), -1)
         pairs = take(pairs, from_best(nearest, len(leaving)))
         left = count - len(staying)
@@ -37,26 +37,31 @@ class Merge:
         return Merged(ascending(stays), gone.to(torch.int64), into.to(torch.int64))
 
 
-def _sides(tokens: int, most: int) -> tuple[Tensor, Tensor]:
+def _sides(tokens: int, most: int) -> tuple[list[int], list[int]]:
     """Places that may go, the first among them, and those that stay, every second one unless that is too many."""
     stride = max(2, tokens // (most + 1) + 1)
     step = [place % stride == stride - 1 for place in range(tokens)]
-    return tuple(torch.tensor([place for place in range(tokens) if step[place] == stays]) for stays in (False, True))
+    return [place for place in range(tokens) if not step[place]], [place for place in range(tokens) if step[place]]
 
 
-def _distance(view: View, leaving: Tensor, staying: Tensor) -> Tensor:
-    """1 - cosine, float32 [batch, leaving, staying]; protected tokens neither go nor take others in, padding mixes
-    with padding."""
-    key = normalize(view.key.mean(1).to(torch.float32), dim=-1)
+def _distance(view: View, leaving: Tensor, staying: Tensor, clear: bool) -> Tensor:
+    """1 - cosine, float32 [batch, leaving, staying]; too far for protected tokens and for padding with real ones.
+
+    Args:
+        clear: None of those that stay is protected.
+    """
+    key = _unit(view.key.mean(1).to(torch.float32))
     distance = 1 - torch.matmul(key.index_select(1, leaving), key.index_select(1, staying).transpose(-1, -2))
-    fit = distance <= 2.5
     if view.held:
-        fit = fit & (_pairs(torch.add, view.protected, leaving, staying) == 0)
+        held = view.protected.to(torch.float32) * _UNFIT
+        distance = distance + held.index_select(1, leaving).unsqueeze(-1)
+        distance = distance if clear else distance + held.index_select(1, staying).unsqueeze(-2)
     if view.valid is not None:
-        fit = fit & (_pairs(torch.sub, view.valid, leaving, staying) == 0)
-    return torch.where(fit, distance, _UNFIT)
+        valid = view.valid.to(torch.float32) * _UNFIT
+        between = valid.index_select(1, leaving).unsqueeze(-1) - valid.index_select(1, staying).unsqueeze(-2)
+        distance = distance + between.abs()
+    return distance
 
 
-def _pairs(combine: Callable[..., Tensor], values: Tensor, leaving: Tensor, staying: Tensor) -> Tensor:
-    left, right = values.index_select(1, leaving), values.index_select(1, staying)
-    return combine(left.unsqueeze(-1), right.unsqueeze(-2))
+def _unit(key: Tensor) -> Tensor:
+    return key / (key * key).sum(-1, keepdim=True).sqrt().clamp(min=_SHORT)

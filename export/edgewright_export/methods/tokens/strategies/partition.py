@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..attended import askers, attended, standing_out
+from ..attended import attended_by_protected, standing_out
 from ..select import best, distinct
 from ..view import Kept, View
 
@@ -29,7 +29,7 @@ class Partition:
     reach: int = 2
 
     def reduce(self, view: View, count: int) -> Kept:
-        score = attended(view, askers(view))
+        score = attended_by_protected(view)
         part = _part(view.position, self.parts)
         together = (part.unsqueeze(-1) == part.unsqueeze(-2)).to(torch.float32)
         share = torch.matmul(together, score.unsqueeze(-1)).squeeze(-1)

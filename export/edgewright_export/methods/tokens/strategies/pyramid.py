@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..attended import askers, attended, standing_out
+from ..attended import attended_by_protected, standing_out
 from ..select import best
 from ..view import Kept, View
 
@@ -22,5 +22,5 @@ class Pyramid:
     reach: int = 2
 
     def reduce(self, view: View, count: int) -> Kept:
-        score = standing_out(view, attended(view, askers(view)), self.reach)
+        score = standing_out(view, attended_by_protected(view), self.reach)
         return Kept(best(score, count, view.valid, view.protected))

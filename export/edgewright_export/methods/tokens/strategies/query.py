@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..attended import askers, attended
+from ..attended import attended, attended_by_protected
 from ..select import best
 from ..view import Kept, View
 
@@ -20,11 +20,10 @@ class Query:
     """
 
     def reduce(self, view: View, count: int) -> Kept:
-        return Kept(best(attended(view, _asking(view)), count, view.valid, view.protected))
+        score = attended_by_protected(view) if view.held else attended(view, _last(view))
+        return Kept(best(score, count, view.valid, view.protected))
 
 
-def _asking(view: View) -> Tensor:
-    if view.held:
-        return askers(view)
+def _last(view: View) -> Tensor:
     place = view.position if view.valid is None else torch.where(view.valid > 0, view.position, -1)
     return (place == place.amax(-1, keepdim=True)).to(torch.float32).unsqueeze(1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..attended import askers, attended, standing_out
+from ..attended import attended_by_protected, standing_out
 from ..select import best, one_hot
 from ..view import Mixed, View
 
@@ -32,7 +32,7 @@ class Transform:
     reach: int = 2
 
     def reduce(self, view: View, count: int) -> Mixed:
-        score = standing_out(view, attended(view, askers(view)), self.reach)
+        score = standing_out(view, attended_by_protected(view), self.reach)
         own = one_hot(best(score, count, view.valid, view.protected), view.hidden.shape[1])
         key = normalize(view.key.mean(1).to(torch.float32), dim=-1)
         similar = torch.matmul(torch.matmul(own, key), key.transpose(-1, -2)) * self.sharpness
