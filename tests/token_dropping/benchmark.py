@@ -37,16 +37,18 @@ QUALITY: dict[str, list[Options]] = {
         {"strategy": "attention", "keep": 0.52},
         {"strategy": "pyramid", "keep": 0.39},
         {"strategy": "partition", "keep": 0.52},
+        {"strategy": "merge", "keep": 0.54, "stages": 0},
+        {"strategy": "attention", "keep": 0.55, "stages": 0},
         {"strategy": "merge", "keep": 0.29, "stages": 0},
     ],
     "dinov2_saliency": [{"strategy": "merge", "keep": 0.7}],
     "minilm": [{"strategy": "merge", "keep": 0.7}, {"strategy": "merge", "keep": 0.7, "stages": 4}],
     "byte_lm": [{"strategy": "query", "keep": 0.75, "protect": "128:"}],
 }
-SPEED: dict[str, Options] = {
-    "vit_fmnist": QUALITY["vit_fmnist"][0],
-    "dinov2_saliency": QUALITY["dinov2_saliency"][0],
-    "minilm": QUALITY["minilm"][0],
+SPEED: dict[str, list[Options]] = {
+    "vit_fmnist": QUALITY["vit_fmnist"][-3:-1],
+    "dinov2_saliency": QUALITY["dinov2_saliency"],
+    "minilm": QUALITY["minilm"][:1],
 }
 
 
@@ -73,7 +75,7 @@ def quality(names: tuple[str, ...]) -> None:
 def speed(names: tuple[str, ...], seconds: float) -> None:
     """Times the named cases, or all, and writes the result files."""
     for name in names or SPEED:
-        _write(f"speed-{name}", {"rows": _timed(CASES[name](), SPEED[name], seconds), "options": SPEED[name]})
+        _write(f"speed-{name}", {"rows": _timed(CASES[name](), SPEED[name], seconds)})
     _show()
 
 
@@ -111,35 +113,38 @@ def _evaluated(case: Case, options: Options, evaluate: _Evaluate) -> dict[str, A
     }
 
 
-def _timed(case: Case, options: Options, seconds: float) -> list[dict[str, Any]]:
+def _timed(case: Case, variants: list[Options], seconds: float) -> list[dict[str, Any]]:
+    """The whole model and each variant in each engine, all interleaved."""
+    given: list[Options | None] = [None, *variants]
     with tempfile.TemporaryDirectory() as folder:
         bundles = {
-            (engine, kind): _exported(case, engine, given, Path(folder), None)
+            f"{engine} {number}": _exported(case, engine, options, Path(folder), None)
             for engine in ENGINES
-            for kind, given in {"whole": None, "dropped": options}.items()
+            for number, options in enumerate(given)
         }
         sessions = {key: sdk.load(bundle.path, threads=1) for key, bundle in bundles.items()}
         inputs = {key: session.sample_inputs() for key, session in sessions.items()}
-        calls = {" ".join(key): lambda key=key: sessions[key].run(inputs[key]) for key in sessions}
+        calls = {key: lambda key=key: sessions[key].run(inputs[key]) for key in sessions}
         timings = measure(calls, min_samples=50, min_seconds=seconds)
         for session in sessions.values():
             session.close()
     return [
         {
             "engine": engine,
-            "bundle": kind,
-            "macs": bundles[engine, kind].manifest.model.macs,
-            "median_s": timings[f"{engine} {kind}"].median_s,
-            "speedup": ratio(timings[f"{engine} whole"], timings[f"{engine} {kind}"]),
-            "samples_s": timings[f"{engine} {kind}"].samples_s,
+            "options": options,
+            "macs": bundles[f"{engine} {number}"].manifest.model.macs,
+            "median_s": timings[f"{engine} {number}"].median_s,
+            "speedup": ratio(timings[f"{engine} 0"], timings[f"{engine} {number}"]),
+            "samples_s": timings[f"{engine} {number}"].samples_s,
         }
-        for engine, kind in bundles
+        for engine in ENGINES
+        for number, options in enumerate(given)
     ]
 
 
 def _exported(case: Case, engine: str, options: Options | None, folder: Path, evaluate: Any) -> sdk.Bundle:
     methods = [] if options is None else [sdk.methods.TokenDropping(**options)]
-    output = folder / f"{engine}-{'whole' if options is None else 'dropped'}.edge"
+    output = folder / f"{len(list(folder.iterdir()))}.edge"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return sdk.export(
@@ -173,14 +178,21 @@ def quality_table() -> str:
 
 
 def speed_table() -> str:
-    """One line a model: how many times as fast, in each engine."""
-    lines = [f"| model | MACs, times fewer | {' | '.join(ENGINES)} |", "|---|---|" + "---|" * len(ENGINES)]
+    """One line a variant: how many times as fast, in each engine."""
+    lines = [f"| model | strategy | keep | MACs, times fewer | {' | '.join(ENGINES)} |"]
+    lines += ["|---|---|---|---|" + "---|" * len(ENGINES)]
     for path in sorted(RESULTS.glob("speed-*.json")):
         rows = json.loads(path.read_text())["rows"]
-        whole, dropped = ({row["engine"]: row for row in rows if row["bundle"] == kind} for kind in ("whole", "dropped"))
-        fewer = whole["native"]["macs"] / dropped["native"]["macs"]
-        figures = (f"{row['speedup'][0]:.2f} ({row['speedup'][1]:.2f} to {row['speedup'][2]:.2f})" for row in dropped.values())
-        lines.append(f"| {path.stem.removeprefix('speed-')} | {fewer:.2f} | {' | '.join(figures)} |")
+        whole = rows[0]["macs"]
+        variants: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            if row["options"]:
+                variants.setdefault(json.dumps(row["options"]), []).append(row)
+        for same in variants.values():
+            options = same[0]["options"]
+            name = f"{path.stem.removeprefix('speed-')} | {options['strategy']} | {options['keep']:g}"
+            figures = ("{:.2f} ({:.2f} to {:.2f})".format(*row["speedup"]) for row in same)
+            lines.append(f"| {name} | {whole / same[0]['macs']:.2f} | {' | '.join(figures)} |")
     return "\n".join(lines)
 
 
