@@ -202,14 +202,15 @@ def test_equal_tokens_go_by_position(strategy: Strategy) -> None:
 @pytest.mark.parametrize("tokens, count, protected", [(13, 9, 1), (14, 7, 1), (14, 5, 0), (20, 12, 3)])
 def test_merging_is_that_of_plain_loops(tokens: int, count: int, protected: int) -> None:
     seen = view(batch=1, tokens=tokens, protected=protected)
-    key = torch.nn.functional.normalize(seen.key.mean(1), dim=-1)[0]
+    keys = torch.cat([seen.key[0, head] for head in range(seen.key.shape[1])], -1)
+    token, key = (torch.nn.functional.normalize(values, dim=-1) for values in (seen.hidden[0], keys))
     stride = 2
     while tokens // stride > count - protected:
         stride += 1
     staying = [place for place in range(tokens) if place % stride == stride - 1]
     pairs = []
     for a in sorted(set(range(tokens)) - set(staying)):
-        free = {b: float(key[a] @ key[b]) for b in staying if b >= protected and a >= protected}
+        free = {b: float(key[a] @ key[b] + token[a] @ token[b]) for b in staying if b >= protected and a >= protected}
         if free:
             nearest = max(free, key=lambda b: free[b])
             pairs.append((free[nearest], a, nearest))

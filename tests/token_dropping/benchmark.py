@@ -32,23 +32,23 @@ Options = dict[str, Any]
 
 QUALITY: dict[str, list[Options]] = {
     "vit_fmnist": [
-        {"strategy": "merge", "keep": 0.49},
+        {"strategy": "merge", "keep": 0.488},
         {"strategy": "transform", "keep": 0.475},
         {"strategy": "attention", "keep": 0.52},
         {"strategy": "pyramid", "keep": 0.39},
         {"strategy": "partition", "keep": 0.52},
-        {"strategy": "merge", "keep": 0.54, "stages": 0},
+        {"strategy": "merge", "keep": 0.535, "stages": 0},
         {"strategy": "attention", "keep": 0.55, "stages": 0},
-        {"strategy": "merge", "keep": 0.29, "stages": 0},
+        {"strategy": "merge", "keep": 0.285, "stages": 0},
     ],
     "dinov2_saliency": [{"strategy": "merge", "keep": 0.7}],
-    "minilm": [{"strategy": "merge", "keep": 0.7}, {"strategy": "merge", "keep": 0.7, "stages": 4}],
+    "minilm": [{"strategy": "merge", "keep": 0.7}, {"strategy": "merge", "keep": 0.7, "stages": (1, 2, 3)}],
     "byte_lm": [{"strategy": "query", "keep": 0.75, "protect": "128:"}],
 }
 SPEED: dict[str, list[Options]] = {
     "vit_fmnist": QUALITY["vit_fmnist"][-3:-1],
     "dinov2_saliency": QUALITY["dinov2_saliency"],
-    "minilm": QUALITY["minilm"][:1],
+    "minilm": QUALITY["minilm"][1:],
 }
 
 

@@ -10,23 +10,25 @@ from .select import one_hot
 from .view import Kept, Merged, Reduction
 
 
-def restored(hidden: Tensor, before: Tensor, reduction: Reduction) -> Tensor:
+def restored(hidden: Tensor, before: Tensor, reduction: Reduction, causal: bool) -> Tensor:
     """Undoes one reduction.
 
-    A token that was dropped comes back as it was then (Zong et al. 2022, "Self-slimmed vision transformer", restores
-    all; here those that stayed have gone on).  One that went into new tokens becomes their mean, weighted as it went
-    into them.
+    A token that was dropped comes back as it was then, plus what those that stayed have changed by since, their mean;
+    in a causal model without, for it may not see later ones.  One that went into new tokens becomes their mean,
+    weighted as it went into them.
 
     Args:
         hidden: What is left, [batch, left, width].
         before: Hidden state at the reduction, [batch, tokens, width].
         reduction: What was done.
+        causal: A token sees those before it alone.
 
     Returns:
         [batch, tokens, width].
     """
     if isinstance(reduction, Kept):
-        return take(torch.cat((hidden, before), 1), _places(reduction.index, before.shape[1]))
+        left = before if causal else before + (hidden - take(before, reduction.index)).mean(1, keepdim=True)
+        return take(torch.cat((hidden, left), 1), _places(reduction.index, before.shape[1]))
     if isinstance(reduction, Merged):
         return take(hidden, _gone_into(reduction, before.shape[1]))
     share = reduction.weight.sum(1, keepdim=True)

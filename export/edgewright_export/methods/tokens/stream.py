@@ -123,7 +123,7 @@ class _Run:
     def undone(self, hidden: Tensor) -> Tensor:
         """All tokens again."""
         for before, reduction in reversed(self._done):
-            hidden = restored(hidden, before, reduction)
+            hidden = restored(hidden, before, reduction, self._plan.causal)
         return hidden
 
     def _view(self, hidden: Tensor, seen: _Attention) -> View:

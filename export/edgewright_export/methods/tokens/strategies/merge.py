@@ -11,7 +11,7 @@ from ..rows import take
 from ..select import ascending, from_best
 from ..view import Merged, View
 
-_UNFIT = 4.0
+_UNFIT = 8.0
 """Beyond every distance: such a pair is not merged while another can be."""
 _SHORT = 1e-12
 
@@ -20,9 +20,12 @@ _SHORT = 1e-12
 class Merge:
     """Bolya et al. 2023, "Token merging: your ViT but faster", section 3: bipartite soft matching.
 
-    Every second token looks for the most similar one of the others, by the cosine of their keys, the mean of all
-    heads.  The most similar pairs become one token each, their mean.  Where more than half must go, fewer tokens
-    stay to be looked at: every third, every fourth.
+    Every second token looks for the most similar one of the others.  The most similar pairs become one token each,
+    their mean.  Where more than half must go, fewer tokens stay to be looked at: every third, every fourth.
+
+    How similar two tokens are is the cosine of their keys, of all heads beside each other, and that of their hidden
+    states, added.  The paper takes keys alone, the mean of the heads; in text, and where most tokens go, that merges
+    tokens which say different things.
     """
 
     def reduce(self, view: View, count: int) -> Merged:
@@ -45,13 +48,14 @@ def _sides(tokens: int, most: int) -> tuple[list[int], list[int]]:
 
 
 def _distance(view: View, leaving: Tensor, staying: Tensor, clear: bool) -> Tensor:
-    """1 - cosine, float32 [batch, leaving, staying]; too far for protected tokens and for padding with real ones.
+    """2 - both cosines, float32 [batch, leaving, staying]; too far for protected tokens and padding with real ones.
 
     Args:
         clear: None of those that stay is protected.
     """
-    key = _unit(view.key.mean(1).to(torch.float32))
-    distance = 1 - torch.matmul(key.index_select(1, leaving), key.index_select(1, staying).transpose(-1, -2))
+    keys = view.key.transpose(1, 2).flatten(2)
+    token = torch.cat((_unit(view.hidden.to(torch.float32)), _unit(keys.to(torch.float32))), -1)
+    distance = 2 - torch.matmul(token.index_select(1, leaving), token.index_select(1, staying).transpose(-1, -2))
     if view.held:
         held = view.protected.to(torch.float32) * _UNFIT
         distance = distance + held.index_select(1, leaving).unsqueeze(-1)
@@ -63,5 +67,5 @@ def _distance(view: View, leaving: Tensor, staying: Tensor, clear: bool) -> Tens
     return distance
 
 
-def _unit(key: Tensor) -> Tensor:
-    return key / (key * key).sum(-1, keepdim=True).sqrt().clamp(min=_SHORT)
+def _unit(values: Tensor) -> Tensor:
+    return values / (values * values).sum(-1, keepdim=True).sqrt().clamp(min=_SHORT)
