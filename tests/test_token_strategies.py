@@ -114,6 +114,7 @@ def view(batch: int = 2, tokens: int = 12, padding: int = 0, protected: int = 1,
         valid=valid if padding else None,
         protected=(place < protected).float(),
         position=place,
+        whole=tokens,
         causal=False,
         held=protected,
         leading=True,
@@ -285,7 +286,7 @@ class Reducing(nn.Module):
         self.strategy, self.count, self.held = strategy, count, held
 
     def forward(self, hidden: Tensor, query: Tensor, key: Tensor, size: Tensor, rest: list[Tensor]) -> Tensor:
-        seen = View(hidden, query, key, size, rest[0], rest[1], rest[2], causal=False, held=self.held, leading=True)
+        seen = View(hidden, query, key, size, rest[0], rest[1], rest[2], hidden.shape[1], causal=False, held=self.held, leading=True)
         return matrix(self.strategy.reduce(seen, self.count), hidden.shape[1])
 
 

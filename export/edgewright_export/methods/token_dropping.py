@@ -45,7 +45,7 @@ class TokenDropping:
 
     Args:
         strategy: How tokens are chosen: ``merge`` similar ones, ``transform``, ``attention``, ``pyramid``,
-            ``partition`` or ``query``; the sources are in the files of ``methods/tokens/strategies``.
+            ``partition``, ``rows`` or ``query``; the sources are in the files of ``methods/tokens/strategies``.
         keep: Share of the tokens that is left behind the last stage, above 0, at most 1; ``"auto"``: as few behind each
             block as ``max_quality_drop`` or as many as ``max_latency_s`` allows, chosen on ``calibration``.
         stages: Blocks, counted from 0, behind which tokens go; a number is one; None: as the strategy's source has it.

@@ -16,8 +16,8 @@ from device_profiles import Finding
 from edgewright_runtime.quiet import quiet
 
 from ...state import Example
+from .sdpa import ATTENTION, AttentionCall, looks_back
 
-ATTENTION = nn.functional.scaled_dot_product_attention
 _FUSED = ("multi_head_attention_forward", "_transformer_encoder_layer_fwd", "_native_multi_head_attention")
 _FIX = "token dropping needs blocks around torch.nn.functional.scaled_dot_product_attention"
 
@@ -140,7 +140,7 @@ class _Watch(TorchFunctionMode):
         name = getattr(function, "__name__", "")
         where = self._open[-1].path if self._open else ""
         if function is ATTENTION:
-            seen = _attention(*args, **kwargs)
+            seen = _attention(AttentionCall(*args, **kwargs))
             for call in self._open:
                 call.attentions.append(seen)
         elif name == "softmax" and result.dim() > 2 and result.shape[-1] == result.shape[-2] > 1:
@@ -150,34 +150,9 @@ class _Watch(TorchFunctionMode):
         return result
 
 
-def _attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    **_: Any,
-) -> _Attention:
-    queries, keys = query.shape[-2], key.shape[-2]
-    return _Attention(queries, keys, is_causal or (attn_mask is not None and _looks_back(attn_mask)))
-
-
-def _looks_back(mask: Tensor) -> bool:
-    """Whether no token sees a later one."""
-    if mask.dim() < 2 or mask.shape[-1] != mask.shape[-2] or mask.shape[-1] == 1:
-        return False
-    allowed = allowed_by(mask)
-    return bool(allowed.any()) and not bool(allowed.triu(1).any())
-
-
-def allowed_by(mask: Tensor) -> Tensor:
-    """Where a mask, of bool or of numbers that are added, lets a token be seen."""
-    return mask if mask.dtype == torch.bool else mask > _HIDDEN
-
-
-_HIDDEN = -5000.0
-"""Masks of numbers hide by -10000, the least number of their dtype, or minus infinity."""
+def _attention(call: AttentionCall) -> _Attention:
+    queries, keys, mask = call.query.shape[-2], call.key.shape[-2], call.attn_mask
+    return _Attention(queries, keys, call.is_causal or (mask is not None and looks_back(mask)))
 
 
 def _runs(calls: list[_Call]) -> Iterator[list[_Call]]:

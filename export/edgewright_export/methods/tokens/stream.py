@@ -6,6 +6,7 @@ modes and plain objects work while a graph is captured; what they compute become
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,10 +14,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from .find import ATTENTION, Transformer, allowed_by, first_of, hidden_of
+from .find import Transformer, first_of, hidden_of
 from .plan import Plan
 from .restore import restored
 from .rows import narrow, take
+from .sdpa import ATTENTION, AttentionCall, allowed_by
 from .view import Kept, Merged, Reduction, Strategy, View
 
 
@@ -139,6 +141,7 @@ class _Run:
             valid,
             self._protected,
             self._position,
+            plan.tokens,
             plan.causal,
             len(plan.protected),
             plan.protected == tuple(range(len(plan.protected))),
@@ -185,28 +188,21 @@ class _Attention(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is ATTENTION:
-            return self._attend(*args, **(kwargs or {}))
+            return self._fitted(AttentionCall(*args, **(kwargs or {})))()
         return function(*args, **(kwargs or {}))
 
-    def _attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        **options: Any,
-    ) -> Tensor:
-        if query.shape[-2] == key.shape[-2] == self._tokens:
-            attn_mask = None if attn_mask is None else self._run.narrowed(attn_mask)
-            self.query, self.mask = query, attn_mask
-            groups = query.shape[1] // key.shape[1]
-            self.key = key if groups == 1 else key.repeat_interleave(groups, 1)
-            if self._size is not None:
-                attn_mask, is_causal = _proportional(attn_mask, is_causal, self._size.to(query.dtype)), False
-        attended: Tensor = ATTENTION(query, key, value, attn_mask, dropout_p, is_causal, **options)
-        return attended
+    def _fitted(self, call: AttentionCall) -> AttentionCall:
+        """The same for the tokens that are left, if it is about all of them."""
+        if not call.query.shape[-2] == call.key.shape[-2] == self._tokens:
+            return call
+        mask = None if call.attn_mask is None else self._run.narrowed(call.attn_mask)
+        self.query, self.mask = call.query, mask
+        groups = call.query.shape[1] // call.key.shape[1]
+        self.key = call.key if groups == 1 else call.key.repeat_interleave(groups, 1)
+        if self._size is None:
+            return replace(call, attn_mask=mask)
+        sized = _proportional(mask, call.is_causal, self._size.to(call.query.dtype))
+        return replace(call, attn_mask=sized, is_causal=False)
 
 
 def _proportional(mask: Tensor | None, is_causal: bool, size: Tensor) -> Tensor:

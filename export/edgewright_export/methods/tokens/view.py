@@ -20,6 +20,7 @@ class View:
         protected: 1 for a token that stays, float [batch, tokens].
         position: Place of each token in the input, float [batch, tokens]; of a new one that of the token which the
             others went into, or which weighs most.
+        whole: How many tokens the input has.
         causal: A token sees those before it alone.
         held: How many tokens are protected.
         leading: The protected ones are the first ``held``, as a class token is.
@@ -32,6 +33,7 @@ class View:
     valid: Tensor | None
     protected: Tensor
     position: Tensor
+    whole: int
     causal: bool
     held: int
     leading: bool

@@ -11,6 +11,7 @@ from .merge import Merge
 from .partition import Partition
 from .pyramid import Pyramid
 from .query import Query
+from .rows import Rows
 from .transform import Transform
 
 Stages = Callable[[int], tuple[int, ...]]
@@ -46,5 +47,6 @@ STRATEGIES = {
     "attention": Row(Attention, first_third, False),
     "pyramid": Row(Pyramid, quarters, False),
     "partition": Row(Partition, first_third, False),
+    "rows": Row(Rows, first_third, False),
     "query": Row(Query, early, False),
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from ..attended import attended_by_protected, standing_out
 from ..select import best, distinct
@@ -30,15 +29,9 @@ class Partition:
 
     def reduce(self, view: View, count: int) -> Kept:
         score = attended_by_protected(view)
-        part = _part(view.position, self.parts)
+        part = (view.position * self.parts / view.whole).floor()
         together = (part.unsqueeze(-1) == part.unsqueeze(-2)).to(torch.float32)
         share = torch.matmul(together, score.unsqueeze(-1)).squeeze(-1)
         first = distinct(standing_out(view, score, self.reach), view.valid, view.protected)
         within = ((first.unsqueeze(-2) > first.unsqueeze(-1)).to(torch.float32) * together).sum(-1)
         return Kept(best(share / (2 * within + 1), count, view.valid, view.protected))
-
-
-def _part(position: Tensor, parts: int) -> Tensor:
-    """Number of the part each token is in, float [batch, tokens]."""
-    end = position.amax(-1, keepdim=True) + 1
-    return (position * parts / end).floor()
