@@ -18,6 +18,7 @@ from edgewright_export.methods.tokens.strategies import STRATEGIES, Stages
 from edgewright_export.methods.tokens.strategies.merge import Merge
 from edgewright_export.methods.tokens.strategies.partition import Partition
 from edgewright_export.methods.tokens.strategies.query import Query
+from edgewright_export.methods.tokens.strategies.rows import Rows
 from edgewright_export.methods.tokens.strategies.transform import Transform
 from edgewright_export.methods.tokens.view import Kept, Merged, Mixed, Reduction, Strategy, View
 
@@ -194,7 +195,7 @@ def test_equal_tokens_go_by_position(strategy: Strategy) -> None:
     alike = replace(seen, query=seen.query[:, :, :1].expand_as(seen.query), key=seen.key[:, :, :1].expand_as(seen.key))
     alike = replace(alike, hidden=seen.hidden[:, :1].expand_as(seen.hidden), size=torch.ones(2, 10))
     reduction = strategy.reduce(alike, 8)
-    if isinstance(reduction, Kept) and not isinstance(strategy, Partition):
+    if isinstance(reduction, Kept) and not isinstance(strategy, (Partition, Rows)):
         assert reduction.index.tolist() == [list(range(8))] * 2
     if isinstance(strategy, Merge):
         assert matrix(reduction, 10)[0].argmax(-1).tolist() == [0, 1, 2, 3, 4, 5, 7, 9]
@@ -260,6 +261,15 @@ def test_tokens_stand_out_from_those_beside_them(reach: int, wanted: list[int]) 
     seen = view(batch=1, tokens=9, protected=0)
     score = row([0.0, 0.0, 8.0, 9.0, 7.0, 0.0, 0.0, 1.0, 0.0])
     assert select.best(standing_out(seen, score, reach), 2, None, None).tolist() == [wanted]
+
+
+def test_rows_stay_whole_but_for_the_last() -> None:
+    seen = view(tokens=17, protected=1)
+    score = attended_by_protected(seen)[0, 1:].reshape(4, 4).sum(-1)
+    first, second, third = score.argsort(descending=True)[:3].tolist()
+    kept = Rows().reduce(seen, 1 + 4 + 4 + 2).index[0].tolist()
+    wanted = [*range(4 * first, 4 * first + 4), *range(4 * second, 4 * second + 4), 4 * third, 4 * third + 1]
+    assert kept == [0, *sorted(place + 1 for place in wanted)]
 
 
 @pytest.mark.parametrize("rule", [row.stages for row in STRATEGIES.values()], ids=list(STRATEGIES))
