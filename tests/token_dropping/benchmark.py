@@ -40,13 +40,14 @@ QUALITY: dict[str, list[Options]] = {
         {"strategy": "merge", "keep": 0.535, "stages": 0},
         {"strategy": "attention", "keep": 0.55, "stages": 0},
         {"strategy": "merge", "keep": 0.285, "stages": 0},
+        {"strategy": "merge", "keep": 0.285, "stages": 0, "recalibrate_steps": 300},
     ],
     "dinov2_saliency": [{"strategy": "merge", "keep": 0.7}],
     "minilm": [{"strategy": "merge", "keep": 0.7}, {"strategy": "merge", "keep": 0.7, "stages": (1, 2, 3)}],
     "byte_lm": [{"strategy": "query", "keep": 0.75, "protect": "128:"}],
 }
 SPEED: dict[str, list[Options]] = {
-    "vit_fmnist": QUALITY["vit_fmnist"][-3:-1],
+    "vit_fmnist": QUALITY["vit_fmnist"][5:7],
     "dinov2_saliency": QUALITY["dinov2_saliency"],
     "minilm": QUALITY["minilm"][1:],
 }
@@ -145,10 +146,17 @@ def _timed(case: Case, variants: list[Options], seconds: float) -> list[dict[str
 def _exported(case: Case, engine: str, options: Options | None, folder: Path, evaluate: Any) -> sdk.Bundle:
     methods = [] if options is None else [sdk.methods.TokenDropping(**options)]
     output = folder / f"{len(list(folder.iterdir()))}.edge"
+    train = case.train if options and "recalibrate_steps" in options else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return sdk.export(
-            case.module, f"host:{engine}", example_inputs=case.inputs, methods=methods, evaluate=evaluate, output=output
+            case.module,
+            f"host:{engine}",
+            example_inputs=case.inputs,
+            methods=methods,
+            evaluate=evaluate,
+            train=train,
+            output=output,
         )
 
 
@@ -166,15 +174,21 @@ def _show() -> None:
 
 def quality_table() -> str:
     """One line a variant."""
-    lines = ["| model | strategy | keep | MACs | whole | dropped | |", "|---|---|---|---|---|---|---|"]
+    lines = ["| model | strategy | keep | behind blocks | MACs | whole | dropped | |", "|---|---|---|---|---|---|---|---|"]
     for path in sorted(RESULTS.glob("quality-*.json")):
         found = json.loads(path.read_text())
         for row in found["rows"]:
             share = f"{100 * row['macs'] / row['macs_before']:.1f} %"
             name = path.stem.removeprefix("quality-")
             figures = f"{share} | {row['before']:.4g} | {row['after']:.4g} | {found['unit']}"
-            lines.append(f"| {name} | {row['strategy']} | {row['keep']:g} | {figures} |")
+            strategy = row["strategy"] + (f", recalibrated: {row['recalibrate_steps']} batches" if "recalibrate_steps" in row else "")
+            lines.append(f"| {name} | {strategy} | {row['keep']:g} | {_stages(row)} | {figures} |")
     return "\n".join(lines)
+
+
+def _stages(row: dict[str, Any]) -> str:
+    stages = row.get("stages")
+    return "by default" if stages is None else str(stages).strip("[]")
 
 
 def speed_table() -> str:
