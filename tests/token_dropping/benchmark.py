@@ -7,6 +7,7 @@ thread.  One result file a case lies in ``results/``; ``table`` writes them into
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import tempfile
@@ -60,14 +61,26 @@ def main() -> None:
 
 @main.command()
 @click.argument("names", nargs=-1, type=click.Choice(list(QUALITY)))
-def quality(names: tuple[str, ...]) -> None:
+@click.option("--row", "chosen", type=int, multiple=True, help="Variants, counted from 0; the others stay as they are.")
+def quality(names: tuple[str, ...], chosen: tuple[int, ...]) -> None:
     """Evaluates the named cases, or all, and writes the result files."""
     for name in names or QUALITY:
         case = CASES[name]()
         evaluate = _Evaluate(case)
-        rows = [_evaluated(case, options, evaluate) for options in QUALITY[name]]
-        _write(f"quality-{name}", {"rows": rows, "unit": case.unit})
+        rows = _measured(name) if chosen else {}
+        for number in chosen or range(len(QUALITY[name])):
+            rows[number] = _evaluated(case, QUALITY[name][number], evaluate)
+        _write(f"quality-{name}", {"rows": [rows[number] for number in sorted(rows)], "unit": case.unit})
     _show()
+
+
+def _measured(name: str) -> dict[int, dict[str, Any]]:
+    """Rows of the result file by the number of their variant."""
+    options = {field.name for field in dataclasses.fields(sdk.methods.TokenDropping)}
+    numbers = {json.dumps(variant, sort_keys=True): number for number, variant in enumerate(QUALITY[name])}
+    rows = json.loads((RESULTS / f"quality-{name}.json").read_bytes())["rows"]
+    keys = [json.dumps({key: row[key] for key in row if key in options}, sort_keys=True) for row in rows]
+    return {numbers[key]: row for key, row in zip(keys, rows, strict=True) if key in numbers}
 
 
 @main.command()
@@ -106,6 +119,7 @@ def _evaluated(case: Case, options: Options, evaluate: _Evaluate) -> dict[str, A
     assert bundle.quality is not None
     return {
         **options,
+        "commit": current_commit(),
         "change": bundle.manifest.changes[0],
         "macs": bundle.manifest.model.macs,
         "macs_before": whole.manifest.model.macs,
