@@ -245,6 +245,24 @@ def test_a_constant_made_in_forward_leaves_attention_whole():
     torch.testing.assert_close(written(x)[0], model(x))
 
 
+class Largest(torch.nn.Module):
+    """The largest values and, for a second output, the smallest, without their places."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x.topk(3).values + 1, torch.topk(x, 2, dim=-1, largest=False)[0]
+
+
+def test_values_of_topk_alone(tmp_path):
+    model, x = Largest().eval(), torch.randn(4, 9)
+    captured = capture(model, Example((x,), {}, "")).program
+    written = run_passes(["topk_values"], captured)
+    assert all({user.args[1] for user in node.users} == {0} for node in captured.graph.nodes if "topk" in node.name)
+    for got, wanted in zip(written.module(check_guards=False)(x), model(x), strict=True):
+        assert torch.equal(got, wanted)
+    bundle = sdk.export(model, "host:litert", example_inputs=(x,), output=tmp_path / "m.edge")
+    assert bundle.parity.snr_db >= 80
+
+
 class OpenDict(torch.nn.Module):
     """Two inputs of one open size, in a dict."""
 

@@ -15,7 +15,9 @@ from edgewright_export.methods.tokens.auto import _boundary, schedules
 from edgewright_export.predict import module_predictor
 from edgewright_export.state import Budget, Context, Example, State
 from sdk.errors import BudgetError, MethodError
+from tests import reference_models
 from tests.models import Block, ViT, seeded
+from tests.reference_models.data import fashion_mnist
 
 
 class DeepViT(ViT):
@@ -125,3 +127,27 @@ def test_a_limit_that_no_schedule_meets(tmp_path):
 def test_what_is_missing_is_named(options, message, tmp_path):
     with pytest.raises((MethodError, BudgetError), match=message):
         export(tmp_path, **options)
+
+
+@pytest.mark.slow
+def test_a_trained_transformer_loses_no_more_than_allowed(tmp_path):
+    """``vit_fmnist``, 1,000 test images, one point of accuracy at most."""
+    data = fashion_mnist.load()
+    images, labels = fashion_mnist.pixels(data.test_x[:1000]), data.test_y[:1000]
+
+    def accuracy(predict) -> float:
+        right = [int(predict(image[None]).argmax()) == label for image, label in zip(images, labels, strict=True)]
+        return 100 * sum(right) / len(right)
+
+    bundle = sdk.export(
+        reference_models.load("vit_fmnist"),
+        "host:native",
+        example_inputs=(images[:1],),
+        methods=[sdk.methods.TokenDropping(keep="auto")],
+        calibration=[(image,) for image in fashion_mnist.pixels(data.train_x[:8])[:, None]],
+        evaluate=accuracy,
+        max_quality_drop=1.0,
+        output=tmp_path / "auto.edge",
+    )
+    assert bundle.quality is not None and bundle.quality.after >= bundle.quality.before - 1
+    assert bundle.manifest.model.macs < 0.6 * 225_201_408

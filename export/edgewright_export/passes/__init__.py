@@ -12,6 +12,7 @@ from edgewright_runtime.quiet import quiet
 PASSES = {
     "explicit_attention": "explicit_attention",
     "named_constants": "named_constants",
+    "topk_values": "topk_values",
 }
 
 

@@ -27,6 +27,7 @@ class LiteRTTarget(Target):
     """``litert_torch.convert``; dtypes of inputs and outputs stay as the module has them."""
 
     preload = ("torch", "litert_torch")
+    passes = ("topk_values",)
 
     def convert(
         self,

@@ -46,8 +46,8 @@ def from_best(score: Tensor, count: int, valid: Tensor | None = None, protected:
 def distinct(score: Tensor, valid: Tensor | None = None, protected: Tensor | None = None) -> Tensor:
     """Scores of which no two of an image are equal: padding below every real token, a protected token above.
 
-    Of float32's 24 bits as many are rounded off as places need, 9 of them for 197 tokens (Dekker 1971, "A floating-point
-    technique for extending the available precision", section 5, splits a number so).
+    Of float32's 24 bits as many are rounded off as places need, 9 of them for 197 tokens (Veltkamp's splitting, in
+    Dekker 1971, "A floating-point technique for extending the available precision").
 
     Args:
         score: Float [batch, tokens], not negative; NaN counts as 0.
