@@ -16,7 +16,7 @@ def run(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """Changes every ``topk`` of which the values alone are read."""
     if not any(_is_values_alone(node) for node in program.graph.nodes):
         return program
-    changed = program.run_decompositions({})
+    changed: torch.export.ExportedProgram = program.run_decompositions({})
     for node in [node for node in changed.graph.nodes if _is_values_alone(node)]:
         _by_indices(changed, node)
     changed.graph_module.recompile()
