@@ -19,11 +19,11 @@ test: $(READY) native
 slow: $(READY) native web
 	$(BIN)/python -m pytest -m slow
 
-# The part of it that continuous integration runs too.
+# Two parts of it that continuous integration runs too: the reference models, and ONNX's node cases on 64-bit ARM and in
+# WebAssembly.
 reference-exports: $(READY) native
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow tests/test_reference_models.py
 
-# ONNX's node cases on 64-bit ARM and in WebAssembly.
 platforms: $(READY) native web
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow tests/native/test_arm.py tests/native/test_wasm.py
 

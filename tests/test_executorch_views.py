@@ -6,24 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import sdk
 from edgewright_export.targets.executorch_views import as_views
 from edgewright_runtime.quiet import quiet
 
-from .models import ViT, seeded
-
-
-class Calls(nn.Module):
-    """A function as a module."""
-
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Any:
-        return self.function(x)
+from .models import Calls, ViT, seeded
 
 
 def operators(function: Any, x: Tensor, dynamic: Any = None) -> tuple[list[str], Any]:

@@ -660,16 +660,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-
-class Calls(nn.Module):
-    """A module that calls one function."""
-
-    def __init__(self, call: Any) -> None:
-        super().__init__()
-        self.call = call
-
-    def forward(self, x: Any) -> Any:
-        return self.call(x)
+from .models import Calls  # noqa: E402
 
 
 class Recurrent(nn.Module):

@@ -202,8 +202,9 @@ def test_equal_tokens_go_by_position(strategy: Strategy) -> None:
 
 
 @pytest.mark.parametrize("tokens, count, protected", [(13, 9, 1), (14, 7, 1), (14, 5, 0), (20, 12, 3)])
-def test_merging_is_that_of_plain_loops(tokens: int, count: int, protected: int) -> None:
-    seen = view(batch=1, tokens=tokens, protected=protected)
+@pytest.mark.parametrize("leading", [False, True])
+def test_merging_is_that_of_plain_loops(tokens: int, count: int, protected: int, leading: bool) -> None:
+    seen = replace(view(batch=1, tokens=tokens, protected=protected), leading=leading)
     keys = torch.cat([seen.key[0, head] for head in range(seen.key.shape[1])], -1)
     token, key = (torch.nn.functional.normalize(values, dim=-1) for values in (seen.hidden[0], keys))
     stride = 2
@@ -237,9 +238,11 @@ def test_budgets_of_parts_are_those_of_plain_loops() -> None:
 
 
 @pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("leading", [False, True])
 @pytest.mark.parametrize("protected", [1, 3])
-def test_protected_tokens_ask_as_the_block_does(protected: int, causal: bool) -> None:
-    seen = replace(view(tokens=9, padding=3, protected=protected), causal=causal)
+def test_protected_tokens_ask_as_the_block_does(protected: int, leading: bool, causal: bool) -> None:
+    """Found by their marks, or, where they are known to be the first, cut off."""
+    seen = replace(view(tokens=9, padding=3, protected=protected), leading=leading, causal=causal)
     assert seen.valid is not None
     score = seen.query @ seen.key.mT / 2 + seen.size.log()[:, None, None]
     score = score.masked_fill(seen.valid[:, None, None] == 0, -math.inf)

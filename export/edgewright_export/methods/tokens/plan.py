@@ -22,3 +22,8 @@ class Plan:
     protected: tuple[int, ...]
     causal: bool
     restore: bool
+
+    @property
+    def leading(self) -> bool:
+        """The protected tokens are the first ones, as a class token is; they stay so, because order is kept."""
+        return self.protected == tuple(range(len(self.protected)))

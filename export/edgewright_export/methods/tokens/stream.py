@@ -134,17 +134,17 @@ class _Run:
         valid = None if seen.mask is None else _valid(seen.mask, self._batch).to(torch.float32)
         plan = self._plan
         return View(
-            hidden,
-            seen.query,
-            seen.key,
-            size,
-            valid,
-            self._protected,
-            self._position,
-            plan.tokens,
-            plan.causal,
-            len(plan.protected),
-            plan.protected == tuple(range(len(plan.protected))),
+            hidden=hidden,
+            query=seen.query,
+            key=seen.key,
+            size=size,
+            valid=valid,
+            protected=self._protected,
+            position=self._position,
+            whole=plan.tokens,
+            causal=plan.causal,
+            held=len(plan.protected),
+            leading=plan.leading,
         )
 
     def _keep(self, view: View, index: Tensor) -> Tensor:
