@@ -110,7 +110,13 @@ def build(
             workload = _with_ops(workload, _workload(job, other))
         model = Model(job.name, _parameters(state), workload.macs, _dtype(state), state.example.source)
         manifest = manifest_of(job, model, lowered, parity, workload, (*state.changes, *captured.dropped))
-        manifest = replace(manifest, states=tuple(states), layers=state.layers)
+        manifest = replace(
+            manifest,
+            states=tuple(states),
+            layers=state.layers,
+            quantized=state.quantized,
+            quantization=None if state.quantization is None else dict(state.quantization),
+        )
         return seal_job(job, folder, lowered, finish(lowered, manifest) if finish else manifest)
 
 

@@ -53,7 +53,7 @@ def _drop_detach(program: torch.export.ExportedProgram) -> None:
 
 def exported(module: torch.nn.Module, example: Example) -> torch.export.ExportedProgram:
     """``torch.export.export`` whose failure is a CaptureError with every failing place."""
-    program, error = _export(module, example.args, example.kwargs, example.dynamic_shapes)
+    program, error = attempt(module, example.args, example.kwargs, example.dynamic_shapes)
     if error is None:
         assert program is not None
         return program
@@ -63,10 +63,10 @@ def exported(module: torch.nn.Module, example: Example) -> torch.export.Exported
     raise CaptureError(f"{type(module).__name__} cannot be captured", places) from error
 
 
-def _export(
+def attempt(
     module: torch.nn.Module, args: Any, kwargs: Any, dynamic_shapes: Any
 ) -> tuple[torch.export.ExportedProgram | None, Exception | None]:
-    """(program, None) or (None, error); the error is returned so that a later one has no context."""
+    """``torch.export.export``: (program, None) or (None, error); the error is returned so that a later one has no context."""
     try:
         with quiet(), torch.no_grad():
             return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False), None
@@ -90,7 +90,7 @@ def _failing_places(module: torch.nn.Module, example: Example, error: Exception)
     first = _place(module, error)
     found = {(first.module_path, first.source_line): first}
     for path, child, (args, kwargs) in _children_with_inputs(module, example):
-        _, inner = _export(child, args, kwargs, None)
+        _, inner = attempt(child, args, kwargs, None)
         for item in _inner_places(path, child, args, kwargs, inner) if inner else ():
             found.setdefault((item.module_path, item.source_line), item)
     return list(found.values())

@@ -10,6 +10,8 @@ from edgewright_runtime.bundle.manifest import OutputParity
 
 THRESHOLD_DB = {"float64": 80.0, "float32": 80.0, "float16": 40.0}
 """Least signal-to-noise ratio by the module's dtype."""
+QUANTIZED_DB = 30.0
+"""That of a quantized module: a value between two steps of a grid may come out on either."""
 NOT_COMPARABLE_DB = -300.0
 _SILENT_MAX_ABS = 1e-6
 """Largest absolute difference that counts as equal where the reference is all zeros."""

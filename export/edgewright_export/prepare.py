@@ -13,6 +13,7 @@ from device_profiles import Finding
 from device_profiles.errors import CaptureError, MethodError, OptionError
 from edgewright_runtime.quiet import quiet
 
+from . import calibration
 from . import example as examples
 from . import place
 from .capture import capture
@@ -51,8 +52,10 @@ def captured(state: State, methods: Sequence[Method], ctx: Context) -> State:
 
     Raises:
         MethodError: A method does not fit, or lacks what it needs.
+        OptionError: What was passed as ``calibration=`` cannot be used.
         CaptureError: The module cannot be captured.
     """
+    ctx = replace(ctx, calibration=calibration.read(ctx.calibration))
     for method in methods:
         progress.info("applying %s", method.name)
         missing = [need for need in sorted(method.needs) if getattr(ctx, need) is None]

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .targets import Target
 
 METHODS: dict[str, str] = {
+    "ptq": "ptq:PTQ",
     "token-dropping": "token_dropping:TokenDropping",
 }
 

@@ -10,7 +10,7 @@ import torch
 
 from device_profiles import DeviceProfile, EngineRow
 from edgewright_runtime.bundle import Cycles, Latency, Workload
-from edgewright_runtime.bundle.manifest import Layer
+from edgewright_runtime.bundle.manifest import Layer, QuantizedLayer
 
 from .annotations import Annotation
 
@@ -62,6 +62,8 @@ class State:
         annotations: By qualified module path.
         changes: One line for each thing that was done.
         layers: What methods that drop tokens save, part by part.
+        quantized: What methods that quantize did, layer by layer.
+        quantization: The grid in words, None while all is float.
         captured: The graph of ``module``; set once the methods are through.
     """
 
@@ -71,6 +73,8 @@ class State:
     annotations: Mapping[str, tuple[Annotation, ...]] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
     layers: tuple[Layer, ...] = ()
+    quantized: tuple[QuantizedLayer, ...] = ()
+    quantization: Mapping[str, str] | None = None
     captured: Captured | None = None
 
 

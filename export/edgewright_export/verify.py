@@ -49,7 +49,8 @@ def verify(state: State, target: Target, row: EngineRow, lowered: Lowered, *, th
     assert state.captured is not None
     cases = list(cases_of(state.module, state.captured, state))
     found, version = _compare(target, lowered, cases, threads)
-    limit = parity.threshold_db({str(p.dtype).removeprefix("torch.") for p in _tensors(state)})
+    dtypes = {str(p.dtype).removeprefix("torch.") for p in _tensors(state)}
+    limit = parity.QUANTIZED_DB if state.quantized else parity.threshold_db(dtypes)
     failed = [o for o in found if o.snr_db is not None and o.snr_db < limit]
     if failed:
         where = first_difference(state, target, row, limit, threads)

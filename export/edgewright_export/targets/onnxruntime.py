@@ -14,7 +14,7 @@ from device_profiles.errors import LoweringError
 from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
 from edgewright_runtime.engines import installed
 
-from . import Target
+from . import Target, integer_ops, onnx_quantized
 
 OPSET = 18
 """What the exporter writes natively; lower opsets are made from it."""
@@ -41,11 +41,19 @@ class OnnxRuntimeTarget(Target):
         """See :class:`edgewright_export.targets.Target`."""
         import onnx
 
+        opset = onnx_quantized.opset_of(program, OPSET)
         written = torch.onnx.export(
-            program, dynamo=True, opset_version=OPSET, external_data=False, verbose=False, optimize=True
+            integer_ops.run(program),
+            dynamo=True,
+            opset_version=opset,
+            external_data=False,
+            verbose=False,
+            optimize=True,
+            custom_translation_table=onnx_quantized.translations(),
         )
         assert written is not None
         model = written.model_proto
+        onnx_quantized.tidy(model)
         specs = _rename(model, inputs, outputs)
         versions = {"torch": torch.__version__, "onnx": onnx.__version__}
         return write(model, self.engine, *specs, limits, folder, versions)

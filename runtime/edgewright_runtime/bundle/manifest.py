@@ -15,7 +15,7 @@ from ..preprocess import Classify, Image
 from .latency import Latency
 from .lowered import Entry
 
-MAJOR, MINOR = 1, 1
+MAJOR, MINOR = 1, 2
 CHUNK_BYTES = 1 << 20
 
 
@@ -153,6 +153,24 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class QuantizedLayer:
+    """A convolution, a linear layer or a table of a quantized model."""
+
+    path: str
+    op: str
+    weights: str
+    """dtype in which they are stored: ``float32``, ``int8``, ``int4``."""
+    activations: str
+    """dtype of the input that they are multiplied with: ``float32``, ``int8``, ``int8 of each run``."""
+    sqnr_db: float | None
+    """Of the result, with the float input, against the float layer; None: equal, or not measured."""
+    macs: int
+    bytes_before: int
+    bytes_after: int
+    """Of weights and their scales."""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """See ``runtime/BUNDLE.md``; field order is the order of that page."""
 
@@ -182,6 +200,8 @@ class Manifest:
     versions: dict[str, str]
     layers: tuple[Layer, ...] = ()
     """Since schema 1.1."""
+    quantized: tuple[QuantizedLayer, ...] = ()
+    """Since schema 1.2."""
 
     def to_json(self) -> bytes:
         """The bytes of ``manifest.json``: sorted keys, two spaces, one newline at the end."""

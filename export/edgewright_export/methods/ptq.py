@@ -1,0 +1,95 @@
+"""Integers instead of floats in a trained model, without training it again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from device_profiles import Finding
+from device_profiles.errors import OptionError
+from edgewright_runtime.bundle import Workload
+
+from ..state import Context, State
+from .quantization import check
+from .quantization.begin import Options, begin
+from .quantization.calls import calls
+from .quantization.finish import described, quantized
+from .quantization.graph import float_graph
+
+
+@dataclass(frozen=True)
+class PTQ:
+    """Post-training quantization: convolutions and linear layers multiply integers.
+
+    Weights lie on a grid around 0 with a scale for each output, activations on one of 256 steps that is fixed by
+    calibration (static) or found in each run (dynamic), sums are exact, and a result is rescaled once, in float32,
+    and rounded half to even.  Batch norms are folded first.  What else stands between two such layers, sums, means of
+    pixels and moves, works on integers too where it can.
+
+    Args:
+        weight_bits: 8 or 4.
+        activation_bits: 8 or 4, of calibrated activations.
+        activations: ``static``; ``dynamic``, for linear layers alone; ``float``: only weights are integers; ``auto``:
+            linear layers between float operations, as in transformers, dynamic, everything else static.
+        group_size: Weights of one output that share a scale, with ``activations="float"``; None: all of them.
+        per_channel: One scale for each output, or one for all.
+        symmetric: Zero points of activations are 0.
+        ranges: How the ends of a grid are chosen: ``min-max``, ``percentile``, ``mse`` or ``entropy``.
+        exclude: Modules that stay float, by qualified name or pattern, with all that is inside: ``("head", "blocks.*.mlp")``.
+
+    Raises:
+        OptionError: An option is out of range.
+
+    Example:
+        >>> sdk.export(model, device="host", methods=[sdk.methods.PTQ()], calibration=batches)  # doctest: +SKIP
+    """
+
+    weight_bits: int = 8
+    activation_bits: int = 8
+    activations: str = "auto"
+    group_size: int | None = None
+    per_channel: bool = True
+    symmetric: bool = False
+    ranges: str = "mse"
+    exclude: tuple[str, ...] = ()
+
+    name: ClassVar[str] = "ptq"
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "exclude", (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude))
+        wrong = self._options().wrong()
+        if wrong:
+            raise OptionError(f"sdk.methods.PTQ: {'; '.join(wrong)}")
+
+    def check(self, state: State, ctx: Context) -> list[Finding]:
+        """What keeps the model from being quantized."""
+        return check.problems(state, ctx, self._options())
+
+    def effect(self, workload: Workload, ctx: Context) -> Workload:
+        """The workload with integers in all convolutions and linear layers."""
+        return check.foretold(workload, self.weight_bits)
+
+    def variants(self, workload: Workload, ctx: Context) -> Iterable[PTQ]:
+        """The other kinds of activations."""
+        return (dataclasses.replace(self, activations=kind) for kind in ("static", "dynamic", "float"))
+
+    def apply(self, state: State, ctx: Context) -> State:
+        """The state with a module that computes what the device will."""
+        given = calls(ctx.calibration or [(state.example.args, state.example.kwargs)], state.example)
+        plan = begin(float_graph(state), self._options(), ctx.engine.weight_qmax, given)
+        return quantized(state, plan, given, (f"{self.name}: {described(plan, self._options())}",))
+
+    def _options(self) -> Options:
+        return Options(
+            self.weight_bits,
+            self.activation_bits,
+            self.activations,
+            self.group_size,
+            self.per_channel,
+            self.symmetric,
+            self.ranges,
+            self.exclude,
+        )

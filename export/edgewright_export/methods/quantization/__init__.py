@@ -1,0 +1,1 @@
+"""Values on integer grids; the design is in README.md."""

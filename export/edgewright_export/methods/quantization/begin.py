@@ -1,0 +1,154 @@
+"""From a float graph and options to grids for its weights and values."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from .calls import Call
+from .graph import tensor_at
+from .grid import Grid, largest
+from .observe import observe
+from .plan import Activations, Plan, scales_of
+from .ranges import RANGES, grid_of
+from .sites import Product, Sites, products, sites
+
+KINDS = ("auto", "static", "dynamic", "float")
+GROUPS = (16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What all methods that quantize have in common; the meanings are in :class:`..ptq.PTQ`."""
+
+    weight_bits: int
+    activation_bits: int
+    activations: str
+    group_size: int | None
+    per_channel: bool
+    symmetric: bool
+    ranges: str
+    exclude: tuple[str, ...]
+
+    def wrong(self) -> list[str]:
+        """What is out of range."""
+        rules = (
+            (self.weight_bits not in (4, 8), f"weight_bits {self.weight_bits!r} is neither 8 nor 4"),
+            (self.activation_bits not in (4, 8), f"activation_bits {self.activation_bits!r} is neither 8 nor 4"),
+            (self.activations not in KINDS, f"activations {self.activations!r} is none of {', '.join(KINDS)}"),
+            (
+                self.activation_bits == 4 and self.activations != "static",
+                'activation_bits=4 needs activations="static": no engine finds 16 steps in each run',
+            ),
+            (
+                self.group_size is not None and self.activations != "float",
+                'group_size needs activations="float": integer sums have one scale for each output',
+            ),
+            (
+                self.group_size is not None and (type(self.group_size) is not int or self.group_size not in GROUPS),
+                f"group_size {self.group_size!r} is none of {', '.join(map(str, GROUPS))}",
+            ),
+            (
+                self.group_size is not None and not self.per_channel,
+                "group_size divides the weights of one output, so per_channel must be True",
+            ),
+            (self.ranges not in RANGES, f"ranges {self.ranges!r} is none of {', '.join(RANGES)}"),
+            (
+                not all(isinstance(pattern, str) and pattern for pattern in self.exclude),
+                f"exclude {self.exclude!r} is no tuple of module names or patterns",
+            ),
+        )
+        return [text for bad, text in rules if bad]
+
+
+def chosen(module: fx.GraphModule, options: Options) -> tuple[Product, ...]:
+    """The products that are quantized."""
+    return tuple(p for p in products(module) if not is_excluded(p.path, options.exclude))
+
+
+def is_excluded(path: str, patterns: Sequence[str]) -> bool:
+    """Whether a module is one that a pattern names, or inside of one."""
+    parts = path.split(".")
+    inside = [".".join(parts[: i + 1]) for i in range(len(parts))]
+    return any(fnmatch.fnmatchcase(place, pattern) for pattern in patterns for place in inside)
+
+
+def begin(module: fx.GraphModule, options: Options, most: int, given: Sequence[Call]) -> Plan:
+    """A plan whose grids are calibrated and whose weights are rounded to the nearest.
+
+    Args:
+        module: The float graph.
+        options: What to quantize, and how.
+        most: The largest weight that the device multiplies exactly.
+        given: Calibration inputs; may be empty where nothing is calibrated.
+    """
+    found = chosen(module, options)
+    modes = modes_of(module, found, options.activations)
+    static = sites(module, [p for p in found if modes[p.name] == "static"])
+    ends = {p.name: min(most, largest(options.weight_bits)) for p in found}
+    return Plan(module, found, modes, static, grids_of(module, static, options, given), ends, scales(module, found, ends, options))
+
+
+def modes_of(module: fx.GraphModule, found: Sequence[Product], activations: str) -> dict[str, Activations]:
+    """Where the input of each product lies.
+
+    With ``auto`` linear layers whose input and result are both float are quantized in each run: calibration would gain
+    them nothing but the search for two extremes.
+    """
+    if activations == "auto":
+        static = sites(module, found)
+        dynamic = {p.name for p in found if _is_between_floats(module, p, static)}
+        return {p.name: "dynamic" if p.name in dynamic else "static" for p in found}
+    one: Activations = {"static": "static", "dynamic": "dynamic", "float": "float"}[activations]  # type: ignore[assignment]
+    return {p.name: one for p in found if one != "dynamic" or is_linear(module, p)} | {
+        p.name: "float" for p in found if one == "dynamic" and not is_linear(module, p)
+    }
+
+
+def is_linear(module: fx.GraphModule, product: Product) -> bool:
+    """Whether it is a linear layer, not a convolution."""
+    return tensor_at(module, product.weight).dim() == 2
+
+
+def _is_between_floats(module: fx.GraphModule, product: Product, static: Sites) -> bool:
+    linear = is_linear(module, product)
+    return linear and product.x not in static.delivered and product.result not in static.delivered
+
+
+def grids_of(module: fx.GraphModule, static: Sites, options: Options, given: Sequence[Call]) -> dict[str, Grid]:
+    """The grid of each value that has its own."""
+    if not static.roots:
+        return {}
+    seen = observe(module, static.roots, given)
+    return {
+        name: grid_of(
+            seen[name].sample,
+            seen[name].least,
+            seen[name].most,
+            options.ranges,
+            options.activation_bits,
+            symmetric=options.symmetric,
+        )
+        for name in static.roots
+    }
+
+
+def scales(
+    module: fx.GraphModule, found: Sequence[Product], ends: Mapping[str, int], options: Options
+) -> dict[str, torch.Tensor]:
+    """The scales of all weights."""
+    return {
+        p.name: scales_of(
+            module,
+            p,
+            ends[p.name],
+            group=options.group_size if options.activations == "float" and is_linear(module, p) else None,
+            search=options.weight_bits < 8,
+            per_channel=options.per_channel,
+        )
+        for p in found
+    }

@@ -1,0 +1,115 @@
+"""What keeps a model from being quantized, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import fx, nn
+
+from device_profiles import EngineRow, Finding
+from edgewright_runtime.bundle import Workload
+
+from ... import calibration
+from ...state import Context, State
+from .begin import Options, is_excluded, modes_of
+from .graph import float_graph
+from .sites import products
+
+LEAST_SAMPLES = 2
+
+
+def problems(state: State, ctx: Context, options: Options) -> list[Finding]:
+    """Everything that is wrong with options, calibration or model."""
+    found = [*_bits(ctx, options), *_data(state, ctx)]
+    if is_quantized(state):
+        reason = "the model holds integer weights already"
+        return [*found, Finding("", "", "", reason, "pass the float model that it was made from")]
+    module = float_graph(state)
+    return [*found, *_places(module, options), *_calibrated(module, ctx, options)]
+
+
+def foretold(workload: Workload, bits: int) -> Workload:
+    """A workload whose convolutions and linear layers multiply integers."""
+    ops = tuple(replace(op, dtypes=_integers(op.dtypes)) if op.kind in ("conv", "linear") else op for op in workload.ops)
+    return replace(workload, ops=ops, weight_bytes=workload.weight_bytes * bits // 32)
+
+
+def _integers(dtypes: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple("int8" if dtype == "float32" else dtype for dtype in dtypes)
+
+
+def is_quantized(state: State) -> bool:
+    """Whether a method, torch or torchao quantized the module before."""
+    if state.quantized:
+        return True
+    if isinstance(state.module, fx.GraphModule) and any(map(_quantizes, state.module.graph.nodes)):
+        return True
+    return any(map(_is_quantized_module, state.module.modules()))
+
+
+def _quantizes(node: fx.Node) -> bool:
+    return node.op == "call_function" and str(node.target).partition(".")[0] in ("quantized_decomposed", "quantized", "torchao")
+
+
+def _is_quantized_module(module: nn.Module) -> bool:
+    kinds = [type(p).__module__ for p in module.parameters(recurse=False)]
+    home = type(module).__module__
+    return ".quantized" in home or any(kind.startswith("torchao") for kind in kinds)
+
+
+def _bits(ctx: Context, options: Options) -> list[Finding]:
+    row: EngineRow = ctx.engine
+    if options.weight_bits in row.weight_bits:
+        return []
+    kept = ", ".join(str(bits) for bits in sorted(row.weight_bits))
+    reason = f"weight_bits={options.weight_bits}: {row.engine} on {ctx.device.id} stores weights of {kept} bits"
+    fix = "choose one of these, or another engine (device='id:engine')"
+    return [Finding("", "", "", reason, fix)]
+
+
+def _data(state: State, ctx: Context) -> list[Finding]:
+    if ctx.calibration is None:
+        return []
+    example = (state.example.args, state.example.kwargs)
+    count = calibration.samples(tuple(ctx.calibration), example)
+    if count >= LEAST_SAMPLES:
+        return []
+    reason = f"calibration= holds {count} sample, whose extremes say little about others"
+    return [Finding("", "", "", reason, "pass some hundred samples of what the model will see")]
+
+
+def _places(module: fx.GraphModule, options: Options) -> list[Finding]:
+    layers = products(module)
+    paths = [p.path for p in layers]
+    found = [_nowhere(pattern, paths) for pattern in options.exclude if not any(is_excluded(path, (pattern,)) for path in paths)]
+    if not layers:
+        reason = "there is no convolution and no linear layer with constant weights"
+        found.append(Finding("", "", "", reason, "quantization would change nothing; leave it out"))
+    elif all(is_excluded(path, options.exclude) for path in paths):
+        reason = f"exclude={options.exclude!r} leaves out all {len(paths)} layers"
+        found.append(Finding("", "", "", reason, "leave out fewer, or leave the method out"))
+    return found
+
+
+def _nowhere(pattern: str, paths: Sequence[str]) -> Finding:
+    import difflib
+
+    close = difflib.get_close_matches(pattern, paths, 3, 0.3) or paths[:3]
+    return Finding(
+        "", "", "", f"exclude pattern {pattern!r} matches no layer", f"there are, for example: {', '.join(close)}"
+    )
+
+
+def _calibrated(module: fx.GraphModule, ctx: Context, options: Options) -> list[Finding]:
+    """Calibration inputs are missing although a value needs them."""
+    if ctx.calibration is not None:
+        return []
+    layers = [p for p in products(module) if not is_excluded(p.path, options.exclude)]
+    modes = modes_of(module, layers, options.activations)
+    static = [p.path for p in layers if modes[p.name] == "static"]
+    if not static:
+        return []
+    reason = f"{len(static)} layers need calibrated inputs, the first is {static[0]}"
+    fix = "pass calibration= (tuples of inputs), or activations='dynamic' or 'float'"
+    return [Finding(static[0], "", "", reason, fix)]

@@ -1,0 +1,64 @@
+"""From a plan to the state of a quantized module."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from edgewright_runtime.bundle.manifest import QuantizedLayer
+
+from ...capture import capture
+from ...state import State
+from .begin import Options
+from .calls import Call
+from .coverage import coverage, share_of_bytes, share_of_macs, worst
+from .plan import Plan, simulated, written
+
+
+def quantized(state: State, plan: Plan, given: Sequence[Call], changes: Sequence[str]) -> State:
+    """The state whose module computes what the device will, and whose graph is what targets write.
+
+    Args:
+        state: Before.
+        plan: What is quantized.
+        given: Inputs on which the errors of the layers are measured.
+        changes: What was done, one line each.
+    """
+    rows = coverage(plan, given)
+    return replace(
+        state,
+        module=simulated(plan),
+        captured=capture(written(plan), state.example),
+        changes=(*state.changes, *changes, _worst_of(rows)),
+        quantized=rows,
+        quantization=_in_words(plan, rows),
+    )
+
+
+def described(plan: Plan, options: Options) -> str:
+    """What is quantized, in one line."""
+    modes = Counter(plan.modes[product.name] for product in plan.products)
+    kinds = {"static": "calibrated inputs", "dynamic": "inputs quantized in each run", "float": "float inputs"}
+    parts = ", ".join(f"{modes[mode]} with {text}" for mode, text in kinds.items() if modes[mode])
+    ends = f" ({options.ranges} of {options.activation_bits} bits)" if modes["static"] else ""
+    return f"{len(plan.products)} layers with weights of {options.weight_bits} bits: {parts}{ends}"
+
+
+def _in_words(plan: Plan, rows: Sequence[QuantizedLayer]) -> dict[str, str]:
+    return {
+        "grid": "activations s8 affine, weights s8 around 0, sums s32, rescaled in float32, rounded half to even",
+        "largest weight": ", ".join(sorted({str(most) for most in plan.most.values()})),
+        "scales of weights": ", ".join(sorted({_scales(plan.scales[p.name].dim()) for p in plan.products})),
+        "integer multiply-accumulates": f"{100 * share_of_macs(rows):.1f} %",
+        "weights stored as integers": f"{100 * share_of_bytes(rows):.1f} % of their bytes",
+    }
+
+
+def _scales(axes: int) -> str:
+    return "one an output" if axes == 1 else "one a group of an output"
+
+
+def _worst_of(rows: Sequence[QuantizedLayer]) -> str:
+    shown = ", ".join(f"{row.path} {row.sqnr_db:.1f} dB" for row in worst(rows))
+    return f"quantized alone, the layers farthest from float: {shown or 'none differs'}"

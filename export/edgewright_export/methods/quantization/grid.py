@@ -1,0 +1,106 @@
+"""The integer grids of activations and weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_FACTORS = torch.linspace(1.0, 0.4, 61).tolist()
+"""Shares of the largest weight that are tried as the end of a grid."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Activations: ``value = scale * (q - zero_point)``, ``low <= q <= high``.
+
+    Args:
+        scale: A float32 number above 0.
+        zero_point: Stands for 0.0 exactly.
+        low: Least ``q``.
+        high: Largest ``q``.
+    """
+
+    scale: float
+    zero_point: int
+    low: int = -128
+    high: int = 127
+
+    @property
+    def least(self) -> float:
+        """The lowest value on the grid."""
+        return self.scale * (self.low - self.zero_point)
+
+    @property
+    def most(self) -> float:
+        """The highest value on the grid."""
+        return self.scale * (self.high - self.zero_point)
+
+
+def grid_over(least: float, most: float, bits: int, *, symmetric: bool = False) -> Grid:
+    """The grid that reaches from ``least`` to ``most`` and holds 0.0.
+
+    Args:
+        least: Lowest value.
+        most: Highest value.
+        bits: 8 or 4; a grid of 4 bits has 16 of the places of one byte.
+        symmetric: Zero point 0, as many places below as above.
+    """
+    least, most = min(least, 0.0), max(most, 0.0)
+    high = (1 << (bits - 1)) - 1
+    low = -high if symmetric else -high - 1
+    if symmetric:
+        least, most = -max(-least, most), max(-least, most)
+    scale = _float32((most - least) / (high - low)) or 1.0
+    zero = 0 if symmetric else round(low - least / scale)
+    return Grid(scale, max(low, min(high, zero)), low, high)
+
+
+def _float32(value: float) -> float:
+    rounded = float(torch.tensor(value, dtype=torch.float32))
+    return rounded if math.isfinite(rounded) and rounded >= torch.finfo(torch.float32).tiny else 0.0
+
+
+def largest(bits: int) -> int:
+    """The largest weight of so many bits; the least is its negative."""
+    return (1 << (bits - 1)) - 1
+
+
+def weight_scales(weight: Tensor, most: int, *, group: int | None = None, search: bool = False) -> Tensor:
+    """Scales of weights on a grid around 0.
+
+    Args:
+        weight: [outputs, ...], float32.
+        most: The largest integer.
+        group: Weights of one output, in the order in which they lie, that share a scale; None: all of them.
+        search: Whether the scale with the least squared error is looked for, instead of that of the largest weight.
+
+    Returns:
+        [outputs] or [outputs, groups], float32; 1 where all weights are 0.
+    """
+    rows = weight.detach().reshape(weight.shape[0], -1, group) if group else weight.detach().flatten(1)
+    ends = rows.abs().amax(-1)
+    scales = ends / most
+    if search:
+        errors = torch.stack([_squared_error(rows, scales * factor, most) for factor in _FACTORS])
+        scales = scales * torch.tensor(_FACTORS)[errors.argmin(0)]
+    return torch.where(scales > 0, scales, torch.ones_like(scales))
+
+
+def _squared_error(rows: Tensor, scales: Tensor, most: int) -> Tensor:
+    steps = torch.where(scales > 0, scales, torch.ones_like(scales)).unsqueeze(-1)
+    return ((rows / steps).round().clamp(-most, most) * steps - rows).square().sum(-1)
+
+
+def integers(weight: Tensor, scales: Tensor, most: int) -> Tensor:
+    """Weights on their grid, as whole float32 numbers; the shape of ``weight``."""
+    return (weight / spread(scales, weight)).round().clamp(-most, most)
+
+
+def spread(scales: Tensor, weight: Tensor) -> Tensor:
+    """Scales in a shape that multiplies weights."""
+    if scales.dim() == 1:
+        return scales.view(-1, *[1] * (weight.dim() - 1))
+    return scales.repeat_interleave(weight[0].numel() // scales.shape[1], 1).view(weight.shape)

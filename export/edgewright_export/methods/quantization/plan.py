@@ -1,0 +1,232 @@
+"""A graph with the grids of its values: run as the device will, and written for the targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from operator import getitem as _item
+from typing import Any, Literal
+
+import torch
+import torch.ao.quantization.fx._decomposed  # noqa: F401  (defines torch.ops.quantized_decomposed)
+from torch import Tensor, fx
+
+from .graph import finished, put, tensor_at, twin
+from .grid import Grid, spread, weight_scales
+from .simulate import IntegerProduct, OnGrid, OnGridOfRun
+from .sites import Product, Sites
+
+ops = torch.ops.quantized_decomposed
+_BYTE = (-128, 127, torch.int8)
+Activations = Literal["static", "dynamic", "float"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is quantized, and how.
+
+    Args:
+        module: The float graph.
+        products: What is quantized.
+        modes: By the name of each product, whether its input lies on a grid that was calibrated, on that of each run,
+            or stays float.
+        sites: The values that lie on calibrated grids.
+        grids: By the names of ``sites.roots``.
+        most: The largest weight of each product, by its name.
+        scales: Of the weights, [outputs] or [outputs, groups], by the name of the product.
+    """
+
+    module: fx.GraphModule
+    products: tuple[Product, ...]
+    modes: Mapping[str, Activations]
+    sites: Sites
+    grids: Mapping[str, Grid]
+    most: Mapping[str, int]
+    scales: Mapping[str, Tensor]
+
+
+def simulated(plan: Plan) -> fx.GraphModule:
+    """The graph that computes what the device will; its :class:`IntegerProduct` can be trained."""
+    graph = twin(plan.module)
+    nodes = {node.name: node for node in graph.nodes}
+    grids = {name: OnGrid(grid) for name, grid in plan.grids.items()}
+    made = fx.GraphModule(plan.module, graph)
+    for product in plan.products:
+        node = nodes[product.name]
+        made.add_module(f"{product.name}__integer", _integer_product(plan, product, node, grids))
+        with graph.inserting_after(node):
+            new = graph.call_module(f"{product.name}__integer", (node.args[0],))
+        new.meta = dict(node.meta)
+        nodes[product.result].replace_all_uses_with(new)
+    results = {product.result for product in plan.products}
+    for name in plan.sites.roots:
+        if name in plan.sites.delivered and name not in results:
+            made.add_module(f"{name}__grid", grids[name])
+            _behind(graph, nodes[name], lambda value, path=f"{name}__grid": graph.call_module(path, (value,)))
+    return finished(made, graph)
+
+
+def _integer_product(plan: Plan, product: Product, node: fx.Node, grids: Mapping[str, OnGrid]) -> IntegerProduct:
+    weight, bias = (None if path is None else tensor_at(plan.module, path) for path in (product.weight, product.bias))
+    assert weight is not None
+    target, options = node.target, node.args[3:]
+    return IntegerProduct(
+        lambda x, w, b: target(x, w, b, *options),  # type: ignore[operator]
+        weight,
+        bias,
+        plan.scales[product.name],
+        plan.most[product.name],
+        _input_grid(plan, product, grids),
+        grids.get(product.result) if product.result in plan.sites.delivered else None,
+        (product.low, product.high),
+    )
+
+
+def _input_grid(plan: Plan, product: Product, grids: Mapping[str, OnGrid]) -> OnGrid | OnGridOfRun | None:
+    if plan.modes[product.name] == "static":
+        return grids[plan.sites.grids[product.x]]
+    return OnGridOfRun() if plan.modes[product.name] == "dynamic" else None
+
+
+def _behind(graph: fx.Graph, node: fx.Node, make: Callable[[fx.Node], fx.Node]) -> None:
+    """Puts a node behind one; everybody who read that one reads the new one."""
+    users = list(node.users)
+    with graph.inserting_after(node):
+        new = make(node)
+    new.meta = dict(node.meta)
+    for user in users:
+        user.replace_input_with(node, new)
+
+
+def learned(plan: Plan, module: fx.GraphModule) -> Plan:
+    """The plan with the weights, biases, scales and grids of a simulated graph that was trained."""
+    parts = {p.name: module.get_submodule(f"{p.name}__integer") for p in plan.products}
+    graph = twin(plan.module)
+    made = fx.GraphModule(plan.module, graph)
+    grids = dict(plan.grids)
+    scales = {}
+    for product in plan.products:
+        part = parts[product.name]
+        assert isinstance(part, IntegerProduct)
+        for path, value in ((product.weight, part.weight), (product.bias, part.bias)):
+            if path is not None and value is not None:
+                _set(made, path, value.detach().clone())
+        scales[product.name] = part.scales.detach().clone()
+        for name, grid in ((plan.sites.grids.get(product.x), part.x), (product.result, part.y)):
+            if isinstance(grid, OnGrid) and name is not None:
+                grids[name] = grid.grid
+    return replace(plan, module=made, grids=grids, scales=scales)
+
+
+def _set(module: torch.nn.Module, path: str, value: Tensor) -> None:
+    owner, _, name = path.rpartition(".")
+    setattr(module.get_submodule(owner), name, torch.nn.Parameter(value, requires_grad=False))
+
+
+def written(plan: Plan) -> fx.GraphModule:
+    """The graph with ``quantized_decomposed`` operations, as targets take it."""
+    graph = twin(plan.module)
+    nodes = {node.name: node for node in graph.nodes}
+    made = fx.GraphModule(plan.module, graph)
+    for product in plan.products:
+        _write_product(plan, made, nodes, product)
+    for name, root in plan.sites.grids.items():
+        grid = plan.grids[root]
+        users = _readers(plan.sites, nodes, name)
+        new = _through(graph, nodes[name], grid)
+        for user in users:
+            user.replace_input_with(nodes[name], new)
+    _leave_out_activations(plan, nodes)
+    return finished(made, graph)
+
+
+def _readers(sites: Sites, nodes: Mapping[str, fx.Node], name: str) -> list[fx.Node]:
+    """Those that read a value from its grid."""
+    if name in sites.delivered:
+        return list(nodes[name].users)
+    own = [nodes[product.name] for product in sites.products if product.x == name]
+    return [node.args[0] if node.args[0] is not nodes[name] else node for node in own]  # type: ignore[misc]
+
+
+def _through(graph: fx.Graph, node: fx.Node, grid: Grid) -> fx.Node:
+    """To the grid and back; of fewer than 8 bits the ends are cut off before."""
+    meta = dict(node.meta)
+    value, after = node, node
+    chain = []
+    if (grid.low, grid.high) != _BYTE[:2]:
+        chain.append((torch.ops.aten.clamp.default, (grid.least, grid.most)))
+    options = (grid.scale, grid.zero_point, *_BYTE)
+    chain += [(ops.quantize_per_tensor.default, options), (ops.dequantize_per_tensor.default, options)]
+    for target, arguments in chain:
+        with graph.inserting_after(after):
+            value = graph.call_function(target, (value, *arguments))
+        value.meta = dict(meta)
+        after = value
+    return value
+
+
+def _write_product(plan: Plan, made: fx.GraphModule, nodes: Mapping[str, fx.Node], product: Product) -> None:
+    graph, node = made.graph, nodes[product.name]
+    weight, scales, most = tensor_at(plan.module, product.weight), plan.scales[product.name], plan.most[product.name]
+    whole = (weight / spread(scales, weight)).round().clamp(-most, most).to(torch.int8)
+    names = (
+        put(made, f"{product.name}_weight", whole),
+        put(made, f"{product.name}_scale", scales.float()),
+        put(made, f"{product.name}_zero", torch.zeros(scales.shape, dtype=torch.int64)),
+    )
+    with graph.inserting_before(node):
+        values = tuple(map(graph.get_attr, names))
+        if scales.dim() == 2:
+            group = weight[0].numel() // scales.shape[1]
+            options = (*values, -most, most, torch.int8, group, torch.float32)
+            constant = graph.call_function(ops.dequantize_per_channel_group.default, options)
+        else:
+            constant = graph.call_function(ops.dequantize_per_channel.default, (*values, 0, -most, most, torch.int8))
+        constant.meta = {key: node.meta[key] for key in ("nn_module_stack", "stack_trace") if key in node.meta}
+        arguments = [node.args[0], constant, *node.args[2:]]
+        if product.bias is not None and product.result in plan.sites.delivered:
+            arguments[2] = graph.get_attr(put(made, f"{product.name}_bias", _bias(plan, product)))
+        if plan.modes[product.name] == "dynamic":
+            assert isinstance(node.args[0], fx.Node)
+            arguments[0] = _of_each_run(graph, node.args[0])
+        node.args = tuple(arguments)
+
+
+def _bias(plan: Plan, product: Product) -> Tensor:
+    """The bias in whole units of the sums."""
+    assert product.bias is not None
+    x = plan.grids[plan.sites.grids[product.x]].scale
+    unit = plan.scales[product.name].double() * x
+    return ((tensor_at(plan.module, product.bias).double() / unit).round() * unit).float()
+
+
+def _of_each_run(graph: fx.Graph, x: fx.Node) -> fx.Node:
+    """To the grid of each run and back; one for all products that read the value."""
+    made = [user for user in x.users if user.target is ops.dequantize_per_tensor.tensor]
+    made += [u for c in x.users if c.target is ops.quantize_per_tensor.tensor for u in c.users]
+    if made:
+        return made[0]
+    chosen = graph.call_function(ops.choose_qparams.tensor, (x, -128, 127, torch.finfo(torch.float32).eps, torch.int8))
+    grid = tuple(graph.call_function(_item, (chosen, i)) for i in (0, 1))
+    quantized = graph.call_function(ops.quantize_per_tensor.tensor, (x, *grid, *_BYTE))
+    return graph.call_function(ops.dequantize_per_tensor.tensor, (quantized, *grid, *_BYTE))
+
+
+def _leave_out_activations(plan: Plan, nodes: Mapping[str, fx.Node]) -> None:
+    """Those that the end of a grid implies."""
+    for product in plan.products:
+        grid = plan.grids.get(product.result)
+        implied = grid is not None and product.low <= grid.least and grid.most <= product.high
+        if product.result != product.name and product.result in plan.sites.delivered and implied:
+            nodes[product.result].replace_all_uses_with(nodes[product.name])
+
+
+def scales_of(
+    module: fx.GraphModule, product: Product, most: int, *, group: int | None, search: bool, per_channel: bool
+) -> Tensor:
+    """Scales of the weights of a product, [outputs] or [outputs, groups]."""
+    weight = tensor_at(module, product.weight)
+    if not per_channel:
+        return weight_scales(weight.reshape(1, -1), most, search=search).expand(len(weight)).contiguous()
+    fits = group is not None and weight[0].numel() % group == 0 and weight[0].numel() > group
+    return weight_scales(weight, most, group=group if fits else None, search=search)

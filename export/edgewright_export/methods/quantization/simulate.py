@@ -1,0 +1,154 @@
+"""The graph as the device will compute it: modules that round, through which gradients go as if they did not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .grid import Grid, spread
+
+_EXACT = float(1 << 24)
+"""Below it float32 holds every whole number."""
+
+
+def rounded(x: Tensor) -> Tensor:
+    """To the nearest whole number, ties to even; its gradient is 1 (Bengio et al. 2013, straight-through estimator)."""
+    return x + (x.round() - x).detach()
+
+
+class OnGrid(nn.Module):
+    """An activation on its grid.
+
+    Args:
+        grid: Where it begins; ``scale`` can be learned (Esser et al. 2020, "Learned step size quantization", section 2).
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        super().__init__()
+        self.zero_point, self.low, self.high = grid.zero_point, grid.low, grid.high
+        self.scale = nn.Parameter(torch.tensor(grid.scale), requires_grad=False)
+
+    @property
+    def grid(self) -> Grid:
+        """As it is now."""
+        return Grid(float(self.scale.detach()), self.zero_point, self.low, self.high)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` of any shape, rounded to the grid."""
+        return self.steps(x) * self.scale
+
+    def steps(self, x: Tensor) -> Tensor:
+        """``q - zero_point``, as float32."""
+        return rounded((x / self.scale).clamp(self.low - self.zero_point, self.high - self.zero_point))
+
+
+class OnGridOfRun(nn.Module):
+    """An activation on a grid over the values of one run, as ONNX's DynamicQuantizeLinear defines it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` of any shape, rounded to 256 steps between its extremes."""
+        steps, scale = self.split(x)
+        return steps * scale
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``q - zero_point`` and the scale."""
+        least, most = x.detach().amin().clamp(max=0), x.detach().amax().clamp(min=0)
+        scale = (most - least) / 255
+        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        zero = (-least / scale).round().clamp(0, 255)
+        return rounded((x / scale).clamp(-zero, 255 - zero)), scale
+
+
+class IntegerProduct(nn.Module):
+    """A convolution or linear layer on integers, with its activation and the grid of its result.
+
+    In evaluation the sums are exact and are rescaled once, ``round(sum * float32(s_x * s_w / s_y))``, as the native
+    engine does; with gradients, float32 products of what is on the grids, which is one step away now and then.
+
+    Args:
+        product: From x, weights and bias to the result, without activation.
+        weight: [outputs, ...], float32.
+        bias: [outputs] or None.
+        scales: Of the weights, [outputs], or [outputs, groups] of neighbours.
+        most: The largest weight.
+        x: The grid of the input, or the grid of each run; None: it stays float.
+        y: The grid of the result; None: it stays float.
+        limits: Lowest and highest result.
+    """
+
+    def __init__(
+        self,
+        product: Callable[..., Tensor],
+        weight: Tensor,
+        bias: Tensor | None,
+        scales: Tensor,
+        most: int,
+        x: OnGrid | OnGridOfRun | None,
+        y: OnGrid | None,
+        limits: tuple[float, float],
+    ) -> None:
+        super().__init__()
+        self._product, self._most, self._limits = product, most, limits
+        self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
+        self.scales = nn.Parameter(scales.clone(), requires_grad=False)
+        self.x, self.y = x, y
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The result for ``x``, [batch, ...]."""
+        return self._learned(x) if self.x is None or torch.is_grad_enabled() else self._exact(x)
+
+    def integers(self) -> Tensor:
+        """The weights on their grid, as float32."""
+        return rounded((self.weight / spread(self.scales, self.weight)).clamp(-self._most, self._most))
+
+    def _learned(self, x: Tensor) -> Tensor:
+        weight = self.integers() * spread(self.scales, self.weight)
+        value = self._product(x if self.x is None else self.x(x), weight, self.bias).clamp(*self._limits)
+        return value if self.y is None else self.y(value)
+
+    def _exact(self, x: Tensor) -> Tensor:
+        assert self.x is not None
+        weight = self.integers()
+        steps, x_scale = self.x.split(x) if isinstance(self.x, OnGridOfRun) else (self.x.steps(x), self.x.scale)
+        wide = float(weight.abs().flatten(1).sum(1).max()) * 255 >= _EXACT
+        sums = self._product(steps.double(), weight.double(), None) if wide else self._product(steps, weight, None)
+        sums = sums.double()
+        scale = self.scales.double() * x_scale.double()
+        if self.y is None:
+            return self._floating(sums, scale, x_scale)
+        if self.bias is not None:
+            sums = sums + self._along(self.integer_bias(scale), sums)
+        factor = (scale / self.y.scale.double()).float()
+        steps = sums.float() * self._along(factor, sums)
+        return steps.clamp(*self._ends(self.y)).round() * self.y.scale
+
+    def _floating(self, sums: Tensor, scale: Tensor, x_scale: Tensor) -> Tensor:
+        if isinstance(self.x, OnGridOfRun):
+            value = sums.float() * self._along(self.scales * x_scale, sums)
+        else:
+            value = sums.float() * self._along(scale.float(), sums)
+        if self.bias is not None:
+            value = value + self._along(self.bias, sums)
+        return value.clamp(*self._limits)
+
+    def integer_bias(self, scale: Tensor) -> Tensor:
+        """The bias in units of ``scale``, whole."""
+        assert self.bias is not None
+        return (self.bias.double() / scale).round()
+
+    def _ends(self, y: OnGrid) -> tuple[float, float]:
+        """Where the grid or the activation ends, in steps from the zero point."""
+        low, high = (float(x - y.zero_point) for x in (y.low, y.high))
+        scale = float(y.scale)
+        ends = [bound if math.isinf(limit) else float(round(limit / scale)) for limit, bound in zip(self._limits, (low, high), strict=True)]
+        return max(low, ends[0]), min(high, ends[1])
+
+    def _along(self, values: Tensor, sums: Tensor) -> Tensor:
+        """One value an output, in a shape that fits the sums."""
+        spatial = 0 if self.weight.dim() == 2 else self.weight.dim() - 2
+        return values.view(-1, *[1] * spatial)
