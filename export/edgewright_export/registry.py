@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 METHODS: dict[str, str] = {
     "ptq": "ptq:PTQ",
+    "qat": "qat:QAT",
     "token-dropping": "token_dropping:TokenDropping",
 }
 

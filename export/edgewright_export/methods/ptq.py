@@ -32,7 +32,8 @@ class PTQ:
         weight_bits: 8 or 4.
         activation_bits: 8 or 4, of calibrated activations.
         activations: ``static``; ``dynamic``, for linear layers alone; ``float``: only weights are integers; ``auto``:
-            linear layers between float operations, as in transformers, dynamic, everything else static.
+            static but for linear layers between float operations, as in transformers, which are dynamic where an engine
+            is faster so (all but the native one) or there are no calibration inputs.
         group_size: Weights of one output that share a scale, with ``activations="float"``; None: all of them.
         per_channel: One scale for each output, or one for all.
         symmetric: Zero points of activations are 0.
@@ -79,7 +80,7 @@ class PTQ:
     def apply(self, state: State, ctx: Context) -> State:
         """The state with a module that computes what the device will."""
         given = calls(ctx.calibration or [(state.example.args, state.example.kwargs)], state.example)
-        plan = begin(float_graph(state), self._options(), ctx.engine.weight_qmax, given)
+        plan = begin(float_graph(state), self._options(), ctx, given)
         return quantized(state, plan, given, (f"{self.name}: {described(plan, self._options())}",))
 
     def _options(self) -> Options:

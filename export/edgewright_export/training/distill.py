@@ -45,27 +45,40 @@ class Distillation:
         outputs, features = self._run(self._student, batch)
         total = relative_error(self._adapter(features.float()), wanted_features.float())
         total = total + outputs_apart(outputs, wanted, batch.targets)
-        return total if self._loss is None else total + self._labelled(self._loss, outputs, batch.targets)
-
-    def _labelled(self, loss: Callable[[Any, Any], Any], outputs: Any, targets: Any) -> Tensor:
-        value = loss(outputs, targets)
-        if not isinstance(value, Tensor) or value.dim():
-            what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-            raise MethodError(f"the loss of train returns {what}; expected a tensor without axes, such as a mean")
-        return value
+        return total if self._loss is None else total + labelled(self._loss, outputs, batch.targets)
 
     def _run(self, module: nn.Module, batch: Batch) -> tuple[Any, Tensor]:
-        args, kwargs = pytree.tree_map_only(Tensor, torch.clone, (batch.args, batch.kwargs))
         with output_of(module, self._path) as seen:
-            try:
-                return module(*args, **kwargs), seen[-1]
-            except Exception as error:
-                path, line = place.raised_at(error, module)
-                reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:120]}"
-                found = Finding(
-                    path, "", line, reason, "batches need the shapes of example_inputs, but for their first axis"
-                )
-                raise MethodError(f"{type(module).__name__} does not run on a batch of train", [found]) from error
+            return ran(module, batch), seen[-1]
+
+
+def labelled(loss: Callable[[Any, Any], Any], outputs: Any, targets: Any) -> Tensor:
+    """The user's loss.
+
+    Raises:
+        MethodError: It is no tensor without axes.
+    """
+    value = loss(outputs, targets)
+    if not isinstance(value, Tensor) or value.dim():
+        what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise MethodError(f"the loss of train returns {what}; expected a tensor without axes, such as a mean")
+    return value
+
+
+def ran(module: nn.Module, batch: Batch) -> Any:
+    """What a module returns for a batch.
+
+    Raises:
+        MethodError: It fails; names the place in the user's model.
+    """
+    args, kwargs = pytree.tree_map_only(Tensor, torch.clone, (batch.args, batch.kwargs))
+    try:
+        return module(*args, **kwargs)
+    except Exception as error:
+        path, line = place.raised_at(error, module)
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:120]}"
+        found = Finding(path, "", line, reason, "batches need the shapes of example_inputs, but for their first axis")
+        raise MethodError(f"{type(module).__name__} does not run on a batch of train", [found]) from error
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
+from ...registry import target_named
+from ...state import Context
 from .calls import Call
 from .graph import tensor_at
 from .grid import Grid, largest
@@ -67,7 +69,15 @@ class Options:
 
 def chosen(module: fx.GraphModule, options: Options) -> tuple[Product, ...]:
     """The products that are quantized."""
-    return tuple(p for p in products(module) if not is_excluded(p.path, options.exclude))
+    found = (p for p in products(module) if not is_excluded(p.path, options.exclude))
+    return tuple(p for p in found if options.activations != "dynamic" or is_linear(module, p))
+
+
+def kind_of(ctx: Context, options: Options) -> str:
+    """How activations are quantized: ``auto`` is ``mixed`` but for a target that is faster with grids that are fixed."""
+    if options.activations != "auto":
+        return options.activations
+    return "static" if target_named(ctx.target).calibrates_all and ctx.calibration is not None else "mixed"
 
 
 def is_excluded(path: str, patterns: Sequence[str]) -> bool:
@@ -77,36 +87,33 @@ def is_excluded(path: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(place, pattern) for pattern in patterns for place in inside)
 
 
-def begin(module: fx.GraphModule, options: Options, most: int, given: Sequence[Call]) -> Plan:
+def begin(module: fx.GraphModule, options: Options, ctx: Context, given: Sequence[Call]) -> Plan:
     """A plan whose grids are calibrated and whose weights are rounded to the nearest.
 
     Args:
         module: The float graph.
         options: What to quantize, and how.
-        most: The largest weight that the device multiplies exactly.
+        ctx: Names the target, and the largest weight that the device multiplies exactly.
         given: Calibration inputs; may be empty where nothing is calibrated.
     """
     found = chosen(module, options)
-    modes = modes_of(module, found, options.activations)
+    modes = modes_of(module, found, kind_of(ctx, options))
     static = sites(module, [p for p in found if modes[p.name] == "static"])
-    ends = {p.name: min(most, largest(options.weight_bits)) for p in found}
+    ends = {p.name: min(ctx.engine.weight_qmax, largest(options.weight_bits)) for p in found}
     return Plan(module, found, modes, static, grids_of(module, static, options, given), ends, scales(module, found, ends, options))
 
 
-def modes_of(module: fx.GraphModule, found: Sequence[Product], activations: str) -> dict[str, Activations]:
+def modes_of(module: fx.GraphModule, found: Sequence[Product], kind: str) -> dict[str, Activations]:
     """Where the input of each product lies.
 
-    With ``auto`` linear layers whose input and result are both float are quantized in each run: calibration would gain
-    them nothing but the search for two extremes.
+    ``mixed``: linear layers whose input and result are both float are quantized in each run, as calibration would gain
+    them nothing but the search for two extremes; all others are calibrated.
     """
-    if activations == "auto":
+    if kind == "mixed":
         static = sites(module, found)
-        dynamic = {p.name for p in found if _is_between_floats(module, p, static)}
-        return {p.name: "dynamic" if p.name in dynamic else "static" for p in found}
-    one: Activations = {"static": "static", "dynamic": "dynamic", "float": "float"}[activations]  # type: ignore[assignment]
-    return {p.name: one for p in found if one != "dynamic" or is_linear(module, p)} | {
-        p.name: "float" for p in found if one == "dynamic" and not is_linear(module, p)
-    }
+        return {p.name: "dynamic" if _is_between_floats(module, p, static) else "static" for p in found}
+    kinds: dict[str, Activations] = {"static": "static", "dynamic": "dynamic", "float": "float"}
+    return {p.name: kinds[kind] for p in found}
 
 
 def is_linear(module: fx.GraphModule, product: Product) -> bool:

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from torch import fx, nn
 
-from device_profiles import EngineRow, Finding
+from device_profiles import Finding
 from edgewright_runtime.bundle import Workload
 
 from ... import calibration
 from ...state import Context, State
-from .begin import Options, is_excluded, modes_of
+from .begin import Options, chosen, is_excluded, kind_of, modes_of
 from .graph import float_graph
 from .sites import products
 
@@ -59,11 +59,11 @@ def _is_quantized_module(module: nn.Module) -> bool:
 
 
 def _bits(ctx: Context, options: Options) -> list[Finding]:
-    row: EngineRow = ctx.engine
-    if options.weight_bits in row.weight_bits:
+    bits = ctx.engine.weight_bits
+    if options.weight_bits in bits:
         return []
-    kept = ", ".join(str(bits) for bits in sorted(row.weight_bits))
-    reason = f"weight_bits={options.weight_bits}: {row.engine} on {ctx.device.id} stores weights of {kept} bits"
+    kept = ", ".join(map(str, sorted(bits)))
+    reason = f"weight_bits={options.weight_bits}: {ctx.target} on {ctx.device.id} stores weights of {kept} bits"
     fix = "choose one of these, or another engine (device='id:engine')"
     return [Finding("", "", "", reason, fix)]
 
@@ -86,9 +86,9 @@ def _places(module: fx.GraphModule, options: Options) -> list[Finding]:
     if not layers:
         reason = "there is no convolution and no linear layer with constant weights"
         found.append(Finding("", "", "", reason, "quantization would change nothing; leave it out"))
-    elif all(is_excluded(path, options.exclude) for path in paths):
-        reason = f"exclude={options.exclude!r} leaves out all {len(paths)} layers"
-        found.append(Finding("", "", "", reason, "leave out fewer, or leave the method out"))
+    elif not chosen(module, options):
+        reason = f"exclude={options.exclude!r} and activations={options.activations!r} leave none of {len(paths)} layers"
+        found.append(Finding("", "", "", reason, "exclude fewer; convolutions need calibrated activations"))
     return found
 
 
@@ -105,8 +105,8 @@ def _calibrated(module: fx.GraphModule, ctx: Context, options: Options) -> list[
     """Calibration inputs are missing although a value needs them."""
     if ctx.calibration is not None:
         return []
-    layers = [p for p in products(module) if not is_excluded(p.path, options.exclude)]
-    modes = modes_of(module, layers, options.activations)
+    layers = chosen(module, options)
+    modes = modes_of(module, layers, kind_of(ctx, options))
     static = [p.path for p in layers if modes[p.name] == "static"]
     if not static:
         return []

@@ -111,7 +111,7 @@ def learned(plan: Plan, module: fx.GraphModule) -> Plan:
         for path, value in ((product.weight, part.weight), (product.bias, part.bias)):
             if path is not None and value is not None:
                 _set(made, path, value.detach().clone())
-        scales[product.name] = part.scales.detach().clone()
+        scales[product.name] = part.scales().detach().clone()
         for name, grid in ((plan.sites.grids.get(product.x), part.x), (product.result, part.y)):
             if isinstance(grid, OnGrid) and name is not None:
                 grids[name] = grid.grid

@@ -15,35 +15,76 @@ _EXACT = float(1 << 24)
 """Below it float32 holds every whole number."""
 
 
-def rounded(x: Tensor) -> Tensor:
-    """To the nearest whole number, ties to even; its gradient is 1 (Bengio et al. 2013, straight-through estimator)."""
-    return x + (x.round() - x).detach()
+class _Steps(torch.autograd.Function):
+    """Whole steps between two ends.
+
+    Rounding counts as if it were not there (Bengio et al. 2013, straight-through estimator); the gradient of the scale
+    is that of Esser et al. 2020, "Learned step size quantization", section 2.1.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        steps = x / scale
+        ctx.save_for_backward(steps, scale, low, high)
+        return steps.clamp(low, high).round_()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (gradient,) = gradients
+        steps, scale, low, high = ctx.saved_tensors
+        inside = gradient * ((steps >= low) & (steps <= high))
+        of_scale = (-inside * steps / scale).sum_to_size(scale.shape)
+        return inside / scale, of_scale, None, None
+
+
+def whole_steps(x: Tensor, scale: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
+    """``x / scale`` rounded to whole numbers from ``low`` to ``high``, ties to even; both can be learned."""
+    steps: Tensor = _Steps.apply(x, scale, torch.as_tensor(low), torch.as_tensor(high))  # type: ignore[no-untyped-call]
+    return steps
+
+
+class Scale(nn.Module):
+    """Scales that stay above 0 while they are learned: a fixed one times the exponential of what is learned.
+
+    Args:
+        value: Where they begin.
+    """
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("begin", value.detach().clone())
+        self.change = nn.Parameter(torch.zeros_like(value), requires_grad=False)
+
+    def forward(self) -> Tensor:
+        """As they are now, the shape of ``value``."""
+        scale: Tensor = self.begin * self.change.exp()
+        return scale
 
 
 class OnGrid(nn.Module):
-    """An activation on its grid.
+    """An activation on its grid, whose scale can be learned.
 
     Args:
-        grid: Where it begins; ``scale`` can be learned (Esser et al. 2020, "Learned step size quantization", section 2).
+        grid: Where it begins.
     """
 
     def __init__(self, grid: Grid) -> None:
         super().__init__()
         self.zero_point, self.low, self.high = grid.zero_point, grid.low, grid.high
-        self.scale = nn.Parameter(torch.tensor(grid.scale), requires_grad=False)
+        self.scale = Scale(torch.tensor(grid.scale))
 
     @property
     def grid(self) -> Grid:
         """As it is now."""
-        return Grid(float(self.scale.detach()), self.zero_point, self.low, self.high)
+        return Grid(float(self.scale().detach()), self.zero_point, self.low, self.high)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` of any shape, rounded to the grid."""
-        return self.steps(x) * self.scale
+        return self.steps(x) * self.scale()
 
     def steps(self, x: Tensor) -> Tensor:
         """``q - zero_point``, as float32."""
-        return rounded((x / self.scale).clamp(self.low - self.zero_point, self.high - self.zero_point))
+        return whole_steps(x, self.scale(), self.low - self.zero_point, self.high - self.zero_point)
 
 
 class OnGridOfRun(nn.Module):
@@ -60,7 +101,7 @@ class OnGridOfRun(nn.Module):
         scale = (most - least) / 255
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))
         zero = (-least / scale).round().clamp(0, 255)
-        return rounded((x / scale).clamp(-zero, 255 - zero)), scale
+        return whole_steps(x, scale, -zero, 255 - zero), scale
 
 
 class IntegerProduct(nn.Module):
@@ -95,7 +136,7 @@ class IntegerProduct(nn.Module):
         self._product, self._most, self._limits = product, most, limits
         self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
-        self.scales = nn.Parameter(scales.clone(), requires_grad=False)
+        self.scales = Scale(scales)
         self.x, self.y = x, y
 
     def forward(self, x: Tensor) -> Tensor:
@@ -104,32 +145,32 @@ class IntegerProduct(nn.Module):
 
     def integers(self) -> Tensor:
         """The weights on their grid, as float32."""
-        return rounded((self.weight / spread(self.scales, self.weight)).clamp(-self._most, self._most))
+        return whole_steps(self.weight, spread(self.scales(), self.weight), -self._most, self._most)
 
     def _learned(self, x: Tensor) -> Tensor:
-        weight = self.integers() * spread(self.scales, self.weight)
+        weight = self.integers() * spread(self.scales(), self.weight)
         value = self._product(x if self.x is None else self.x(x), weight, self.bias).clamp(*self._limits)
         return value if self.y is None else self.y(value)
 
     def _exact(self, x: Tensor) -> Tensor:
         assert self.x is not None
         weight = self.integers()
-        steps, x_scale = self.x.split(x) if isinstance(self.x, OnGridOfRun) else (self.x.steps(x), self.x.scale)
+        steps, x_scale = self.x.split(x) if isinstance(self.x, OnGridOfRun) else (self.x.steps(x), self.x.scale())
         wide = float(weight.abs().flatten(1).sum(1).max()) * 255 >= _EXACT
         sums = self._product(steps.double(), weight.double(), None) if wide else self._product(steps, weight, None)
         sums = sums.double()
-        scale = self.scales.double() * x_scale.double()
+        scale = self.scales().double() * x_scale.double()
         if self.y is None:
             return self._floating(sums, scale, x_scale)
         if self.bias is not None:
             sums = sums + self._along(self.integer_bias(scale), sums)
-        factor = (scale / self.y.scale.double()).float()
+        factor = (scale / self.y.scale().double()).float()
         steps = sums.float() * self._along(factor, sums)
-        return steps.clamp(*self._ends(self.y)).round() * self.y.scale
+        return steps.clamp(*self._ends(self.y)).round() * self.y.scale()
 
     def _floating(self, sums: Tensor, scale: Tensor, x_scale: Tensor) -> Tensor:
         if isinstance(self.x, OnGridOfRun):
-            value = sums.float() * self._along(self.scales * x_scale, sums)
+            value = sums.float() * self._along(self.scales() * x_scale, sums)
         else:
             value = sums.float() * self._along(scale.float(), sums)
         if self.bias is not None:
@@ -144,7 +185,7 @@ class IntegerProduct(nn.Module):
     def _ends(self, y: OnGrid) -> tuple[float, float]:
         """Where the grid or the activation ends, in steps from the zero point."""
         low, high = (float(x - y.zero_point) for x in (y.low, y.high))
-        scale = float(y.scale)
+        scale = float(y.scale())
         ends = [bound if math.isinf(limit) else float(round(limit / scale)) for limit, bound in zip(self._limits, (low, high), strict=True)]
         return max(low, ends[0]), min(high, ends[1])
 

@@ -1,0 +1,109 @@
+"""Integers instead of floats in a trained model that learns to live with them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from device_profiles import Finding
+from device_profiles.errors import OptionError
+from edgewright_runtime.bundle import Workload
+
+from ..state import Context, State
+from .quantization import check
+from .quantization.begin import Options, begin
+from .quantization.calls import calls
+from .quantization.finish import described, quantized
+from .quantization.graph import float_graph
+from .quantization.learn import Lesson, learn
+
+
+@dataclass(frozen=True)
+class QAT:
+    """Quantization-aware training: the model is trained on the grids on which it will run.
+
+    It begins as :class:`~.ptq.PTQ` ends.  Then weights, biases, what else the model learns, and the scales of all grids
+    are trained, with rounding in the way forward and none in the way back (Jacob et al. 2018, "Quantization and training
+    of neural networks for efficient integer-arithmetic-only inference"; Esser et al. 2020, "Learned step size
+    quantization").  Batch norms are folded before, so their statistics stay.
+
+    Args:
+        weight_bits, activation_bits, activations, per_channel, symmetric, ranges, exclude: As for PTQ.
+        steps: Batches of ``train=`` that are learned from.
+        learning_rate: The highest of weights, with AdamW.
+        distill: Whether outputs of the float model are learned too.
+        attention: Weight of EdgeQAT's losses: entropy of queries and keys, and distribution of attention, like the float
+            model's; 0: without.
+        seed: Of everything random in training.
+
+    Raises:
+        OptionError: An option is out of range.
+
+    Example:
+        >>> qat = sdk.methods.QAT(weight_bits=4, steps=500)  # doctest: +SKIP
+        >>> sdk.export(model, "host", methods=[qat], calibration=some, train=(batches, loss))  # doctest: +SKIP
+    """
+
+    weight_bits: int = 8
+    activation_bits: int = 8
+    activations: str = "auto"
+    per_channel: bool = True
+    symmetric: bool = False
+    ranges: str = "mse"
+    exclude: tuple[str, ...] = ()
+    steps: int = 1000
+    learning_rate: float = 1e-4
+    distill: bool = True
+    attention: float = 0.0
+    seed: int = 0
+
+    name: ClassVar[str] = "qat"
+    needs: ClassVar[frozenset[str]] = frozenset({"train"})
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "exclude", (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude))
+        wrong = [*self._options().wrong(), *(text for bad, text in self._rules() if bad)]
+        if wrong:
+            raise OptionError(f"sdk.methods.QAT: {'; '.join(wrong)}")
+
+    def _rules(self) -> tuple[tuple[bool, str], ...]:
+        return (
+            (type(self.steps) is not int or self.steps < 1, f"steps {self.steps!r} is no number of batches from 1"),
+            (not 0 < self.learning_rate < 1, f"learning_rate {self.learning_rate!r} is not between 0 and 1"),
+            (not self.attention >= 0, f"attention {self.attention!r} is negative"),
+        )
+
+    def check(self, state: State, ctx: Context) -> list[Finding]:
+        """What keeps the model from being quantized."""
+        return check.problems(state, ctx, self._options())
+
+    def effect(self, workload: Workload, ctx: Context) -> Workload:
+        """The workload with integers in all convolutions and linear layers."""
+        return check.foretold(workload, self.weight_bits)
+
+    def variants(self, workload: Workload, ctx: Context) -> Iterable[QAT]:
+        """The other kinds of activations."""
+        return (dataclasses.replace(self, activations=kind) for kind in ("static", "dynamic", "float"))
+
+    def apply(self, state: State, ctx: Context) -> State:
+        """The state with a module that computes what the device will."""
+        given = calls(ctx.calibration or [(state.example.args, state.example.kwargs)], state.example)
+        assert ctx.train is not None
+        lesson = Lesson(self.steps, self.learning_rate, self.distill, self.attention, self.seed)
+        plan, (first, last) = learn(begin(float_graph(state), self._options(), ctx, given), ctx.train, lesson)
+        trained = f"trained on {self.steps} batches, loss {first:.3g} -> {last:.3g}"
+        return quantized(state, plan, given, (f"{self.name}: {described(plan, self._options())}; {trained}",))
+
+    def _options(self) -> Options:
+        return Options(
+            self.weight_bits,
+            self.activation_bits,
+            self.activations,
+            None,
+            self.per_channel,
+            self.symmetric,
+            self.ranges,
+            self.exclude,
+        )
