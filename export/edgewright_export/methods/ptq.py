@@ -16,7 +16,6 @@ from .quantization import check
 from .quantization.begin import Options, begin
 from .quantization.calls import calls
 from .quantization.finish import described, quantized
-from .quantization.graph import float_graph
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,13 @@ class PTQ:
         weight_bits: 8 or 4.
         activation_bits: 8 or 4, of calibrated activations.
         activations: ``static``; ``dynamic``, for linear layers alone; ``float``: only weights are integers; ``auto``:
-            static but for linear layers between float operations, as in transformers, which are dynamic where an engine
-            is faster so (all but the native one) or there are no calibration inputs.
+            linear layers between float operations, as in transformers, dynamic, everything else static.
         group_size: Weights of one output that share a scale, with ``activations="float"``; None: all of them.
         per_channel: One scale for each output, or one for all.
         symmetric: Zero points of activations are 0.
         ranges: How the ends of a grid are chosen: ``min-max``, ``percentile``, ``mse`` or ``entropy``.
+        smooth: Whether differences between the channels of a linear layer's input go into its weights, as far as
+            calibration says that it helps (SmoothQuant).
         exclude: Modules that stay float, by qualified name or pattern, with all that is inside: ``("head", "blocks.*.mlp")``.
 
     Raises:
@@ -54,6 +54,7 @@ class PTQ:
     per_channel: bool = True
     symmetric: bool = False
     ranges: str = "mse"
+    smooth: bool = False
     exclude: tuple[str, ...] = ()
 
     name: ClassVar[str] = "ptq"
@@ -80,7 +81,7 @@ class PTQ:
     def apply(self, state: State, ctx: Context) -> State:
         """The state with a module that computes what the device will."""
         given = calls(ctx.calibration or [(state.example.args, state.example.kwargs)], state.example)
-        plan = begin(float_graph(state), self._options(), ctx, given)
+        plan = begin(state, self._options(), ctx, given)
         return quantized(state, plan, given, (f"{self.name}: {described(plan, self._options())}",))
 
     def _options(self) -> Options:
@@ -92,5 +93,6 @@ class PTQ:
             self.per_channel,
             self.symmetric,
             self.ranges,
+            self.smooth,
             self.exclude,
         )

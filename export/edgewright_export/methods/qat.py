@@ -16,7 +16,6 @@ from .quantization import check
 from .quantization.begin import Options, begin
 from .quantization.calls import calls
 from .quantization.finish import described, quantized
-from .quantization.graph import float_graph
 from .quantization.learn import Lesson, learn
 
 
@@ -30,7 +29,7 @@ class QAT:
     quantization").  Batch norms are folded before, so their statistics stay.
 
     Args:
-        weight_bits, activation_bits, activations, per_channel, symmetric, ranges, exclude: As for PTQ.
+        weight_bits, activation_bits, activations, per_channel, symmetric, ranges, smooth, exclude: As for PTQ.
         steps: Batches of ``train=`` that are learned from.
         learning_rate: The highest of weights, with AdamW.
         distill: Whether outputs of the float model are learned too.
@@ -52,6 +51,7 @@ class QAT:
     per_channel: bool = True
     symmetric: bool = False
     ranges: str = "mse"
+    smooth: bool = False
     exclude: tuple[str, ...] = ()
     steps: int = 1000
     learning_rate: float = 1e-4
@@ -92,7 +92,7 @@ class QAT:
         given = calls(ctx.calibration or [(state.example.args, state.example.kwargs)], state.example)
         assert ctx.train is not None
         lesson = Lesson(self.steps, self.learning_rate, self.distill, self.attention, self.seed)
-        plan, (first, last) = learn(begin(float_graph(state), self._options(), ctx, given), ctx.train, lesson)
+        plan, (first, last) = learn(begin(state, self._options(), ctx, given), ctx.train, lesson)
         trained = f"trained on {self.steps} batches, loss {first:.3g} -> {last:.3g}"
         return quantized(state, plan, given, (f"{self.name}: {described(plan, self._options())}; {trained}",))
 
@@ -105,5 +105,6 @@ class QAT:
             self.per_channel,
             self.symmetric,
             self.ranges,
+            self.smooth,
             self.exclude,
         )

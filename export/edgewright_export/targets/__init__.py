@@ -44,8 +44,6 @@ class Target:
     """Modules that the worker imports once."""
     passes: tuple[str, ...] = ()
     """Names of ``passes``, run on the captured graph in this order."""
-    calibrates_all: bool = False
-    """Whether linear layers between float operations are faster on calibrated grids than on those of each run."""
 
     def __init__(self, name: str, row: TargetRow) -> None:
         self.name, self.engine, self.format, self.extra = name, row.engine, row.format, row.extra

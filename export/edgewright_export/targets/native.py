@@ -24,8 +24,6 @@ class NativeTarget(OnnxRuntimeTarget):
     that the engine uses them where they are mapped; what entries have in common is there once.
     """
 
-    calibrates_all = True
-
     def gather(self, lowered: Lowered) -> Lowered:
         """See :class:`edgewright_export.targets.Target`."""
         entries: dict[str, Entry] = {}

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from ...registry import target_named
-from ...state import Context
+from ...state import Context, State
 from .calls import Call
-from .graph import tensor_at
+from .graph import float_graph, tensor_at
 from .grid import Grid, largest
 from .observe import observe
 from .plan import Activations, Plan, scales_of
 from .ranges import RANGES, grid_of
 from .sites import Product, Sites, products, sites
+from .smooth import smoothed
 
 KINDS = ("auto", "static", "dynamic", "float")
 GROUPS = (16, 32, 64, 128, 256)
@@ -34,6 +34,7 @@ class Options:
     per_channel: bool
     symmetric: bool
     ranges: str
+    smooth: bool
     exclude: tuple[str, ...]
 
     def wrong(self) -> list[str]:
@@ -73,13 +74,6 @@ def chosen(module: fx.GraphModule, options: Options) -> tuple[Product, ...]:
     return tuple(p for p in found if options.activations != "dynamic" or is_linear(module, p))
 
 
-def kind_of(ctx: Context, options: Options) -> str:
-    """How activations are quantized: ``auto`` is ``mixed`` but for a target that is faster with grids that are fixed."""
-    if options.activations != "auto":
-        return options.activations
-    return "static" if target_named(ctx.target).calibrates_all and ctx.calibration is not None else "mixed"
-
-
 def is_excluded(path: str, patterns: Sequence[str]) -> bool:
     """Whether a module is one that a pattern names, or inside of one."""
     parts = path.split(".")
@@ -87,33 +81,38 @@ def is_excluded(path: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(place, pattern) for pattern in patterns for place in inside)
 
 
-def begin(module: fx.GraphModule, options: Options, ctx: Context, given: Sequence[Call]) -> Plan:
+def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -> Plan:
     """A plan whose grids are calibrated and whose weights are rounded to the nearest.
 
     Args:
-        module: The float graph.
+        state: The float module.
         options: What to quantize, and how.
         ctx: Names the target, and the largest weight that the device multiplies exactly.
         given: Calibration inputs; may be empty where nothing is calibrated.
     """
+    module = float_graph(state)
+    ends = {p.name: min(ctx.engine.weight_qmax, largest(options.weight_bits)) for p in products(module)}
+    if options.smooth:
+        module = smoothed(module, chosen(module, options), given, ends)
     found = chosen(module, options)
-    modes = modes_of(module, found, kind_of(ctx, options))
+    modes = modes_of(module, found, options.activations)
     static = sites(module, [p for p in found if modes[p.name] == "static"])
-    ends = {p.name: min(ctx.engine.weight_qmax, largest(options.weight_bits)) for p in found}
-    return Plan(module, found, modes, static, grids_of(module, static, options, given), ends, scales(module, found, ends, options))
+    return Plan(
+        module, found, modes, static, grids_of(module, static, options, given), ends, scales(module, found, ends, options)
+    )
 
 
-def modes_of(module: fx.GraphModule, found: Sequence[Product], kind: str) -> dict[str, Activations]:
+def modes_of(module: fx.GraphModule, found: Sequence[Product], activations: str) -> dict[str, Activations]:
     """Where the input of each product lies.
 
-    ``mixed``: linear layers whose input and result are both float are quantized in each run, as calibration would gain
+    ``auto``: linear layers whose input and result are both float are quantized in each run, as calibration would gain
     them nothing but the search for two extremes; all others are calibrated.
     """
-    if kind == "mixed":
+    if activations == "auto":
         static = sites(module, found)
         return {p.name: "dynamic" if _is_between_floats(module, p, static) else "static" for p in found}
     kinds: dict[str, Activations] = {"static": "static", "dynamic": "dynamic", "float": "float"}
-    return {p.name: kinds[kind] for p in found}
+    return {p.name: kinds[activations] for p in found}
 
 
 def is_linear(module: fx.GraphModule, product: Product) -> bool:

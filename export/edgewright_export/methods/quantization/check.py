@@ -12,7 +12,7 @@ from edgewright_runtime.bundle import Workload
 
 from ... import calibration
 from ...state import Context, State
-from .begin import Options, chosen, is_excluded, kind_of, modes_of
+from .begin import Options, chosen, is_excluded, modes_of
 from .graph import float_graph
 from .sites import products
 
@@ -105,8 +105,11 @@ def _calibrated(module: fx.GraphModule, ctx: Context, options: Options) -> list[
     """Calibration inputs are missing although a value needs them."""
     if ctx.calibration is not None:
         return []
+    if options.smooth:
+        reason = "smooth=True needs to see activations"
+        return [Finding("", "", "", reason, "pass calibration= (tuples of inputs)")]
     layers = chosen(module, options)
-    modes = modes_of(module, layers, kind_of(ctx, options))
+    modes = modes_of(module, layers, options.activations)
     static = [p.path for p in layers if modes[p.name] == "static"]
     if not static:
         return []

@@ -1,0 +1,134 @@
+"""Moves what makes activations hard to quantize into weights (Xiao et al. 2023, "SmoothQuant", section 4).
+
+Some channels of a transformer's activations are far larger than the others and take most of the steps of a common grid.
+Each channel of the input of a linear layer is divided by a factor, and the weights that meet it are multiplied with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, fx
+
+from .calls import Call, run
+from .graph import finished, put, tapped, tensor_at, twin
+from .grid import integers, weight_scales
+from .simulate import OnGridOfRun
+from .sites import Product
+
+aten = torch.ops.aten
+_STRENGTHS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75)
+"""Shares of the differences that go into the weights; for each input the best is chosen."""
+_ROWS = 256
+"""Rows of an input on which that is judged."""
+_NORMS = (aten.layer_norm.default, aten.rms_norm.default)
+
+
+def smoothed(
+    module: fx.GraphModule, found: Sequence[Product], given: Sequence[Call], most: Mapping[str, int]
+) -> fx.GraphModule:
+    """The graph, which computes the same, with smoother inputs of its linear layers.
+
+    Args:
+        module: The float graph.
+        found: Its products that are quantized; convolutions among them stay as they are.
+        given: Calibration inputs.
+        most: The largest weight of each product, by its name.
+    """
+    graph = twin(module)
+    made = fx.GraphModule(module, graph)
+    readers: dict[str, list[Product]] = {}
+    for product in found:
+        if tensor_at(module, product.weight).dim() == 2:
+            readers.setdefault(product.x, []).append(product)
+    seen = _rows(module, readers, given)
+    nodes = {node.name: node for node in graph.nodes}
+    for name, products in readers.items():
+        weights = [tensor_at(module, p.weight).detach() for p in products]
+        factor = _best_factor(seen[name], weights, [most[p.name] for p in products])
+        if factor is not None:
+            _multiply_weights(made, nodes, products, factor)
+            _divide(made, nodes[name], [nodes[p.name] for p in products], factor)
+    return finished(made, graph)
+
+
+def _rows(module: fx.GraphModule, names: Iterable[str], given: Sequence[Call]) -> dict[str, Tensor]:
+    """Rows of values, drawn evenly from all inputs, [rows, channels]."""
+    rows: dict[str, list[Tensor]] = {}
+    draw = torch.Generator().manual_seed(0)
+    share = -(-_ROWS // len(given))
+
+    def look(name: str, value: Tensor) -> None:
+        flat = value.detach().flatten(0, -2)
+        rows.setdefault(name, []).append(flat[torch.randint(len(flat), (share,), generator=draw)])
+
+    run(tapped(module, names, look), given)
+    return {name: torch.cat(parts) for name, parts in rows.items()}
+
+
+def _best_factor(x: Tensor, weights: Sequence[Tensor], most: Sequence[int]) -> Tensor | None:
+    """What each channel is divided by; None where nothing is better than to leave it."""
+    largest = torch.stack([weight.abs().amax(0) for weight in weights]).amax(0)
+    factors = [_factor(x.abs().amax(0), largest, strength) for strength in _STRENGTHS]
+    errors = [_error(x, weights, most, factor) for factor in factors]
+    best = min(range(len(errors)), key=errors.__getitem__)
+    return None if best == 0 else factors[best]
+
+
+def _factor(activations: Tensor, weights: Tensor, strength: float) -> Tensor:
+    if not strength:
+        return torch.ones_like(activations)
+    factor = activations.clamp(min=1e-5) ** strength / weights.clamp(min=1e-5) ** (1 - strength)
+    return torch.where(activations > 0, factor / factor.log().mean().exp(), torch.ones_like(factor))
+
+
+def _error(x: Tensor, weights: Sequence[Tensor], most: Sequence[int], factor: Tensor) -> float:
+    """Squared error of the products with quantized rows and weights."""
+    divided = OnGridOfRun()(x / factor)
+    error = 0.0
+    for weight, end in zip(weights, most, strict=True):
+        scales = weight_scales(weight * factor, end)
+        rounded = integers(weight * factor, scales, end) * scales[:, None]
+        error += float((divided @ rounded.T - x @ weight.T).square().sum())
+    return error
+
+
+def _multiply_weights(
+    made: fx.GraphModule, nodes: dict[str, fx.Node], products: Sequence[Product], factor: Tensor
+) -> None:
+    for product in products:
+        name = put(made, f"{product.name}_smooth", tensor_at(made, product.weight).detach() * factor)
+        node = nodes[product.name]
+        with made.graph.inserting_before(node):
+            node.update_arg(1, made.graph.get_attr(name))
+
+
+def _divide(made: fx.GraphModule, x: fx.Node, readers: Sequence[fx.Node], factor: Tensor) -> None:
+    """In the normalization that makes the value, if nobody else reads it, else by one more operation."""
+    place = _scale_of(x)
+    if place is not None and set(x.users) == set(readers):
+        for position in place:
+            argument = x.args[position]
+            assert isinstance(argument, fx.Node)
+            name = put(made, f"{x.name}_smooth_{position}", tensor_at(made, str(argument.target)).detach() / factor)
+            with made.graph.inserting_before(x):
+                x.update_arg(position, made.graph.get_attr(name))
+        return
+    with made.graph.inserting_after(x):
+        divided = made.graph.call_function(aten.mul.Tensor, (x, x))
+    divided.meta = dict(x.meta)
+    with made.graph.inserting_before(divided):
+        divided.args = (x, made.graph.get_attr(put(made, f"{x.name}_smooth", 1 / factor)))
+    for reader in readers:
+        reader.replace_input_with(x, divided)
+
+
+def _scale_of(node: fx.Node) -> tuple[int, ...] | None:
+    """Places of weight and bias in the arguments of a normalization over the last axis; None: it is none."""
+    if node.target not in _NORMS or len(list(node.args[1])) != 1:  # type: ignore[arg-type]
+        return None
+    given = [i for i in (2, 3) if node.target is aten.layer_norm.default or i == 2]
+    places = tuple(i for i in given if i < len(node.args) and isinstance(node.args[i], fx.Node))
+    constant = all(node.args[i].op == "get_attr" for i in places)  # type: ignore[union-attr]
+    return places if 2 in places and constant else None
