@@ -32,7 +32,7 @@ ERRORS = [
 RECORDS = ["Bundle", "Classify", "Finding", "Image"]
 FUNCTIONS = ["check", "device", "devices", "export", "load"]
 EXPECTED = sorted([*ERRORS, *RECORDS, *FUNCTIONS, "Session", "methods"])
-METHODS = ["TokenDropping"]
+METHODS = ["PTQ", "QAT", "TokenDropping"]
 EXPORT_PARAMETERS = [
     "model",
     "device",
@@ -159,7 +159,7 @@ def test_methods_are_those_of_the_registry() -> None:
         fields = {field.name for field in dataclasses.fields(cls)}
         assert cls.__dataclass_params__.frozen and fields <= documented(cls.__doc__ or "", "Args")
         assert cls() == cls() and hash(cls()) == hash(cls())
-    with pytest.raises(AttributeError, match="'sdk.methods' has no attribute 'Quantise'; it has TokenDropping"):
+    with pytest.raises(AttributeError, match="'sdk.methods' has no attribute 'Quantise'; it has PTQ, QAT, TokenDropping"):
         sdk.methods.Quantise  # noqa: B018
 
 

@@ -51,9 +51,12 @@ def _sizes(text: str) -> tuple[int, ...]:
 @click.command("export")
 @model_options(required=True)
 @click.option("-o", "--output", help="Default: <model>-<device>.edge.")
-@click.option("--method", "methods", multiple=True, metavar="NAME:OPTION=VALUE,...", help="token-dropping:keep=0.5")
+@click.option(
+    "--method", "methods", multiple=True, metavar="NAME:OPTION=VALUE,...", help="ptq, qat:weight_bits=4, token-dropping:keep=0.5"
+)
 @click.option("--preprocess", metavar="REF", help="package.module:object, an sdk.Image.")
 @click.option("--labels", type=click.Path(exists=True, dir_okay=False), help="File with one label a line.")
+@click.option("--calibration", metavar="REF", help="package.module:callable that returns tuples of inputs.")
 @click.option("--train", metavar="REF", help="package.module:callable that returns (batches, loss).")
 @click.option("--evaluate", metavar="REF", help="package.module:callable, evaluate(predict) -> float.")
 @click.option("--max-latency-s", type=float)
@@ -70,6 +73,7 @@ def command(
     methods: tuple[str, ...],
     preprocess: str | None,
     labels: str | None,
+    calibration: str | None,
     train: str | None,
     evaluate: str | None,
     max_latency_s: float | None,
@@ -89,6 +93,7 @@ def command(
         methods=[method_from(text) for text in methods],
         preprocess=reference.resolve(preprocess) if preprocess else None,
         labels=labels,
+        calibration=reference.called(calibration),
         train=reference.called(train),
         evaluate=reference.resolve(evaluate) if evaluate else None,
         max_latency_s=max_latency_s,
@@ -101,7 +106,7 @@ def command(
 
 
 def method_from(text: str) -> Any:
-    """A method from ``--method``: ``name`` or ``name:option=value,...``; ``+`` joins whole numbers to a tuple.
+    """A method from ``--method``: ``name`` or ``name:option=value,...``; ``+`` joins whole numbers, or words, to a tuple.
 
     Raises:
         click.UsageError: No such method or option.
@@ -133,7 +138,9 @@ def _value(text: str) -> Any:
         except ValueError:
             continue
     parts = text.split("+")
-    return tuple(map(int, parts)) if all(part.lstrip("-").isdigit() for part in parts) else text
+    if all(part.lstrip("-").isdigit() for part in parts):
+        return tuple(map(int, parts))
+    return tuple(parts) if len(parts) > 1 else text
 
 
 def summary(bundle: Any) -> dict[str, Any]:
@@ -153,4 +160,6 @@ def summary(bundle: Any) -> dict[str, Any]:
         "quality": unstructure(bundle.quality) if bundle.quality else None,
         "changes": list(bundle.manifest.changes),
         "layers": [unstructure(row) for row in bundle.manifest.layers],
+        "quantization": bundle.manifest.quantization,
+        "quantized": [unstructure(row) for row in bundle.manifest.quantized],
     }

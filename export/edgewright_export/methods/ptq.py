@@ -13,7 +13,7 @@ from edgewright_runtime.bundle import Workload
 
 from ..state import Context, State
 from .quantization import check
-from .quantization.begin import Options, begin
+from .quantization.begin import Options, begin, names
 from .quantization.calls import calls
 from .quantization.finish import described, quantized
 
@@ -61,7 +61,7 @@ class PTQ:
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "exclude", (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude))
+        object.__setattr__(self, "exclude", names(self.exclude))
         wrong = self._options().wrong()
         if wrong:
             raise OptionError(f"sdk.methods.PTQ: {'; '.join(wrong)}")

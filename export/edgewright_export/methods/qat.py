@@ -13,7 +13,7 @@ from edgewright_runtime.bundle import Workload
 
 from ..state import Context, State
 from .quantization import check
-from .quantization.begin import Options, begin
+from .quantization.begin import Options, begin, names
 from .quantization.calls import calls
 from .quantization.finish import described, quantized
 from .quantization.learn import Lesson, learn
@@ -63,7 +63,7 @@ class QAT:
     needs: ClassVar[frozenset[str]] = frozenset({"train"})
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "exclude", (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude))
+        object.__setattr__(self, "exclude", names(self.exclude))
         wrong = [*self._options().wrong(), *(text for bad, text in self._rules() if bad)]
         if wrong:
             raise OptionError(f"sdk.methods.QAT: {'; '.join(wrong)}")

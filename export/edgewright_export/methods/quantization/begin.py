@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
@@ -66,6 +67,12 @@ class Options:
             ),
         )
         return [text for bad, text in rules if bad]
+
+
+def names(given: Any) -> tuple[Any, ...]:
+    """One name or several as a tuple; a number is the name of a module in a ``torch.nn.Sequential``."""
+    several = given if isinstance(given, (tuple, list)) else (given,)
+    return tuple(str(name) if type(name) is int else name for name in several)
 
 
 def chosen(module: fx.GraphModule, options: Options) -> tuple[Product, ...]:

@@ -43,7 +43,8 @@ def finished(root: nn.Module, graph: fx.Graph) -> fx.GraphModule:
 
 def twin(module: fx.GraphModule) -> fx.Graph:
     """A copy of the graph, to be edited; its nodes have the same names."""
-    graph = copy.deepcopy(module.graph)
+    with quiet():
+        graph = copy.deepcopy(module.graph)
     for made, original in zip(graph.nodes, module.graph.nodes, strict=True):
         made.name = original.name
     return graph
