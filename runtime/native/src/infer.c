@@ -92,7 +92,7 @@ static edge_status run_now(edge_session *session, ew_step *step) {
         out->data = ew_arena_get(&session->arena, out->capacity);
         if (!out->data) return EDGE_NO_MEMORY;
     }
-    size_t bytes = op->workspace(call);
+    size_t bytes = ew_workspace_of(call);
     if (bytes && !(call->workspace = ew_arena_get(&session->arena, bytes))) return EDGE_NO_MEMORY;
     call->planning = false;
     edge_status status = ew_run_step(session, step);
