@@ -111,6 +111,7 @@ edge_status ew_axis(int64_t axis, int rank, int *result) {
 }
 
 int64_t ew_get_int(const ew_tensor *t, int64_t i) {
+    if (ew_is_small(t->dtype)) return ew_small_at(t->dtype, t->data, (size_t)i);
     switch (t->dtype) {
     case EDGE_S8: return ((const int8_t *)t->data)[i];
     case EDGE_U8:
