@@ -26,61 +26,70 @@ EDGE_INLINE vf value(const int32_t *words, const int bits, const int place, vf s
     return __builtin_convertvector((vi)(all << (32 - bits * (place + 1))) >> (32 - bits), vf) * scale;
 }
 
-EDGE_INLINE void next(panel *p, const int bits, int64_t group) {
-    p->words += p->width;
-    p->left -= 32 / bits;
-    if (p->left > 0) return;
-    p->left = group;
-    p->scale += p->width;
-}
-
-/* A part of a panel as f32. */
-EDGE_INLINE void widen(const int bits, panel *p, int64_t group, int64_t depth, float *to) {
-    for (int64_t k = 0; k < depth; k += 32 / bits, to += 32 / bits * p->width, next(p, bits, group))
-        for (int64_t j = 0; j < p->width; j += EDGE_LANES) {
+/* Values of one group as f32. */
+EDGE_INLINE void widen(const int bits, const panel *p, int64_t depth, float *to) {
+    const int32_t *words = p->words;
+    for (int64_t k = 0; k < depth; k += 32 / bits, to += (32 / bits - 1) * p->width)
+        for (int64_t j = 0; j < p->width; j += EDGE_LANES, words += EDGE_LANES, to += EDGE_LANES) {
             vf scale = v_load(p->scale + j);
 #pragma GCC unroll 8
             for (int place = 0; place < 32 / bits; place++)
-                v_store(to + place * p->width + j, value(p->words + j, bits, place, scale));
+                v_store(to + place * p->width, value(words, bits, place, scale));
         }
 }
 
-/* One row by a part of a panel of both vectors. */
-EDGE_INLINE void one_row(const int bits, panel *p, int64_t group, const edge_gemm_f32 *g, const float *a, float *c,
-                         const float *add) {
-    int64_t rest = g->n - EDGE_LANES < EDGE_LANES ? g->n - EDGE_LANES : EDGE_LANES;
-    vf x0 = {0}, x1 = x0;
+/* Adds a row times values of one group, in a panel of both vectors. */
+EDGE_INLINE void add_row(const int bits, const panel *p, int64_t depth, const float *a, vf sum[WIDE]) {
+    vf x0 = sum[0], x1 = sum[1], scale0 = v_load(p->scale), scale1 = v_load(p->scale + EDGE_LANES);
+    const int32_t *words = p->words;
     float last[32 / bits];
-    if (g->bias) x0 = v_load(g->bias), x1 = v_load_some(g->bias + EDGE_LANES, rest);
-    for (int64_t k = 0; k < g->depth; k += 32 / bits, next(p, bits, group)) {
-        const float *from = a + k;
-        if (k + 32 / bits > g->depth) {
+    for (int64_t k = 0; k < depth; k += 32 / bits, a += 32 / bits, words += WIDE * EDGE_LANES) {
+        if (k + 32 / bits > depth) {
             memset(last, 0, sizeof last);
-            from = memcpy(last, from, (size_t)(g->depth - k) * sizeof *last);
+            a = memcpy(last, a, (size_t)(depth - k) * sizeof *last);
         }
-        vf scale0 = v_load(p->scale), scale1 = v_load(p->scale + EDGE_LANES);
 #pragma GCC unroll 8
         for (int place = 0; place < 32 / bits; place++) {
-            vf x = v_set(from[place]);
-            x0 = v_madd(x, value(p->words, bits, place, scale0), x0);
-            x1 = v_madd(x, value(p->words + EDGE_LANES, bits, place, scale1), x1);
+            vf x = v_set(a[place]);
+            x0 = v_madd(x, value(words, bits, place, scale0), x0);
+            x1 = v_madd(x, value(words + EDGE_LANES, bits, place, scale1), x1);
         }
     }
-    if (add) x0 += v_load(add), x1 += v_load_some(add + EDGE_LANES, rest);
-    v_store(c, v_clamp(x0, v_set(g->low), v_set(g->high)));
-    v_store_some(c + EDGE_LANES, v_clamp(x1, v_set(g->low), v_set(g->high)), rest);
+    sum[0] = x0, sum[1] = x1;
 }
 
-/* A part of the depth of a panel: c gets what it is given in add and the products. */
-EDGE_INLINE void multiply(const int bits, panel *p, int64_t group, edge_gemm_f32 *g, int64_t rows, const float *const *a,
-                          int64_t k, float *c, const float *add) {
+/* Goes through a part of a panel group by group: adds a row times it, or, without one, makes it f32. */
+static void go_on(const edge_gemm_grouped *whole, panel *p, int64_t depth, const float *a, vf sum[WIDE], float *to) {
+    for (int64_t k = 0, count; k < depth; k += count) {
+        count = p->left < depth - k ? p->left : depth - k;
+        if (a && whole->bits == 4) add_row(4, p, count, a + k, sum);
+        else if (a) add_row(8, p, count, a + k, sum);
+        else if (whole->bits == 4) widen(4, p, count, to + k * p->width);
+        else widen(8, p, count, to + k * p->width);
+        p->words += (count * whole->bits + 31) / 32 * p->width;
+        p->left -= count;
+        if (p->left > 0) continue;
+        p->left = whole->group;
+        p->scale += p->width;
+    }
+}
+
+static void one_row(const edge_gemm_grouped *whole, panel *p, const edge_gemm_f32 *g, const float *a, float *c,
+                    const float *add) {
+    vf sum[WIDE] = {{0}};
+    for (int v = 0; v < WIDE && g->bias; v++) sum[v] = v_load(g->bias + v * EDGE_LANES);
+    go_on(whole, p, g->depth, a, sum, NULL);
+    for (int v = 0; v < WIDE; v++) {
+        if (add) sum[v] += v_load(add + v * EDGE_LANES);
+        v_store(c + v * EDGE_LANES, v_clamp(sum[v], v_set(g->low), v_set(g->high)));
+    }
+}
+
+static void some_rows(const edge_gemm_grouped *whole, panel *p, edge_gemm_f32 *g, int64_t rows, const float *const *a,
+                      int64_t k, float *c, const float *add) {
     float part[CHUNK * WIDE * EDGE_LANES] __attribute__((aligned(64)));
     const float *from[MOST_ROWS];
-    if (rows == 1 && p->width > EDGE_LANES) {
-        one_row(bits, p, group, g, a[0] + k, c, add);
-        return;
-    }
-    widen(bits, p, group, g->depth, part);
+    go_on(whole, p, g->depth, NULL, NULL, part);
     g->b = part;
     for (int64_t r = 0; r < rows; r++) from[r] = a[r] + k;
     EDGE_NAME(edge_gemm_f32)(g, rows, from, c, add);
@@ -99,8 +108,8 @@ static void one_panel(const edge_gemm_grouped *whole, panel *p, int64_t column, 
         g.depth = last ? depth - k : CHUNK;
         g.low = last ? whole->product.low : -INFINITY;
         g.high = last ? whole->product.high : INFINITY;
-        if (whole->bits == 4) multiply(4, p, whole->group, &g, rows, a, k, c, add);
-        else multiply(8, p, whole->group, &g, rows, a, k, c, add);
+        if (rows == 1 && g.n == WIDE * EDGE_LANES) one_row(whole, p, &g, a[0] + k, c, add);
+        else some_rows(whole, p, &g, rows, a, k, c, add);
         g.bias = NULL;
         add = c;
         g.add_row = g.c_row;
@@ -111,13 +120,10 @@ void EDGE_NAME(edge_gemm_grouped_f32)(const edge_gemm_grouped *g, int64_t rows, 
                                       const float *add) {
     for (int64_t count; rows > 0; rows -= count) {
         count = rows < MOST_ROWS ? rows : MOST_ROWS;
-        panel p = {.words = g->words, .scale = g->scale};
+        panel p = {.words = g->words, .scale = g->scale, .left = g->group};
         for (int64_t column = 0; column < g->product.n; column += p.width) {
-            const float *scale = p.scale;
             p.width = g->product.n - column > EDGE_LANES ? WIDE * EDGE_LANES : EDGE_LANES;
-            p.left = g->group;
             one_panel(g, &p, column, count, a, c, add);
-            p.scale = scale + g->product.depth / g->group * p.width;
         }
         a += count;
         c += count * g->product.c_row;

@@ -155,16 +155,22 @@ unsigned ew_dtype_bits(edge_dtype dtype) { return (size_t)dtype < DTYPE_COUNT ? 
 
 size_t ew_dtype_bytes(edge_dtype dtype) { return ew_dtype_bits(dtype) / 8; }
 
+static int small_at(const uint8_t *data, unsigned bits, int sign, size_t i) {
+    size_t at = i * bits;
+    return ((data[at / 8] >> at % 8 & ((1 << bits) - 1)) ^ sign) - sign;
+}
+
+static int sign_of(edge_dtype dtype) { return ew_widened(dtype) == EDGE_S8 ? (int)ew_middle(dtype) : 0; }
+
 int ew_small_at(edge_dtype dtype, const void *data, size_t i) {
-    size_t bits = ew_dtype_bits(dtype), each = 8 / bits;
-    int value = ((const uint8_t *)data)[i / each] >> i % each * bits & ((1 << bits) - 1);
-    int sign = ew_widened(dtype) == EDGE_S8 ? 1 << (bits - 1) : 0;
-    return (value ^ sign) - sign;
+    return small_at(data, ew_dtype_bits(dtype), sign_of(dtype), i);
 }
 
 void *ew_widen(ew_arena *arena, edge_dtype dtype, const void *from, size_t count) {
     uint8_t *to = ew_arena_get_dirty(arena, count);
-    for (size_t i = 0; to && i < count; i++) to[i] = (uint8_t)ew_small_at(dtype, from, i);
+    unsigned bits = ew_dtype_bits(dtype);
+    int sign = sign_of(dtype);
+    for (size_t i = 0; to && i < count; i++) to[i] = (uint8_t)small_at(from, bits, sign, i);
     return to;
 }
 

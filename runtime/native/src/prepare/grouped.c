@@ -1,16 +1,6 @@
 /* Products of f32 with small weights, which stay small: each is made f32 in the registers of the kernel. */
 #include "prepare.h"
 
-/* Whether every zero point is one number, or there is none and it is 0. */
-static bool counts_from(const ew_preparer *p, const ew_node *node, double wanted) {
-    if (node->input_count < 3 || node->inputs[2] < 0) return wanted == 0;
-    const ew_tensor *zero = ew_tensor_of(p, node->inputs[2]);
-    if (!ew_is_constant(p, node->inputs[2])) return false;
-    for (int64_t i = 0; i < ew_count(zero); i++)
-        if (ew_get(zero, i) != wanted) return false;
-    return true;
-}
-
 /* How many values of the axis `along` share a scale; 0: the kernel has no such groups. */
 static int64_t group_of(const ew_node *node, const ew_tensor *weights, const ew_tensor *scale, int along) {
     int64_t block = ew_attr_int(node, "block_size", 0), axis = ew_attr_int(node, "axis", 1), depth = weights->dims[along];
@@ -29,7 +19,7 @@ bool ew_find_grouped(const ew_preparer *p, const ew_node *node, ew_grouped *g) {
     edge_dtype dtype = ew_widened(weights->dtype);
     if ((dtype != EDGE_S8 && dtype != EDGE_U8) || scale->dtype != EDGE_F32 ||
         ew_tensor_of(p, node->inputs[1])->dtype != EDGE_F32 || !ew_is_plain_product(p, node, weights) ||
-        !counts_from(p, from, dtype == EDGE_U8 ? ew_middle(weights->dtype) : 0))
+        !ew_counts_from(p, from, 2, dtype == EDGE_U8 ? ew_middle(weights->dtype) : 0))
         return false;
     g->group = group_of(from, weights, scale, ew_is_turned(node));
     return g->group > 0;

@@ -154,6 +154,8 @@ edge_status ew_pack_transposed(ew_preparer *p, const ew_node *node, const ew_ten
 int ew_made_of(const ew_preparer *p, int value, edge_grid *grid);
 /* Whether a node makes 8 bits of its input with one constant scale. */
 bool ew_is_quantize(const ew_preparer *p, int node, edge_grid *grid);
+/* Whether all zero points, input i of a node, are this constant; 0 where there are none. */
+bool ew_counts_from(const ew_preparer *p, const ew_node *node, int i, double zero);
 /* Whether a node is the head of a product of 8 bits. */
 bool ew_find_eight(const ew_preparer *p, int node, ew_eight *eight);
 /* Of a dynamic product: the nodes that turn its sums into f32. */

@@ -35,12 +35,12 @@ bool ew_is_quantize(const ew_preparer *p, int n, edge_grid *grid) {
            read_grid(p, node, ew_tensor_of(p, node->outputs[0])->dtype, grid);
 }
 
-static bool all_zero(const ew_preparer *p, const ew_node *node, int i) {
-    if (i >= node->input_count || node->inputs[i] < 0) return true;
+bool ew_counts_from(const ew_preparer *p, const ew_node *node, int i, double zero) {
+    if (i >= node->input_count || node->inputs[i] < 0) return zero == 0;
     if (!ew_is_constant(p, node->inputs[i])) return false;
     const ew_tensor *t = ew_tensor_of(p, node->inputs[i]);
     for (int64_t k = 0; k < ew_count(t); k++)
-        if (ew_get(t, k) != 0) return false;
+        if (ew_get(t, k) != zero) return false;
     return true;
 }
 
@@ -49,7 +49,7 @@ static bool find_weights(const ew_preparer *p, int value, int axis, ew_eight *e)
     int maker = value < 0 ? -1 : p->maker[value];
     if (maker < 0 || !p->session->steps[maker].late) return false;
     const ew_node *node = &p->from->nodes[maker];
-    if (!ew_is_constant(p, node->inputs[0]) || !ew_is_constant(p, node->inputs[1]) || !all_zero(p, node, 2))
+    if (!ew_is_constant(p, node->inputs[0]) || !ew_is_constant(p, node->inputs[1]) || !ew_counts_from(p, node, 2, 0))
         return false;
     const ew_tensor *weights = ew_tensor_of(p, node->inputs[0]);
     e->scale = ew_tensor_of(p, node->inputs[1]);
@@ -114,7 +114,7 @@ static bool find_dynamic(const ew_preparer *p, const ew_node *node, ew_eight *e)
     if (!conv && !ew_is(node, "MatMulInteger")) return false;
     int value = node->inputs[1], maker = p->maker[value];
     if (maker >= 0 && p->session->steps[maker].late) value = p->from->nodes[maker].inputs[0];
-    if (!ew_is_constant(p, value) || !all_zero(p, node, 3)) return false;
+    if (!ew_is_constant(p, value) || !ew_counts_from(p, node, 3, 0)) return false;
     const ew_tensor *x = ew_tensor_of(p, node->inputs[0]), *weights = ew_tensor_of(p, value);
     int zero = node->input_count > 2 ? node->inputs[2] : -1;
     if (zero >= 0 && (ew_count(ew_tensor_of(p, zero)) != 1 || ew_tensor_of(p, zero)->dynamic)) return false;
