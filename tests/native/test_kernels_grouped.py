@@ -34,7 +34,7 @@ ROWS = [row for row in kernels.rows() if row.op == "gemm_grouped"]
 EACH = each_of(ROWS, ("gemm_grouped",))
 BITS = pytest.mark.parametrize("bits", [4, 8])
 GARBAGE = np.int32(0x5A5A5A5A)
-DEPTHS = ((1, 1), (7, 7), (8, 8), (33, 33), (48, 16), (64, 64), (261, 261), (608, 32), (1000, 1000), (1032, 8))
+DEPTHS = ((1, 1), (7, 7), (8, 8), (33, 33), (48, 16), (261, 261), (608, 32), (1032, 8))
 """Depth and group: less than a word, part of one, several parts of a panel, groups that parts cut."""
 
 
@@ -160,7 +160,7 @@ def test_no_rows_write_nothing(kernel):
 
 def touch_nothing_behind(kernel: Kernel) -> None:
     """Runs a kernel on memory that ends with a page."""
-    for n, rows, (depth, group), bits in itertools.product(columns_of(kernel), (1, 2), DEPTHS[:5], (4, 8)):
+    for n, rows, (depth, group), bits in itertools.product(columns_of(kernel)[2:], (1, 2), DEPTHS[:5:2], (4, 8)):
         whole = Product.drawn(rows, n, depth, group, bits)
         words = before_a_locked_page(np.zeros(grouped_kernels.packed_size(kernel, n, depth, bits), np.int32))
         scale = kernels.pack(grouped_kernels.f32_kernel(kernel), whole.scale)
