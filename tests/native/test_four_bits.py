@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgewright_export.targets.native import _move_weights
 from edgewright_runtime import kernels
 from edgewright_runtime.native_library import Model
+from tests.native import case_file
 from tests.native.eight_bits import Graph, dynamic
 from tests.native.test_engine import INVALID_MODEL, SHAPE_MISMATCH, UNSUPPORTED, refused
 
@@ -93,23 +95,33 @@ GROUPED = "edge_gemm_grouped_f32"
 S8 = "edge_gemm_s8"
 
 
+Case = tuple[Small, str, Arrays]
+"""A graph, its output and its inputs."""
+
+
+def grouped_product(dtype: str, group: int, rows: int) -> Case:
+    graph = Small(x=(rows, 768))
+    product = graph.node("MatMul", ["x", graph.grouped(dtype, 768, 45, group=group)])
+    return graph, graph.node("Relu", [graph.node("Add", [product, graph.bias(45)])]), [drawn(rows, 768)]
+
+
+def turned_layer(dtype: str, group: int) -> Case:
+    graph = Small(x=(2, 120))
+    weights = graph.grouped(dtype, 120, 19, group=group, turned=True)
+    return graph, graph.node("Gemm", ["x", weights, graph.bias(19)], transB=1), [drawn(2, 120)]
+
+
 @pytest.mark.parametrize("rows", [1, 3, 75])
 @pytest.mark.parametrize("group", [0, 16, 32, 64, 128, 256])
 @pytest.mark.parametrize("dtype", ["int4", "int8", "uint4", "uint8"])
 def test_a_product_of_floats_with_grouped_weights(dtype, group, rows, monkeypatch):
-    graph = Small(x=(rows, 768))
-    product = graph.node("MatMul", ["x", graph.grouped(dtype, 768, 45, group=group)])
-    output = graph.node("Relu", [graph.node("Add", [product, graph.bias(45)])])
-    compare(graph, output, [drawn(rows, 768)], monkeypatch, [("MatMul", GROUPED)])
+    compare(*grouped_product(dtype, group, rows), monkeypatch, [("MatMul", GROUPED)])
 
 
 @pytest.mark.parametrize("dtype", ["int4", "uint4", "int8", "int2"])
 @pytest.mark.parametrize("group", [0, 8, 40])
 def test_a_linear_layer_with_turned_weights(dtype, group, monkeypatch):
-    graph = Small(x=(2, 120))
-    weights = graph.grouped(dtype, 120, 19, group=group, turned=True)
-    output = graph.node("Gemm", ["x", weights, graph.bias(19)], transB=1)
-    compare(graph, output, [drawn(2, 120)], monkeypatch, [("Gemm", GROUPED)])
+    compare(*turned_layer(dtype, group), monkeypatch, [("Gemm", GROUPED)])
 
 
 def test_one_scale_for_all_weights_and_an_odd_depth(monkeypatch):
@@ -158,50 +170,56 @@ def test_zero_points_beside_the_middle_are_made_float(monkeypatch):
     compare(graph, graph.node("MatMul", ["x", weights]), [drawn(2, 48)], monkeypatch, [("MatMul", "edge_gemm_f32")])
 
 
-@pytest.mark.parametrize("dtype", ["int4", "int2"])
-@pytest.mark.parametrize("groups", [1, 24])
-def test_a_calibrated_convolution_widens_its_weights(groups, dtype, monkeypatch):
+def calibrated_convolution(groups: int, dtype: str) -> Case:
     graph = Small(x=(1, 24, 9, 11))
     scale = graph.constant(graph.draw.uniform(0.01, 0.06, 24).astype(np.float32))
     weights = graph.node("DequantizeLinear", [graph.whole(dtype, 24, 24 // groups, 3, 3), scale], axis=0)
     conv = graph.node("Conv", [graph.through("x", "u8"), weights, graph.bias(24)], pads=[1, 1, 1, 1], group=groups)
+    return graph, graph.quantize(conv, "u8", 0.05), [drawn(1, 24, 9, 11)]
+
+
+@pytest.mark.parametrize("dtype", ["int4", "int2"])
+@pytest.mark.parametrize("groups", [1, 24])
+def test_a_calibrated_convolution_widens_its_weights(groups, dtype, monkeypatch):
     kernel = "edge_depthwise_s8" if groups > 1 else S8
     ran = [("QuantizeLinear", None), ("Transpose", None), ("Conv", kernel), ("Transpose", None)]
-    compare(graph, graph.quantize(conv, "u8", 0.05), [drawn(1, 24, 9, 11)], monkeypatch, ran)
+    compare(*calibrated_convolution(groups, dtype), monkeypatch, ran)
 
 
-@pytest.mark.parametrize("kind", ["MatMul", "Gemm"])
-def test_a_calibrated_product_widens_its_weights(kind, monkeypatch):
+def calibrated_product(kind: str) -> Case:
     graph, turned = Small(x=(5, 37)), kind == "Gemm"
     scale = graph.constant(graph.draw.uniform(0.01, 0.06, 21).astype(np.float32))
     zero = graph.constant(np.zeros(21).astype(ml_dtypes.int4))
     values = graph.whole("int4", *((21, 37) if turned else (37, 21)))
     weights = graph.node("DequantizeLinear", [values, scale, zero], axis=0 if turned else 1)
     product = graph.node(kind, [graph.through("x", "u8"), weights], **({"transB": 1} if turned else {}))
-    ran = [("QuantizeLinear", None), (kind, S8)]
-    compare(graph, graph.quantize(product, "s8", 0.04), [drawn(5, 37)], monkeypatch, ran)
+    return graph, graph.quantize(product, "s8", 0.04), [drawn(5, 37)]
+
+
+@pytest.mark.parametrize("kind", ["MatMul", "Gemm"])
+def test_a_calibrated_product_widens_its_weights(kind, monkeypatch):
+    compare(*calibrated_product(kind), monkeypatch, [("QuantizeLinear", None), (kind, S8)])
+
+
+def dynamic_product(kind: str) -> Case:
+    conv = kind == "ConvInteger"
+    image, shape = ((1, 6, 9, 9), (7, 6, 3, 3)) if conv else ((3, 40), (40, 33))
+    graph = Small(x=image)
+    scale = np.float32(0.02) if conv else graph.draw.uniform(0.01, 0.05, 33).astype(np.float32)
+    output = dynamic(graph, "x", kind, graph.draw.integers(-8, 8, shape).astype(ml_dtypes.int4), scale)
+    product = next(node for node in graph.nodes if node.op_type == kind)
+    graph.nodes.insert(0, helper.make_node("Cast", [product.input[1]], ["wide"], to=TensorProto.INT8))
+    product.input[1] = "wide"
+    return graph, output, [drawn(*image)]
 
 
 @pytest.mark.parametrize("kind", ["MatMulInteger", "ConvInteger"])
 def test_a_dynamic_product_widens_its_weights(kind, monkeypatch):
-    graph, shape = Small(x=(3, 40) if kind == "MatMulInteger" else (1, 6, 9, 9)), (40, 33)
-    if kind == "ConvInteger":
-        shape = (7, 6, 3, 3)
-    values = graph.draw.integers(-8, 8, shape).astype(ml_dtypes.int4)
-    scale = np.float32(0.02) if kind == "ConvInteger" else graph.draw.uniform(0.01, 0.05, 33).astype(np.float32)
-    output = dynamic(graph, "x", kind, values, scale)
-    sums = next(node for node in graph.nodes if node.op_type == kind)
-    cast = helper.make_node("Cast", [sums.input[1]], ["wide"], to=TensorProto.INT8)
-    graph.nodes.insert(0, cast)
-    sums.input[1] = "wide"
-    arrays = [drawn(*(3, 40) if kind == "MatMulInteger" else (1, 6, 9, 9))]
-    model = graph.model(output)
-    wanted = by_onnxruntime(model, arrays)
-    for isa in ISAS:
-        monkeypatch.setenv("EDGEWRIGHT_FORCE_ISA", isa)
-        session = Model(model).session()
-        assert "Cast" not in [op for op, _ in steps(session)] and S8 in str(steps(session))
-        np.testing.assert_allclose(session.run(arrays)[0], wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
+    conv = kind == "ConvInteger"
+    ran = [("DynamicQuantizeLinear", None), (kind, S8)]
+    if conv:
+        ran = [ran[0], ("Transpose", None), ran[1], ("Transpose", None)]
+    compare(*dynamic_product(kind), monkeypatch, ran)
 
 
 def test_sums_of_integers_are_exact_where_nothing_is_fused():
@@ -363,3 +381,26 @@ def test_a_constant_that_is_a_result_has_bytes():
     found = Model(graph.model(name)).session().run([drawn(2)])[0]
     assert found.dtype == np.int8
     np.testing.assert_array_equal(found, values)
+
+
+def entries() -> list[bytes]:
+    """Such graphs for machines without Python, as cases of :mod:`tests.native.case_file`."""
+    found = {
+        **{
+            f"grouped {dtype} {group} {rows}": grouped_product(dtype, group, rows)
+            for dtype, group, rows in itertools.product(("int4", "uint8"), (0, 16, 256), (1, 75))
+        },
+        **{f"turned {dtype}": turned_layer(dtype, 40) for dtype in ("int4", "int8", "int2")},
+        **{f"calibrated {groups}": calibrated_convolution(groups, "int4") for groups in (1, 24)},
+        **{f"calibrated {kind}": calibrated_product(kind) for kind in ("MatMul", "Gemm")},
+        **{f"dynamic {kind}": dynamic_product(kind) for kind in ("MatMulInteger", "ConvInteger")},
+    }
+    return [entry_of(name, *case) for name, case in found.items()]
+
+
+def entry_of(name: str, graph: Graph, output: str, arrays: Arrays) -> bytes:
+    """Bytes may differ by a step, floats by what fp32 does."""
+    model = graph.model(output)
+    wanted = by_onnxruntime(model, arrays)
+    bound = 1e-5 * float(np.abs(wanted).max()) if wanted.dtype == np.float32 else 1
+    return case_file.entry(name, model, {"x": arrays[0]}, {output: wanted}, rtol=0, atol=bound)
