@@ -38,23 +38,17 @@ EDGE_INLINE void widen(const int bits, const panel *p, int64_t depth, float *to)
         }
 }
 
-/* Adds a row times values of one group, in a panel of both vectors. */
+/* Adds a row times values of one group, whole words of them, in a panel of both vectors. */
 EDGE_INLINE void add_row(const int bits, const panel *p, int64_t depth, const float *a, vf sum[WIDE]) {
     vf x0 = sum[0], x1 = sum[1], scale0 = v_load(p->scale), scale1 = v_load(p->scale + EDGE_LANES);
     const int32_t *words = p->words;
-    float last[32 / bits];
-    for (int64_t k = 0; k < depth; k += 32 / bits, a += 32 / bits, words += WIDE * EDGE_LANES) {
-        if (k + 32 / bits > depth) {
-            memset(last, 0, sizeof last);
-            a = memcpy(last, a, (size_t)(depth - k) * sizeof *last);
-        }
+    for (int64_t k = 0; k < depth; k += 32 / bits, a += 32 / bits, words += WIDE * EDGE_LANES)
 #pragma GCC unroll 8
         for (int place = 0; place < 32 / bits; place++) {
             vf x = v_set(a[place]);
             x0 = v_madd(x, value(words, bits, place, scale0), x0);
             x1 = v_madd(x, value(words + EDGE_LANES, bits, place, scale1), x1);
         }
-    }
     sum[0] = x0, sum[1] = x1;
 }
 
@@ -108,7 +102,7 @@ static void one_panel(const edge_gemm_grouped *whole, panel *p, int64_t column, 
         g.depth = last ? depth - k : CHUNK;
         g.low = last ? whole->product.low : -INFINITY;
         g.high = last ? whole->product.high : INFINITY;
-        if (rows == 1 && g.n == WIDE * EDGE_LANES) one_row(whole, p, &g, a[0] + k, c, add);
+        if (rows == 1 && g.n == WIDE * EDGE_LANES && depth % 8 == 0) one_row(whole, p, &g, a[0] + k, c, add);
         else some_rows(whole, p, &g, rows, a, k, c, add);
         g.bias = NULL;
         add = c;
