@@ -23,7 +23,10 @@
                     to[j] = expression;                                                                                \
                 }                                                                                                      \
             }                                                                                                          \
-            if (to == last) memcpy(y, last, (size_t)count * sizeof *last);                                             \
+            if (to == last) {                                                                                          \
+                memcpy(y, last, (size_t)count * sizeof *last);                                                         \
+                return;                                                                                                \
+            }                                                                                                          \
             from += whole, y += whole, count -= whole;                                                                 \
         }                                                                                                              \
     }
