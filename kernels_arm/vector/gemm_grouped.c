@@ -29,11 +29,12 @@ EDGE_INLINE vf value(const int32_t *words, const int bits, const int place, vf s
 /* Values of one group as f32. */
 EDGE_INLINE void widen(const int bits, const panel *p, int64_t depth, float *to) {
     const int32_t *words = p->words;
-    for (int64_t k = 0; k < depth; k += 32 / bits, to += (32 / bits - 1) * p->width)
+    const int each = 32 / bits;
+    for (int64_t k = 0; k < depth; k += each, to += (each - 1) * p->width)
         for (int64_t j = 0; j < p->width; j += EDGE_LANES, words += EDGE_LANES, to += EDGE_LANES) {
             vf scale = v_load(p->scale + j);
 #pragma GCC unroll 8
-            for (int place = 0; place < 32 / bits; place++)
+            for (int place = 0; place < each; place++)
                 v_store(to + place * p->width, value(words, bits, place, scale));
         }
 }
@@ -42,9 +43,10 @@ EDGE_INLINE void widen(const int bits, const panel *p, int64_t depth, float *to)
 EDGE_INLINE void add_row(const int bits, const panel *p, int64_t depth, const float *a, vf sum[WIDE]) {
     vf x0 = sum[0], x1 = sum[1], scale0 = v_load(p->scale), scale1 = v_load(p->scale + EDGE_LANES);
     const int32_t *words = p->words;
-    for (int64_t k = 0; k < depth; k += 32 / bits, a += 32 / bits, words += WIDE * EDGE_LANES)
+    const int each = 32 / bits;
+    for (int64_t k = 0; k < depth; k += each, a += each, words += WIDE * EDGE_LANES)
 #pragma GCC unroll 8
-        for (int place = 0; place < 32 / bits; place++) {
+        for (int place = 0; place < each; place++) {
             vf x = v_set(a[place]);
             x0 = v_madd(x, value(words, bits, place, scale0), x0);
             x1 = v_madd(x, value(words + EDGE_LANES, bits, place, scale1), x1);

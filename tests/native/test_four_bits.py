@@ -201,16 +201,22 @@ def test_a_calibrated_product_widens_its_weights(kind, monkeypatch):
     compare(*calibrated_product(kind), monkeypatch, [("QuantizeLinear", None), (kind, S8)])
 
 
+def widened(graph: Small, value: str, kind: str, weights: np.ndarray, scale: np.ndarray) -> str:
+    """A dynamic product, before which small weights become bytes."""
+    output = dynamic(graph, value, kind, weights, scale)
+    product = next(node for node in graph.nodes if node.op_type == kind)
+    graph.nodes.insert(0, helper.make_node("Cast", [product.input[1]], ["wide"], to=TensorProto.INT8))
+    product.input[1] = "wide"
+    return output
+
+
 def dynamic_product(kind: str) -> Case:
     conv = kind == "ConvInteger"
     image, shape = ((1, 6, 9, 9), (7, 6, 3, 3)) if conv else ((3, 40), (40, 33))
     graph = Small(x=image)
     scale = np.float32(0.02) if conv else graph.draw.uniform(0.01, 0.05, 33).astype(np.float32)
-    output = dynamic(graph, "x", kind, graph.draw.integers(-8, 8, shape).astype(ml_dtypes.int4), scale)
-    product = next(node for node in graph.nodes if node.op_type == kind)
-    graph.nodes.insert(0, helper.make_node("Cast", [product.input[1]], ["wide"], to=TensorProto.INT8))
-    product.input[1] = "wide"
-    return graph, output, [drawn(*image)]
+    weights = graph.draw.integers(-8, 8, shape).astype(ml_dtypes.int4)
+    return graph, widened(graph, "x", kind, weights, scale), [drawn(*image)]
 
 
 @pytest.mark.parametrize("kind", ["MatMulInteger", "ConvInteger"])
