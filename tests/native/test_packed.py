@@ -22,8 +22,8 @@ from edgewright_runtime.native_library import Model, NativeError
 from sdk import Bundle
 from tests.native.small_models import model
 from tests.native.test_engine import INVALID_ARGUMENT, INVALID_MODEL, IO, NO_MEMORY, refused
-from tests.native.test_memory import Memory
 from tests.native.test_four_bits import Small, widened
+from tests.native.test_memory import Memory
 from tests.native.test_prepare_int8 import Graph
 from tests.tiny_bundle import make_tiny_bundle
 
