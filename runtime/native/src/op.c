@@ -7,10 +7,15 @@ edge_status ew_run_none(ew_call *call) {
     return EDGE_OK;
 }
 
+#define OF_MODELS "ai.onnx.ml"
+#define OF_OURS "edgewright.fused"
+
 #define EW_OP(domain, name, first, last, dtypes, flags, infer, run, workspace)                                         \
     edge_status infer(ew_call *);                                                                                      \
     edge_status run(ew_call *);                                                                                        \
-    size_t workspace(const ew_call *);
+    size_t workspace(const ew_call *);                                                                                 \
+    _Static_assert(sizeof(domain) == sizeof "" || sizeof(domain) == sizeof OF_MODELS ||                                \
+                   sizeof(domain) == sizeof OF_OURS, "domain_of does not know it");
 #include "ops.inc"
 #undef EW_OP
 
@@ -24,7 +29,7 @@ static const ew_op OPS[] = {
 #define OP_COUNT (sizeof OPS / sizeof *OPS)
 
 static const char *domain_of(const ew_op *op) {
-    return op->domain == 0 ? "" : op->domain == sizeof "ai.onnx.ml" - 1 ? "ai.onnx.ml" : "edgewright.fused";
+    return op->domain == 0 ? "" : op->domain == sizeof OF_MODELS - 1 ? OF_MODELS : OF_OURS;
 }
 
 const ew_op *ew_find_op(const char *domain, const char *name, int version) {
