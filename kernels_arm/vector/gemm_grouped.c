@@ -1,6 +1,7 @@
 /* A product with weights of 4 or 8 bits.  Each lane of a vector of words holds values of one column, successive ones of
- * depth: two shifts, a conversion and a multiplication make one of each lane f32.  One row does so on the way; for more,
- * a part of a panel is made f32 once and multiplied as other weights are, in the same order: with the same bits. */
+ * depth: two shifts, a conversion and a multiplication make one of each lane f32.  One row does so on the way; for
+ * more, a part of a panel is made f32 once and multiplied as other weights are, in the same order: with the same bits.
+ */
 #include "vector.h"
 
 enum {
@@ -16,7 +17,7 @@ edge_gemm_f32_run EDGE_NAME(edge_gemm_f32);
 /* Where a panel is read. */
 typedef struct panel {
     const int32_t *words;
-    const float *scale; /* of the group */
+    const float *scale;  /* of the group */
     int64_t width, left; /* left: depth of the group */
 } panel;
 
@@ -34,8 +35,7 @@ EDGE_INLINE void widen(const int bits, const panel *p, int64_t depth, float *to)
         for (int64_t j = 0; j < p->width; j += EDGE_LANES, words += EDGE_LANES, to += EDGE_LANES) {
             vf scale = v_load(p->scale + j);
 #pragma GCC unroll 8
-            for (int place = 0; place < each; place++)
-                v_store(to + place * p->width, value(words, bits, place, scale));
+            for (int place = 0; place < each; place++) v_store(to + place * p->width, value(words, bits, place, scale));
         }
 }
 

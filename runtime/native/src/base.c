@@ -144,10 +144,12 @@ static const struct {
     char name[8];
     uint8_t bits;
 } DTYPES[] = {
-    [EDGE_F32] = {"float32", 32}, [EDGE_U8] = {"uint8", 8},     [EDGE_S8] = {"int8", 8},      [EDGE_U16] = {"uint16", 16},
-    [EDGE_S16] = {"int16", 16},   [EDGE_S32] = {"int32", 32},   [EDGE_S64] = {"int64", 64},   [EDGE_BOOL] = {"bool", 8},
-    [EDGE_F16] = {"float16", 16}, [EDGE_F64] = {"float64", 64}, [EDGE_U32] = {"uint32", 32},  [EDGE_U64] = {"uint64", 64},
-    [EW_U4] = {"uint4", 4},       [EW_S4] = {"int4", 4},        [EW_U2] = {"uint2", 2},       [EW_S2] = {"int2", 2},
+    [EDGE_F32] = {"float32", 32}, [EDGE_U8] = {"uint8", 8},    [EDGE_S8] = {"int8", 8},
+    [EDGE_U16] = {"uint16", 16},  [EDGE_S16] = {"int16", 16},  [EDGE_S32] = {"int32", 32},
+    [EDGE_S64] = {"int64", 64},   [EDGE_BOOL] = {"bool", 8},   [EDGE_F16] = {"float16", 16},
+    [EDGE_F64] = {"float64", 64}, [EDGE_U32] = {"uint32", 32}, [EDGE_U64] = {"uint64", 64},
+    [EW_U4] = {"uint4", 4},       [EW_S4] = {"int4", 4},       [EW_U2] = {"uint2", 2},
+    [EW_S2] = {"int2", 2},
 };
 #define DTYPE_COUNT (sizeof DTYPES / sizeof *DTYPES)
 

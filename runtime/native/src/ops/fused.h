@@ -34,7 +34,7 @@ typedef struct ew_fused {
     int64_t outputs, depth; /* columns of the product, and values of one tap */
     float low, high;
     edge_map_f32 *map;             /* NULL: none */
-    const float *scale;            /* of small weights of a product of f32, of each group and column; NULL: they are f32 */
+    const float *scale;            /* of each group and column of small weights; NULL: there are none */
     int64_t group;
     int bits;
     const ew_quantized *quantized; /* NULL: x is f32 */

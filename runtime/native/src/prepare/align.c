@@ -1,5 +1,5 @@
-/* Constants that lie in the model's file at odd places are copied when somebody reads them, and those of less than a byte
- * become bytes: weights that are packed never are. */
+/* Constants that lie in the model's file at odd places are copied when somebody reads them, and those of less than a
+ * byte become bytes: weights that are packed never are. */
 #include "prepare.h"
 
 static edge_status copy(const void *context, void *into) {

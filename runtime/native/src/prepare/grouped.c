@@ -3,14 +3,16 @@
 
 /* How many values of the axis `along` share a scale; 0: the kernel has no such groups. */
 static int64_t group_of(const ew_node *node, const ew_tensor *weights, const ew_tensor *scale, int along) {
-    int64_t block = ew_attr_int(node, "block_size", 0), axis = ew_attr_int(node, "axis", 1), depth = weights->dims[along];
+    int64_t block = ew_attr_int(node, "block_size", 0), axis = ew_attr_int(node, "axis", 1);
+    int64_t depth = weights->dims[along];
     if (axis < 0) axis += weights->rank;
     if (!block) return ew_count(scale) == 1 || axis != along ? depth : 0;
     return axis == along && block % 8 == 0 && depth % block == 0 ? block : 0;
 }
 
 bool ew_find_grouped(const ew_preparer *p, const ew_node *node, ew_grouped *g) {
-    if ((!ew_is(node, "Gemm") && !ew_is(node, "MatMul")) || ew_tensor_of(p, node->inputs[0])->dtype != EDGE_F32) return false;
+    if ((!ew_is(node, "Gemm") && !ew_is(node, "MatMul")) || ew_tensor_of(p, node->inputs[0])->dtype != EDGE_F32)
+        return false;
     int maker = p->maker[node->inputs[1]];
     if (maker < 0 || !p->session->steps[maker].late) return false;
     const ew_node *from = &p->from->nodes[maker];

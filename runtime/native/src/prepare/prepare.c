@@ -193,7 +193,8 @@ static edge_status begin_chain(ew_preparer *p, int head) {
         ew_eight eight;
         ew_grouped grouped;
     } found, *kept;
-    bool of_eight = ew_find_eight(p, head, &found.eight), grouped = !of_eight && ew_find_grouped(p, node, &found.grouped);
+    bool of_eight = ew_find_eight(p, head, &found.eight);
+    bool grouped = !of_eight && ew_find_grouped(p, node, &found.grouped);
     if (!of_eight && !grouped) {
         EW_TRY(ew_fold_late(p, node));
         if (!ew_is_head(p, node)) return EDGE_OK;
