@@ -170,6 +170,27 @@ def test_zero_points_beside_the_middle_are_made_float(monkeypatch):
     compare(graph, graph.node("MatMul", ["x", weights]), [drawn(2, 48)], monkeypatch, [("MatMul", "edge_gemm_f32")])
 
 
+def test_a_convolution_of_floats_makes_its_weights_float(monkeypatch):
+    graph = Small(x=(1, 6, 9, 9))
+    scale = graph.constant(graph.draw.uniform(0.01, 0.06, 10).astype(np.float32))
+    weights = graph.node("DequantizeLinear", [graph.whole("int4", 10, 6, 3, 3), scale], axis=0)
+    ran = [("Transpose", None), ("Conv", "edge_gemm_f32"), ("Transpose", None)]
+    compare(graph, graph.node("Conv", ["x", weights]), [drawn(1, 6, 9, 9)], monkeypatch, ran)
+
+
+def test_rows_of_a_table_made_float_before_or_after(monkeypatch):
+    graph = Small(x=(2, 40))
+    table, rows = graph.whole("int4", 70, 40), graph.constant(np.array([69, 3]))
+    scale = graph.constant(graph.draw.uniform(0.01, 0.06, (70, 5)).astype(np.float32))
+    floats = graph.node("DequantizeLinear", [table, scale], axis=1, block_size=8)
+    output = graph.node("Add", [graph.node("Gather", [floats, rows]), "x"])
+    compare(graph, output, [drawn(2, 40)], monkeypatch, [("Add", None)])
+    scale = graph.node("Gather", [scale, rows])
+    taken = graph.node("DequantizeLinear", [graph.node("Gather", [table, rows]), scale], axis=1, block_size=8)
+    same = Model(graph.model(graph.node("Sub", [graph.node("Add", [taken, "x"]), output]))).session()
+    np.testing.assert_array_equal(same.run([drawn(2, 40)])[0], np.zeros((2, 40), np.float32))
+
+
 def calibrated_convolution(groups: int, dtype: str) -> Case:
     graph = Small(x=(1, 24, 9, 11))
     scale = graph.constant(graph.draw.uniform(0.01, 0.06, 24).astype(np.float32))
