@@ -1,4 +1,5 @@
-/* b[k, n] as panels of nr columns, [k][nr] each, zeros beyond n; the last panel is nr / 2 wide when that is enough. */
+/* b[k, n] as panels of nr columns, [k][nr] each, zeros beyond n; the last panel is nr / 2 wide when that is enough.  Of
+ * small weights, words of successive values of a column, the first one lowest, zeros beyond k. */
 #include <string.h>
 
 #include "edge_kernels.h"
@@ -54,5 +55,23 @@ void edge_gemm_pack_f32(const edge_kernel *kernel, int64_t n, int64_t k, const f
         int64_t left = n - j, width = panel_width(kernel, left);
         pack_panel(k, width, left < width ? left : width, b + j * b_col, b_row, b_col, packed);
         packed += width * k;
+    }
+}
+
+/* Up to 32 / bits values of a column. */
+static uint32_t word_of(int64_t count, int32_t bits, const int8_t *b, int64_t b_row) {
+    uint32_t word = 0;
+    for (int64_t i = 0; i < count && i < 32 / bits; i++)
+        word |= ((uint32_t)b[i * b_row] & ((1u << bits) - 1)) << bits * i;
+    return word;
+}
+
+void edge_gemm_pack_grouped(const edge_kernel *kernel, int64_t n, int64_t k, int32_t bits, const int8_t *b,
+                            int64_t b_row, int64_t b_col, int32_t *packed) {
+    for (int64_t column = 0, width; column < n; column += width) {
+        width = panel_width(kernel, n - column);
+        for (int64_t i = 0; i < k; i += 32 / bits)
+            for (int64_t j = column; j < column + width; j++)
+                *packed++ = j < n ? (int32_t)word_of(k - i, bits, b + i * b_row + j * b_col, b_row) : 0;
     }
 }

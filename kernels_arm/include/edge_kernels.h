@@ -20,6 +20,18 @@ typedef struct edge_gemm_f32 {
 typedef void edge_gemm_f32_run(const edge_gemm_f32 *job, int64_t rows, const float *const *a, float *c,
                                const float *add);
 
+/* The same with small weights, whole numbers around zero: each stands for itself times the scale of its group. */
+typedef struct edge_gemm_grouped {
+    edge_gemm_f32 product; /* of one tap; its b is not read */
+    const int32_t *words;  /* packed by edge_gemm_pack_grouped */
+    const float *scale;    /* [depth / group][n], packed by edge_gemm_pack_f32 */
+    int64_t group;         /* successive values of depth; all of it, or a multiple of 8 that divides it */
+    int32_t bits;          /* of a weight: 4 or 8 */
+} edge_gemm_grouped;
+
+typedef void edge_gemm_grouped_run(const edge_gemm_grouped *job, int64_t rows, const float *const *a, float *c,
+                                   const float *add);
+
 /* One output row of a depthwise convolution.  line[i]: input row under kernel row i, or NULL outside of the image. */
 typedef struct edge_depthwise_f32 {
     int64_t channels, in_width, out_width, kernel_height, kernel_width, stride, dilation, pad; /* along the width */
@@ -124,7 +136,8 @@ typedef enum edge_kernel_op {
     EDGE_DOTS,
     EDGE_MIX,
     EDGE_QUANTIZE,
-    EDGE_DEQUANTIZE
+    EDGE_DEQUANTIZE,
+    EDGE_GEMM_GROUPED
 } edge_kernel_op;
 typedef enum edge_kernel_dtype { EDGE_KERNEL_F32, EDGE_KERNEL_S8 } edge_kernel_dtype;
 typedef enum edge_kernel_format { EDGE_DENSE } edge_kernel_format;
@@ -167,6 +180,10 @@ EDGE_KERNEL_API int edge_isa_chosen(void);
 EDGE_KERNEL_API size_t edge_gemm_packed_f32(const edge_kernel *kernel, int64_t n, int64_t k);
 EDGE_KERNEL_API void edge_gemm_pack_f32(const edge_kernel *kernel, int64_t n, int64_t k, const float *b, int64_t b_row, int64_t b_col,
                         float *packed);
+
+/* Packs small weights b[k, n], in words of 32 / bits values: as many of them as floats of a matrix [words of k, n]. */
+EDGE_KERNEL_API void edge_gemm_pack_grouped(const edge_kernel *kernel, int64_t n, int64_t k, int32_t bits, const int8_t *b,
+                            int64_t b_row, int64_t b_col, int32_t *packed);
 
 /* Bytes of the packed form of b[taps][depth][n], and the packing; b[t][i][j] is at b[(t * depth + i) * b_row + j * b_col]. */
 EDGE_KERNEL_API size_t edge_gemm_packed_s8(const edge_kernel *kernel, int64_t n, int64_t depth, int64_t taps);

@@ -3,6 +3,13 @@
 
 #define PIXELS 4
 #define MOST_COLUMNS 16 /* of the input that a tile of an unrolled kernel sees */
+#ifdef __wasm__ /* its compilers keep in memory what a whole window needs, and a page fetches it */
+#define EACH_ROW _Pragma("clang loop unroll(disable)")
+#define ONCE static __attribute__((noinline))
+#else
+#define EACH_ROW _Pragma("GCC unroll 5")
+#define ONCE EDGE_INLINE
+#endif
 
 /* Channels that fill no vector, once for every window. */
 static __attribute__((noinline)) void last_channels(int pixels, int height, int width, int stride,
@@ -33,8 +40,7 @@ EDGE_INLINE void tile(const int pixels, const int height, const int width, const
         for (int p = 0; p < pixels; p++) acc[p] = start;
         const float *weights = d->weights + c;
         if (left == EDGE_LANES) {
-#pragma GCC unroll 5
-            for (int i = 0; i < height; i++) {
+            EACH_ROW for (int i = 0; i < height; i++) {
                 vf x[MOST_COLUMNS];
 #pragma GCC unroll 16
                 for (int j = 0; j < columns; j++) x[j] = v_load(at[i * columns + j] + c);
@@ -67,19 +73,23 @@ static __attribute__((noinline)) void single_5(const edge_depthwise_f32 *d, cons
     tile(1, 5, 5, 1, d, at, out);
 }
 
+/* The pixels that a tile sees, from this column on. */
+ONCE void find_pixels(const int height, const int columns, const edge_depthwise_f32 *d, const float *const *line,
+                      int64_t column, const float **at) {
+    for (int i = 0; i < height; i++)
+        for (int j = 0; j < columns; j++) at[i * columns + j] = pixel(d, line[i], column + j);
+}
+
 EDGE_INLINE void unrolled(const int height, const int width, const int stride, const edge_depthwise_f32 *d,
                           const float *const *line, float *out) {
     const float *at[5 * MOST_COLUMNS];
     int64_t x = 0;
     for (; x + PIXELS <= d->out_width; x += PIXELS) {
-        const int columns = (PIXELS - 1) * stride + width;
-        for (int i = 0; i < height; i++)
-            for (int j = 0; j < columns; j++) at[i * columns + j] = pixel(d, line[i], x * stride - d->pad + j);
+        find_pixels(height, (PIXELS - 1) * stride + width, d, line, x * stride - d->pad, at);
         tile(PIXELS, height, width, stride, d, at, out + x * d->channels);
     }
     for (; x < d->out_width; x++) {
-        for (int i = 0; i < height; i++)
-            for (int j = 0; j < width; j++) at[i * width + j] = pixel(d, line[i], x * stride - d->pad + j);
+        find_pixels(height, width, d, line, x * stride - d->pad, at);
         if (width == 3) single_3(d, at, out + x * d->channels);
         else single_5(d, at, out + x * d->channels);
     }

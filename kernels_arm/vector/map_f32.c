@@ -9,11 +9,25 @@
 #define INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
+/* What fills no vector is padded to one: its own loop would be the whole expression again, of single values. */
 #define MAP(name, expression)                                                                                          \
     void EDGE_NAME(edge_##name##_f32)(const float *from, float *y, int64_t count) {                                    \
-        INDEPENDENT for (int64_t i = 0; i < count; i++) {                                                              \
-            float x = from[i];                                                                                         \
-            y[i] = expression;                                                                                         \
+        float last[EDGE_LANES] = {0};                                                                                  \
+        while (count > 0) {                                                                                            \
+            int64_t whole = count / EDGE_LANES * EDGE_LANES;                                                           \
+            float *to = y;                                                                                             \
+            if (!whole) from = memcpy(last, from, (size_t)count * sizeof *last), to = last, whole = EDGE_LANES;        \
+            for (int64_t i = 0; i < whole; i += EDGE_LANES) {                                                          \
+                INDEPENDENT for (int64_t j = i; j < i + EDGE_LANES; j++) {                                             \
+                    float x = from[j];                                                                                 \
+                    to[j] = expression;                                                                                \
+                }                                                                                                      \
+            }                                                                                                          \
+            if (to == last) {                                                                                          \
+                memcpy(y, last, (size_t)count * sizeof *last);                                                         \
+                return;                                                                                                \
+            }                                                                                                          \
+            from += whole, y += whole, count -= whole;                                                                 \
         }                                                                                                              \
     }
 

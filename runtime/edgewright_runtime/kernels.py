@@ -31,6 +31,7 @@ OPS = (
     "mix",
     "quantize",
     "dequantize",
+    "gemm_grouped",
 )
 DTYPES = ("f32", "s8")
 FORMATS = ("dense",)

@@ -99,6 +99,26 @@ static void to_floats(const uint8_t *bytes, size_t count, float *out) {
     for (size_t i = 0; i < count; i++) out[i] = bytes[i];
 }
 
+/* One row with weights of 4 bits, two with those of 8. */
+static void product_of_words(const edge_kernel *kernel, float *out) {
+    enum { COLUMNS = 19, DEPTH = 40, GROUPS = 5 };
+    static float a[2 * DEPTH], scale[GROUPS * COLUMNS], scales[GROUPS * 64];
+    static uint8_t b[DEPTH * COLUMNS];
+    static int32_t words[DEPTH / 4 * 64];
+    const float *rows[2] = {a, a + DEPTH};
+    fill(a, 2 * DEPTH, 24);
+    fill(scale, GROUPS * COLUMNS, 25);
+    for (int i = 0; i < GROUPS * COLUMNS; i++) scale[i] *= 0.01f;
+    fill_bytes(b, sizeof b, 26);
+    edge_gemm_pack_f32(kernel, COLUMNS, GROUPS, scale, COLUMNS, 1, scales);
+    for (int bits = 4; bits <= 8; bits += 4, out += 2 * COLUMNS) {
+        edge_gemm_pack_grouped(kernel, COLUMNS, DEPTH, bits, (const int8_t *)b, COLUMNS, 1, words);
+        edge_gemm_grouped job = {{.n = COLUMNS, .depth = DEPTH, .taps = 1, .c_row = COLUMNS, .low = -1, .high = 1},
+                                 words, scales, DEPTH / GROUPS, bits};
+        ((edge_gemm_grouped_run *)kernel->run)(&job, bits / 4, rows, out, NULL);
+    }
+}
+
 static const float SCALES[64] = {0.01f, 0.02f, 0.03f, 0.04f, 0.05f, 0.06f, 0.07f, 0.08f, 0.09f, 0.1f, 0.11f,
                                  0.12f, 0.13f, 0.14f, 0.15f, 0.16f, 0.17f, 0.18f, 0.19f, 0.2f,  0.21f};
 static const edge_rescale BYTES = {.scale = SCALES, .a_zero = 5, .zero = 100, .low = 3, .high = 250};
@@ -160,7 +180,7 @@ static run *const OF_FLOATS[] = {
     [EDGE_GEMM] = product,       [EDGE_DEPTHWISE] = depthwise, [EDGE_SOFTMAX] = map, [EDGE_LAYER_NORM] = layer_norm,
     [EDGE_EXP] = map,            [EDGE_ERF] = map,             [EDGE_GELU] = map,    [EDGE_TANH] = map,
     [EDGE_SIGMOID] = map,        [EDGE_SILU] = map,            [EDGE_MAX] = combine, [EDGE_ADD] = combine,
-    [EDGE_RANGE] = range,        [EDGE_DOTS] = few_by_many,  [EDGE_MIX] = few_by_many, [EDGE_DEQUANTIZE] = NULL,
+    [EDGE_RANGE] = range,        [EDGE_DOTS] = few_by_many,  [EDGE_MIX] = few_by_many, [EDGE_GEMM_GROUPED] = product_of_words,
 };
 static run *const OF_BYTES[] = {
     [EDGE_GEMM] = product_of_bytes, [EDGE_DEPTHWISE] = depthwise_of_bytes, [EDGE_ADD] = add_bytes,

@@ -9,10 +9,11 @@
 
 #include "edge_kernels.h"
 
-enum { ROOM = 1 << 14, MARGIN = 64, OPERANDS = 7, PAGE_BYTES = 1 << 16 };
+enum { ROOM = 1 << 14, MARGIN = 64, OPERANDS = 8, PAGE_BYTES = 1 << 16 };
 
 static float *rooms[OPERANDS]; /* each with a locked page behind it */
 static int before_a_page;
+static int8_t whole[1 << 16]; /* small weights */
 static const char *current;
 static long checked, failed;
 
@@ -90,6 +91,46 @@ static void check_gemms(const edge_kernel *k, const edge_kernel *scalar) {
             for (int rare = 0; rare <= 40; rare += 40) check_gemm(k, scalar, k->mr + 2, k->nr + 3, depth, taps, rare);
 }
 
+static void check_grouped(const edge_kernel *k, const edge_kernel *scalar, int64_t rows, int64_t n, int64_t depth,
+                          int64_t group, int32_t bits) {
+    const edge_kernel *kernels[2] = {k, scalar};
+    const float *pointers[64];
+    int64_t words = (depth * bits + 31) / 32;
+    float *a = filled(0, rows * (depth + 3) - 3, 0), *scale = filled(1, depth / group * n, 0);
+    float *bias = filled(2, n, 0), *add = filled(3, rows * (n + 5) - 5, 0);
+    for (int64_t i = 0; i < rows; i++) pointers[i] = a + i * (depth + 3);
+    for (int64_t i = 0; i < depth * n; i++) whole[i] = (int8_t)(drawn() * (bits == 4 ? 2 : 32));
+    for (int form = 0; form < 2; form++) {
+        for (int which = 0; which < 2; which++) {
+            const edge_kernel *at_work = kernels[which];
+            float *b = at(4, (int64_t)edge_gemm_packed_f32(at_work, n, words));
+            float *scales = at(7, (int64_t)edge_gemm_packed_f32(at_work, n, depth / group));
+            float *c = at(5 + which, rows * (n + 7) - 7);
+            edge_gemm_pack_grouped(at_work, n, depth, bits, whole, n, 1, (int32_t *)(void *)b);
+            edge_gemm_pack_f32(at_work, n, depth / group, scale, n, 1, scales);
+            edge_gemm_grouped job = {{.n = n, .depth = depth, .taps = 1, .c_row = n + 7, .add_row = n + 5,
+                                      .bias = form ? bias : NULL, .low = form ? -9.5f : -INFINITY,
+                                      .high = form ? 12.5f : INFINITY},
+                                     (const int32_t *)(const void *)b, scales, group, bits};
+            ((edge_gemm_grouped_run *)at_work->run)(&job, rows, pointers, c, form ? add : NULL);
+        }
+        compare(5, 6, 1e-5 * (double)(4 + depth), "columns of small weights", n);
+    }
+}
+
+static void check_all_grouped(const edge_kernel *k, const edge_kernel *scalar) {
+    static const int64_t columns[] = {1, 4, 5, 8, 9, 16, 17, 32, 35};
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
+        for (int32_t bits = 4; bits <= 8; bits += 4) {
+            for (int64_t rows = 1; rows <= 3; rows++) {
+                check_grouped(k, scalar, rows, columns[i], 7, 7, bits);
+                check_grouped(k, scalar, rows, columns[i], 48, 16, bits);
+            }
+            check_grouped(k, scalar, 1, columns[i], 1030, 1030, bits);
+            check_grouped(k, scalar, 2, columns[i], 536, 8, bits);
+        }
+}
+
 static void check_depthwise(const edge_kernel *k, const edge_kernel *scalar, int64_t channels, int64_t side,
                             int64_t stride, int64_t dilation, int64_t width, int rare) {
     const edge_kernel *kernels[2] = {k, scalar};
@@ -165,6 +206,7 @@ static long check_table(void) {
         current = k->name;
         rows++;
         if (k->op == EDGE_GEMM) check_gemms(k, scalar);
+        else if (k->op == EDGE_GEMM_GROUPED) check_all_grouped(k, scalar);
         else if (k->op == EDGE_DEPTHWISE) check_depthwises(k, scalar);
         else if (k->op == EDGE_DOTS || k->op == EDGE_MIX) check_few_by_many(k, scalar);
         else check_rows(k, scalar);

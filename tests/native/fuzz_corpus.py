@@ -64,6 +64,18 @@ def _of_every_dtype(content: onnx.ModelProto, dtypes: list[str]) -> Iterator[byt
         yield changed.SerializeToString()
 
 
+def _small_weights() -> Iterator[bytes]:
+    """Every use of weights of less than 8 bits."""
+    from tests.native import test_four_bits as four
+
+    cases = [four.turned_layer(dtype, group) for dtype in ("int4", "uint4", "int8", "int2") for group in (0, 40)]
+    cases += [four.calibrated_convolution(groups, "int4") for groups in (1, 24)]
+    cases += [four.calibrated_product(kind) for kind in ("MatMul", "Gemm")]
+    cases += [four.dynamic_product(kind) for kind in ("MatMulInteger", "ConvInteger")]
+    yield from (graph.model(output) for graph, output, _ in cases)
+    yield four.broken((2, 20), axis=0, block_size=32)
+
+
 def _bundles() -> Iterator[bytes]:
     """An archive, and the same as a manifest with its files."""
     with tempfile.TemporaryDirectory() as folder:
@@ -118,7 +130,7 @@ def _photos() -> Iterator[bytes]:
 
 def seeds(folder: Path) -> None:
     """Every seed that is not too large, named after its content."""
-    for content in (*_models(), *_bundles(), *_sequences(), *_photos()):
+    for content in (*_models(), *_small_weights(), *_bundles(), *_sequences(), *_photos()):
         if len(content) <= MOST_BYTES:
             (folder / hashlib.sha256(content).hexdigest()[:16]).write_bytes(content)
 

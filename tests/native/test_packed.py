@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from onnx import helper
@@ -21,6 +22,7 @@ from edgewright_runtime.native_library import Model, NativeError
 from sdk import Bundle
 from tests.native.small_models import model
 from tests.native.test_engine import INVALID_ARGUMENT, INVALID_MODEL, IO, NO_MEMORY, refused
+from tests.native.test_four_bits import Small, widened
 from tests.native.test_memory import Memory
 from tests.native.test_prepare_int8 import Graph
 from tests.tiny_bundle import make_tiny_bundle
@@ -60,7 +62,17 @@ def of_bytes() -> bytes:
     return graph.model(graph.node("MatMul", [x, graph.weights(70, 33, axis=1)]))
 
 
-MODELS = {"f32": of_floats, "s8": of_bytes}
+def of_small_weights() -> bytes:
+    """Every way in which weights of less than 8 bits, and groups of bytes, are packed."""
+    graph = Small(image=(1, 3, 8, 8))
+    x = graph.node("Reshape", ["image", graph.constant(np.array([1, -1]))])
+    x = graph.node("MatMul", [x, graph.grouped("int4", 192, 700, group=32)])
+    x = graph.node("Gemm", [x, graph.grouped("int8", 700, 90, turned=True)], transB=1)
+    weights = graph.draw.integers(-8, 8, (90, 33)).astype(ml_dtypes.int4)
+    return graph.model(widened(graph, x, "MatMulInteger", weights, np.float32(0.01)))
+
+
+MODELS = {"f32": of_floats, "s8": of_bytes, "s4": of_small_weights}
 KINDS = pytest.mark.parametrize("kind", list(MODELS))
 
 
@@ -182,7 +194,7 @@ def test_every_instruction_set_can_be_packed_for(kind: str) -> None:
     opened = Model(MODELS[kind]())
     packed = {isa: opened.pack(isa) for isa in EVERY_ISA}
     same = {"scalar", "neon", "neon_dot", "wasm", "wasm_relaxed"}
-    assert len({packed[isa] for isa in same}) == 1 and len(set(packed.values())) == (3 if kind == "f32" else 2)
+    assert len({packed[isa] for isa in same}) == 1 and len(set(packed.values())) == (2 if kind == "s8" else 3)
     for content in packed.values():
         magic, version, count, size, _, _ = HEADER.unpack_from(content)
         assert (magic, version, count, size) == (b"EDGEPACK", 1, 5, len(content))
@@ -201,6 +213,8 @@ def test_every_instruction_set_can_be_packed_for(kind: str) -> None:
         ("f32", "avx512vnni", "ba723dba136cc73c"),
         ("s8", "scalar", "598eba07b36a80a8"),
         ("s8", "avx512vnni", "2bc080463848628f"),
+        ("s4", "scalar", "314dbf7d02d241cf"),
+        ("s4", "avx512vnni", "0ca632e37a2040cb"),
     ],
 )
 def test_what_is_written_changes_only_with_its_version(kind: str, isa: str, digest: str) -> None:

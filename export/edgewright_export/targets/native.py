@@ -45,22 +45,22 @@ class NativeTarget(OnnxRuntimeTarget):
 
 def _move_weights(source: Path, target: Path, weights: IO[bytes], places: dict[bytes, int]) -> None:
     import onnx
-    from onnx import numpy_helper
 
     model = onnx.load(str(source))
     for tensor in model.graph.initializer:
-        data = numpy_helper.to_array(tensor).tobytes() if _is_plain(tensor) else b""
+        data = _content(tensor)
         if len(data) >= _LEAST_BYTES:
             _move(tensor, data, weights, places)
     onnx.save_model(model, str(target))
 
 
-def _is_plain(tensor: Any) -> bool:
-    """Whether its bytes are those of a numpy array: types of less than a byte, and strings, are not."""
-    import onnx
+def _content(tensor: Any) -> bytes:
+    """Its raw bytes, in which several numbers of less than a byte share one; strings have none."""
+    from onnx import TensorProto, numpy_helper
 
-    packed = (onnx.TensorProto.STRING, onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
-    return tensor.data_type not in packed
+    if tensor.data_type == TensorProto.STRING:
+        return b""
+    return bytes(numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data)
 
 
 def _move(tensor: Any, data: bytes, weights: IO[bytes], places: dict[bytes, int]) -> None:

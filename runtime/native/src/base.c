@@ -139,18 +139,43 @@ void ew_arena_free(ew_arena *arena) {
     arena->total_bytes = 0;
 }
 
+/* No pointers: they would be relocated. */
 static const struct {
-    const char *name;
-    uint8_t bytes;
+    char name[8];
+    uint8_t bits;
 } DTYPES[] = {
-    [EDGE_F32] = {"float32", 4}, [EDGE_U8] = {"uint8", 1},    [EDGE_S8] = {"int8", 1},    [EDGE_U16] = {"uint16", 2},
-    [EDGE_S16] = {"int16", 2},   [EDGE_S32] = {"int32", 4},   [EDGE_S64] = {"int64", 8},  [EDGE_BOOL] = {"bool", 1},
-    [EDGE_F16] = {"float16", 2}, [EDGE_F64] = {"float64", 8}, [EDGE_U32] = {"uint32", 4}, [EDGE_U64] = {"uint64", 8},
+    [EDGE_F32] = {"float32", 32}, [EDGE_U8] = {"uint8", 8},    [EDGE_S8] = {"int8", 8},
+    [EDGE_U16] = {"uint16", 16},  [EDGE_S16] = {"int16", 16},  [EDGE_S32] = {"int32", 32},
+    [EDGE_S64] = {"int64", 64},   [EDGE_BOOL] = {"bool", 8},   [EDGE_F16] = {"float16", 16},
+    [EDGE_F64] = {"float64", 64}, [EDGE_U32] = {"uint32", 32}, [EDGE_U64] = {"uint64", 64},
+    [EW_U4] = {"uint4", 4},       [EW_S4] = {"int4", 4},       [EW_U2] = {"uint2", 2},
+    [EW_S2] = {"int2", 2},
 };
 #define DTYPE_COUNT (sizeof DTYPES / sizeof *DTYPES)
 
-size_t ew_dtype_bytes(edge_dtype dtype) { return (size_t)dtype < DTYPE_COUNT ? DTYPES[dtype].bytes : 0; }
+unsigned ew_dtype_bits(edge_dtype dtype) { return (size_t)dtype < DTYPE_COUNT ? DTYPES[dtype].bits : 0; }
+
+size_t ew_dtype_bytes(edge_dtype dtype) { return ew_dtype_bits(dtype) / 8; }
+
+static int small_at(const uint8_t *data, unsigned bits, int sign, size_t i) {
+    size_t at = i * bits;
+    return ((data[at / 8] >> at % 8 & ((1 << bits) - 1)) ^ sign) - sign;
+}
+
+static int sign_of(edge_dtype dtype) { return ew_widened(dtype) == EDGE_S8 ? (int)ew_middle(dtype) : 0; }
+
+int ew_small_at(edge_dtype dtype, const void *data, size_t i) {
+    return small_at(data, ew_dtype_bits(dtype), sign_of(dtype), i);
+}
+
+void *ew_widen(ew_arena *arena, edge_dtype dtype, const void *from, size_t count) {
+    uint8_t *to = ew_arena_get_dirty(arena, count);
+    unsigned bits = ew_dtype_bits(dtype);
+    int sign = sign_of(dtype);
+    for (size_t i = 0; to && i < count; i++) to[i] = (uint8_t)small_at(from, bits, sign, i);
+    return to;
+}
 
 const char *ew_dtype_name(edge_dtype dtype) {
-    return (size_t)dtype < DTYPE_COUNT && DTYPES[dtype].name ? DTYPES[dtype].name : "a dtype that is not supported";
+    return ew_dtype_bits(dtype) ? DTYPES[dtype].name : "a dtype that is not supported";
 }

@@ -44,8 +44,26 @@ void ew_arena_free(ew_arena *arena);
 static inline bool ew_mul(uint64_t a, uint64_t b, size_t *result) { return !__builtin_mul_overflow(a, b, result); }
 static inline bool ew_add(size_t a, size_t b, size_t *result) { return !__builtin_add_overflow(a, b, result); }
 
-/* Bytes of an element, 0 for a dtype that the engine does not have. */
+/* Integers of less than a byte, ONNX's numbers: dtypes of constants of a file and of nothing else.  The first element
+ * is in the lowest bits of the first byte. */
+enum { EW_U4 = 21, EW_S4 = 22, EW_U2 = 25, EW_S2 = 26 };
+
+/* Bits of an element, 0 for a dtype that the engine does not have. */
+unsigned ew_dtype_bits(edge_dtype dtype);
+/* Bytes of an element, 0 for those of less than a byte as well. */
 size_t ew_dtype_bytes(edge_dtype dtype);
+/* Whether its elements have less than a byte. */
+static inline bool ew_is_small(edge_dtype dtype) { return (int)dtype >= EW_U4; }
+/* The dtype of 8 bits that holds what a small one holds; another dtype as it is. */
+static inline edge_dtype ew_widened(edge_dtype dtype) {
+    return !ew_is_small(dtype) ? dtype : (int)dtype == EW_U4 || (int)dtype == EW_U2 ? EDGE_U8 : EDGE_S8;
+}
+/* What a whole number of at most 8 bits counts from, when it has no sign. */
+static inline unsigned ew_middle(edge_dtype dtype) { return 1u << (ew_dtype_bits(dtype) - 1); }
+/* Element i of a small dtype. */
+int ew_small_at(edge_dtype dtype, const void *data, size_t i);
+/* All of them, one a byte, in an arena's memory; NULL when there is none. */
+void *ew_widen(ew_arena *arena, edge_dtype dtype, const void *from, size_t count);
 /* numpy's name of a dtype, "dtype 23" style text for others is made by the caller. */
 const char *ew_dtype_name(edge_dtype dtype);
 

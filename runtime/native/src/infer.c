@@ -19,7 +19,7 @@ static edge_status check_dtype(const ew_call *call) {
     const ew_tensor *first = NULL;
     for (int i = 0; i < call->in_count && !first; i++) first = call->in[i];
     edge_dtype dtype = first ? first->dtype : ew_out(call, 0) ? ew_out(call, 0)->dtype : 0;
-    if (!dtype || op->dtypes & EW_T(dtype)) return EDGE_OK;
+    if (!dtype || op->dtypes & EW_T(ew_widened(dtype))) return EDGE_OK;
     return ew_fail(EDGE_UNSUPPORTED, "the engine does not run it for %s", ew_dtype_name(dtype));
 }
 
@@ -84,7 +84,7 @@ static bool worth_keeping(const ew_call *call, ew_knowledge known) {
 static edge_status run_now(edge_session *session, ew_step *step) {
     ew_call *call = &step->call;
     const ew_op *op = call->node->op;
-    EW_TRY(ew_align_inputs(session, call->node, true));
+    EW_TRY(ew_align_inputs(session, step, true));
     for (int i = 0; i < call->out_count; i++) {
         ew_tensor *out = call->out[i];
         if (!out || (i == 0 && op->flags & EW_ALIAS)) continue;
@@ -92,7 +92,7 @@ static edge_status run_now(edge_session *session, ew_step *step) {
         out->data = ew_arena_get(&session->arena, out->capacity);
         if (!out->data) return EDGE_NO_MEMORY;
     }
-    size_t bytes = op->workspace(call);
+    size_t bytes = ew_workspace_of(call);
     if (bytes && !(call->workspace = ew_arena_get(&session->arena, bytes))) return EDGE_NO_MEMORY;
     call->planning = false;
     edge_status status = ew_run_step(session, step);
@@ -104,7 +104,7 @@ static edge_status run_now(edge_session *session, ew_step *step) {
 edge_status ew_infer_one(edge_session *session, ew_step *step) {
     ew_call *call = &step->call;
     call->planning = true;
-    EW_TRY(ew_align_inputs(session, call->node, false));
+    EW_TRY(ew_align_inputs(session, step, false));
     EW_TRY(ew_infer_step(session, step));
     EW_TRY(ew_blame(call->node, check_dtype(call)));
     EW_TRY(ew_blame(call->node, check_results(call)));

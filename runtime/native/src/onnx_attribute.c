@@ -87,9 +87,20 @@ static edge_status read_strings(ew_proto proto, ew_arena *arena, ew_attribute *a
     return EDGE_OK;
 }
 
+/* Small elements become bytes: a session does that only to constants with a name. */
+static edge_status widen(edge_model *model, edge_tensor *tensor) {
+    size_t count = 1;
+    for (int i = 0; i < tensor->rank; i++) count *= (size_t)tensor->shape[i];
+    tensor->data = ew_widen(&model->arena, tensor->dtype, tensor->data, count);
+    tensor->dtype = ew_widened(tensor->dtype);
+    tensor->bytes = count;
+    return tensor->data ? EDGE_OK : EDGE_NO_MEMORY;
+}
+
 /* Attributes are read without asking whether they are aligned. */
 static edge_status read_aligned(ew_proto proto, edge_model *model, edge_tensor *tensor) {
     EW_TRY(ew_read_tensor(proto, model, tensor, NULL));
+    if (ew_is_small(tensor->dtype)) return widen(model, tensor);
     if ((uintptr_t)tensor->data % ew_dtype_bytes(tensor->dtype) == 0) return EDGE_OK;
     void *copy = ew_arena_get_dirty(&model->arena, tensor->bytes);
     if (!copy) return EDGE_NO_MEMORY;

@@ -95,16 +95,19 @@ static edge_status read_fields(ew_proto proto, ew_arena *arena, edge_tensor *ten
     }
 }
 
+/* Bytes of what a number of a file stands for: an element, or several small ones in a byte. */
+static size_t bytes_of(edge_dtype dtype) { return ew_is_small(dtype) ? 1 : ew_dtype_bytes(dtype); }
+
 /* Like every shape: products of any of the dims fit, also when another one is zero. */
 static edge_status size_of(edge_tensor *tensor) {
-    size_t bytes = ew_dtype_bytes(tensor->dtype);
+    size_t bytes = bytes_of(tensor->dtype), each = ew_is_small(tensor->dtype) ? 8 / ew_dtype_bits(tensor->dtype) : 1;
     bool empty = false;
     for (int i = 0; i < tensor->rank; i++) {
         empty |= !tensor->shape[i];
         if (tensor->shape[i] && (!ew_mul(bytes, (uint64_t)tensor->shape[i], &bytes) || bytes > PTRDIFF_MAX / 2))
             return ew_fail(EDGE_INVALID_MODEL, "a constant is too large");
     }
-    tensor->bytes = empty ? 0 : bytes;
+    tensor->bytes = empty ? 0 : bytes / each + (bytes % each != 0);
     return EDGE_OK;
 }
 
@@ -121,7 +124,7 @@ static uint32_t field_of(edge_dtype dtype) {
 
 /* Stores the low bytes of a number; false when the tensor is full. */
 static bool put(edge_tensor *tensor, size_t *used, uint64_t value) {
-    size_t bytes = ew_dtype_bytes(tensor->dtype);
+    size_t bytes = bytes_of(tensor->dtype);
     if (tensor->bytes - *used < bytes) return false;
     memcpy((uint8_t *)tensor->data + *used, &value, bytes);
     *used += bytes;
@@ -189,7 +192,7 @@ edge_status ew_read_tensor(ew_proto proto, edge_model *model, edge_tensor *tenso
     EW_TRY(read_fields(proto, arena, tensor, name, &found));
     const char *shown = name && *name ? *name : "";
     tensor->dtype = (edge_dtype)found.dtype;
-    if (found.dtype < 0 || found.dtype > 64 || !ew_dtype_bytes(tensor->dtype))
+    if (found.dtype < 0 || found.dtype > 64 || !ew_dtype_bits(tensor->dtype))
         return ew_fail(EDGE_UNSUPPORTED, "constant '%s' has ONNX dtype %lld, which the engine does not have", shown,
                        (long long)found.dtype);
     EW_TRY(size_of(tensor));

@@ -12,7 +12,7 @@
 typedef struct ew_step {
     ew_call call;
     bool folded;  /* ran when the session was made */
-    bool late;    /* weights of 8 bits made f32: folded when somebody needs them so (prepare/late.c) */
+    bool late;    /* small weights made f32 or bytes: folded when somebody needs them so (prepare/late.c) */
     bool dynamic; /* shapes are inferred again before every run */
     size_t workspace_bytes;
     uint64_t runs, nanoseconds; /* with profile */
@@ -49,10 +49,10 @@ edge_status ew_bound_of(const edge_session *session, const edge_session_options 
 /* edge_session_create with these weights. */
 edge_status ew_session_make(edge_model *model, const edge_session_options *options, ew_weights *weights,
                             int packed_for, edge_session **session);
-/* Sees to it that a value can be read as its dtype; prepare/align.c. */
+/* Sees to it that a value can be read as its dtype, one of whole bytes; prepare/align.c. */
 edge_status ew_align(edge_session *session, int value);
-/* The same for the inputs of a node but weights that are packed; all: those too. */
-edge_status ew_align_inputs(edge_session *session, const ew_node *node, bool all);
+/* The same for the inputs of a step but weights that are packed; all: those too. */
+edge_status ew_align_inputs(edge_session *session, const ew_step *step, bool all);
 /* Infers shapes of every step and runs those whose result is known; infer.c. */
 edge_status ew_infer_all(edge_session *session);
 /* The same for one step. */

@@ -34,7 +34,10 @@ typedef struct ew_fused {
     int64_t outputs, depth; /* columns of the product, and values of one tap */
     float low, high;
     edge_map_f32 *map;             /* NULL: none */
-    const ew_quantized *quantized; /* NULL: x and weights are f32 */
+    const float *scale;            /* of each group and column of small weights; NULL: there are none */
+    int64_t group;
+    int bits;
+    const ew_quantized *quantized; /* NULL: x is f32 */
 } ew_fused;
 
 /* softmax(scale q k + mask) v: q [.., m, d], k [.., d, t], v [.., t, e], result [.., m, e]; leading axes broadcast.

@@ -29,16 +29,24 @@ static int64_t place(const ew_product *p, int64_t row) {
 static void multiply_f32(const ew_product *p, int64_t first, int64_t columns, int64_t rows, const void **a, float *c,
                          const float *add) {
     const ew_fused *f = p->fused;
-    edge_gemm_f32 g = {.n = columns,
-                       .depth = p->depth,
-                       .taps = p->taps,
-                       .b = (const float *)f->weights + edge_gemm_packed_f32(f->kernel, first, p->taps * p->depth),
-                       .bias = f->bias ? f->bias + first : NULL,
-                       .c_row = c_row(p),
-                       .add_row = c_row(p),
-                       .low = f->low,
-                       .high = f->high};
-    ((edge_gemm_f32_run *)f->kernel->run)(&g, rows, (const float *const *)a, c, add);
+    int64_t depth = f->scale ? (p->depth * f->bits + 31) / 32 : p->taps * p->depth;
+    const float *b = (const float *)f->weights + edge_gemm_packed_f32(f->kernel, first, depth);
+    edge_gemm_grouped g = {{.n = columns,
+                            .depth = p->depth,
+                            .taps = p->taps,
+                            .b = b,
+                            .bias = f->bias ? f->bias + first : NULL,
+                            .c_row = c_row(p),
+                            .add_row = c_row(p),
+                            .low = f->low,
+                            .high = f->high},
+                           (const int32_t *)(const void *)b, f->scale, f->group, f->bits};
+    if (!f->scale) {
+        ((edge_gemm_f32_run *)f->kernel->run)(&g.product, rows, (const float *const *)a, c, add);
+        return;
+    }
+    g.scale += edge_gemm_packed_f32(f->kernel, first, p->depth / f->group);
+    ((edge_gemm_grouped_run *)f->kernel->run)(&g, rows, (const float *const *)a, c, add);
 }
 
 static void multiply_s8(const ew_product *p, int64_t first, int64_t columns, int64_t rows, const void **a, void *c,

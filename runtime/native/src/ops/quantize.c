@@ -224,7 +224,7 @@ static void dequantize(const void *const *in, void *out, int n, const ew_params 
 edge_status ew_infer_dequantize_linear(ew_call *call) {
     EW_TRY(ew_expect(call, 2, 3, 1));
     const ew_tensor *x = ew_in(call, 0), *zero = ew_in(call, 2);
-    if (zero && zero->dtype != x->dtype)
+    if (zero && ew_widened(zero->dtype) != ew_widened(x->dtype))
         return ew_fail(EDGE_INVALID_MODEL, "the input has dtype %s, the zero point %s, they must be the same",
                        ew_dtype_name(x->dtype), ew_dtype_name(zero->dtype));
     edge_dtype to = ew_in(call, 1)->dtype;

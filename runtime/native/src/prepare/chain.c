@@ -120,7 +120,7 @@ static bool take_silu(const ew_preparer *p, ew_chain *c, bool *absorbed) {
 
 void ew_chain_find(const ew_preparer *p, int head, ew_eight *eight, ew_chain *c, bool *absorbed) {
     const ew_node *node = &p->from->nodes[head];
-    *c = (ew_chain){head, head, node->outputs[0], -1, -1, -INFINITY, INFINITY, false, NULL, eight};
+    *c = (ew_chain){head, head, node->outputs[0], -1, -1, -INFINITY, INFINITY, false, NULL, eight, NULL};
     if (eight) ew_take_scales(p, eight, c, absorbed);
     for (;;) {
         int next = ew_sole_reader(p, c->result);

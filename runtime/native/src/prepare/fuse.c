@@ -75,7 +75,9 @@ static edge_status pack(ew_preparer *p, const ew_chain *chain, bool conv, bool d
                     .low = chain->low,
                     .high = chain->high,
                     .map = chain->map};
-    if (ew_is_transposed(head)) {
+    if (chain->grouped) {
+        EW_TRY(ew_pack_grouped(p, head, chain->grouped, f));
+    } else if (ew_is_transposed(head)) {
         EW_TRY(ew_pack_transposed(p, head, weights, f));
     } else {
         ew_packing packing = ew_packing_of(head, weights, conv, depthwise);
@@ -95,7 +97,8 @@ edge_status ew_emit_chain(ew_preparer *p, const ew_chain *chain) {
     bool transposed = ew_is_transposed(head), conv = ew_is(head, "Conv") || transposed;
     bool depthwise = conv && ew_attr_int(head, "group", 1) > 1;
     ew_fused *f = ew_arena_get(&p->session->arena, sizeof *f);
-    int inputs[3] = {head->inputs[0], head->inputs[1], chain->add}, output = chain->result;
+    int inputs[3] = {head->inputs[0], chain->grouped ? chain->grouped->weights : head->inputs[1], chain->add};
+    int output = chain->result;
     if (!f) return EDGE_NO_MEMORY;
     EW_TRY(pack(p, chain, conv, depthwise, f));
     if (conv) {

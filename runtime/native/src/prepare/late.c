@@ -1,28 +1,46 @@
-/* Weights that the file changes for a product stay as they are when the product takes them so: 8 bits that it makes f32,
- * and matrices that it transposes, as words are that a model both reads and writes. */
+/* Weights that the file changes for a product stay as they are when the product takes them so: small ones that it makes
+ * f32 or bytes, and matrices that it transposes, as words are that a model both reads and writes. */
 #include "prepare.h"
+
+/* The constant that a node of this type reads first, NULL: there is none. */
+static const edge_tensor *constant_of(const ew_graph *graph, const ew_node *node, const char *type) {
+    if (!ew_is(node, type) || node->input_count < 1 || node->inputs[0] < 0) return NULL;
+    const ew_value *from = &graph->values[node->inputs[0]];
+    return from->has_data ? &from->tensor : NULL;
+}
 
 static bool is_turned_matrix(const ew_graph *graph, const ew_node *node) {
     int count = 0;
-    if (!ew_is(node, "Transpose")) return false;
-    const ew_value *from = &graph->values[node->inputs[0]];
+    const edge_tensor *from = constant_of(graph, node, "Transpose");
     const int64_t *order = ew_attr_ints(node, "perm", &count);
-    return from->has_data && from->tensor.dtype == EDGE_F32 && from->tensor.rank == 2 && (count != 2 || order[0] == 1);
+    return from && from->dtype == EDGE_F32 && from->rank == 2 && (count != 2 || order[0] == 1);
+}
+
+/* Small weights of a product of integers, which ONNX has of bytes alone. */
+static bool is_widening(const ew_graph *graph, const ew_node *node) {
+    const edge_tensor *from = constant_of(graph, node, "Cast");
+    return from && ew_is_small(from->dtype) && ew_attr_int(node, "to", 0) == EDGE_S8;
+}
+
+static bool takes(const ew_node *reader, const ew_node *late) {
+    if (ew_is(late, "Cast")) return ew_is(reader, "MatMulInteger") || ew_is(reader, "ConvInteger");
+    return ew_is_product(reader);
 }
 
 void ew_mark_late(edge_session *session) {
     const ew_graph *graph = &session->graph;
     for (int n = 0; n < graph->node_count; n++) {
         const ew_node *node = &graph->nodes[n];
-        session->steps[n].late = (ew_is(node, "DequantizeLinear") || is_turned_matrix(graph, node)) && node->output_count == 1 &&
-                                 node->outputs[0] >= 0 && !graph->values[node->outputs[0]].is_output;
+        bool may = ew_is(node, "DequantizeLinear") || is_turned_matrix(graph, node) || is_widening(graph, node);
+        session->steps[n].late = may && node->output_count == 1 && node->outputs[0] >= 0 &&
+                                 !graph->values[node->outputs[0]].is_output;
     }
     /* Only those whose every reader is a product that has them as its second operand. */
     for (int n = 0; n < graph->node_count; n++)
         for (int i = 0; i < graph->nodes[n].input_count; i++)
             for (int m = 0; m < n; m++)
                 if (session->steps[m].late && graph->nodes[m].outputs[0] == graph->nodes[n].inputs[i])
-                    session->steps[m].late = i == 1 && ew_is_product(&graph->nodes[n]);
+                    session->steps[m].late = i == 1 && takes(&graph->nodes[n], &graph->nodes[m]);
 }
 
 /* x Transpose(weights) as a product with weights that are turned. */
@@ -53,7 +71,7 @@ edge_status ew_turn_weights(ew_preparer *p, ew_graph *graph) {
 }
 
 edge_status ew_fold_late(ew_preparer *p, const ew_node *node) {
-    int value = ew_is_product(node) && node->input_count > 1 ? node->inputs[1] : -1, maker = value < 0 ? -1 : p->maker[value];
+    int value = node->input_count > 1 ? node->inputs[1] : -1, maker = value < 0 ? -1 : p->maker[value];
     if (maker < 0 || !p->session->steps[maker].late) return EDGE_OK;
     p->session->steps[maker].late = false;
     EW_TRY(ew_infer_one(p->session, &p->session->steps[maker]));

@@ -187,15 +187,25 @@ static edge_status emit_unchanged(ew_preparer *p, const ew_node *node) {
 
 /* A chain waits for its last node: until then what it adds may not be there. */
 static edge_status begin_chain(ew_preparer *p, int head) {
-    ew_eight found, *eight = NULL;
-    bool of_eight = ew_find_eight(p, head, &found);
-    if (!of_eight) EW_TRY(ew_fold_late(p, &p->from->nodes[head]));
-    if (!of_eight && !ew_is_head(p, &p->from->nodes[head])) return EDGE_OK;
-    ew_chain *chain = ew_arena_get(&p->session->arena, sizeof *chain);
-    if (of_eight) eight = ew_arena_get(&p->session->arena, sizeof *eight);
-    if (!chain || (of_eight && !eight)) return EDGE_NO_MEMORY;
-    if (eight) *eight = found;
-    ew_chain_find(p, head, eight, chain, p->absorbed);
+    const ew_node *node = &p->from->nodes[head];
+    struct {
+        ew_chain chain;
+        ew_eight eight;
+        ew_grouped grouped;
+    } found, *kept;
+    bool of_eight = ew_find_eight(p, head, &found.eight);
+    bool grouped = !of_eight && ew_find_grouped(p, node, &found.grouped);
+    if (!of_eight && !grouped) {
+        EW_TRY(ew_fold_late(p, node));
+        if (!ew_is_head(p, node)) return EDGE_OK;
+    }
+    kept = ew_arena_get(&p->session->arena, sizeof *kept);
+    if (!kept) return EDGE_NO_MEMORY;
+    if (of_eight) kept->eight = found.eight;
+    if (grouped) kept->grouped = found.grouped;
+    ew_chain *chain = &kept->chain;
+    ew_chain_find(p, head, of_eight ? &kept->eight : NULL, chain, p->absorbed);
+    chain->grouped = grouped ? &kept->grouped : NULL;
     p->chain[chain->last] = chain;
     p->absorbed[head] = true;
     return EDGE_OK;

@@ -20,6 +20,12 @@ typedef struct ew_eight {
     edge_grid y;
 } ew_eight;
 
+/* Small weights of a product of f32. */
+typedef struct ew_grouped {
+    int weights, scale; /* values */
+    int64_t group;      /* successive values of depth that share a scale */
+} ew_grouped;
+
 /* What follows a product and is done with it: nodes [.., last]. */
 typedef struct ew_chain {
     int head, last; /* nodes */
@@ -29,7 +35,8 @@ typedef struct ew_chain {
     float low, high;
     bool clamped;
     edge_map_f32 *map;
-    const ew_eight *eight; /* NULL: everything is f32 */
+    const ew_eight *eight;     /* NULL: x is f32 */
+    const ew_grouped *grouped; /* NULL: so are the weights */
 } ew_chain;
 
 /* softmax(scale q k + mask) v, written as several nodes. */
@@ -147,6 +154,8 @@ edge_status ew_pack_transposed(ew_preparer *p, const ew_node *node, const ew_ten
 int ew_made_of(const ew_preparer *p, int value, edge_grid *grid);
 /* Whether a node makes 8 bits of its input with one constant scale. */
 bool ew_is_quantize(const ew_preparer *p, int node, edge_grid *grid);
+/* Whether all zero points, input i of a node, are this constant; 0 where there are none. */
+bool ew_counts_from(const ew_preparer *p, const ew_node *node, int i, double zero);
 /* Whether a node is the head of a product of 8 bits. */
 bool ew_find_eight(const ew_preparer *p, int node, ew_eight *eight);
 /* Of a dynamic product: the nodes that turn its sums into f32. */
@@ -154,6 +163,12 @@ void ew_take_scales(const ew_preparer *p, const ew_eight *eight, ew_chain *chain
 /* The chain ends with its result in 8 bits, where that follows. */
 void ew_take_quantize(const ew_preparer *p, ew_eight *eight, ew_chain *chain, bool *absorbed);
 edge_status ew_emit_eight(ew_preparer *p, const ew_chain *chain);
+
+/* ---- grouped.c ---- */
+/* Whether a node is a product of f32 with small weights. */
+bool ew_find_grouped(const ew_preparer *p, const ew_node *node, ew_grouped *grouped);
+/* Its kernel and its weights. */
+edge_status ew_pack_grouped(ew_preparer *p, const ew_node *head, const ew_grouped *grouped, ew_fused *f);
 
 /* ---- bytes.c ---- */
 /* Emits a node between values of 8 bits without making them f32; *done is false when the node is something else. */

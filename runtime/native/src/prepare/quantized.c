@@ -35,28 +35,28 @@ bool ew_is_quantize(const ew_preparer *p, int n, edge_grid *grid) {
            read_grid(p, node, ew_tensor_of(p, node->outputs[0])->dtype, grid);
 }
 
-static bool all_zero(const ew_preparer *p, const ew_node *node, int i) {
-    if (i >= node->input_count || node->inputs[i] < 0) return true;
+bool ew_counts_from(const ew_preparer *p, const ew_node *node, int i, double zero) {
+    if (i >= node->input_count || node->inputs[i] < 0) return zero == 0;
     if (!ew_is_constant(p, node->inputs[i])) return false;
     const ew_tensor *t = ew_tensor_of(p, node->inputs[i]);
     for (int64_t k = 0; k < ew_count(t); k++)
-        if (ew_get(t, k) != 0) return false;
+        if (ew_get(t, k) != zero) return false;
     return true;
 }
 
-/* Constant, s8, around zero, with one scale or one for each of the outputs, which lie along this axis. */
+/* Constant, of at most 8 bits, around zero, with one scale or one for each of the outputs, which lie along this axis. */
 static bool find_weights(const ew_preparer *p, int value, int axis, ew_eight *e) {
     int maker = value < 0 ? -1 : p->maker[value];
     if (maker < 0 || !p->session->steps[maker].late) return false;
     const ew_node *node = &p->from->nodes[maker];
-    if (!ew_is_constant(p, node->inputs[0]) || !ew_is_constant(p, node->inputs[1]) || !all_zero(p, node, 2))
+    if (!ew_is_constant(p, node->inputs[0]) || !ew_is_constant(p, node->inputs[1]) || !ew_counts_from(p, node, 2, 0))
         return false;
     const ew_tensor *weights = ew_tensor_of(p, node->inputs[0]);
     e->scale = ew_tensor_of(p, node->inputs[1]);
     e->weights = node->inputs[0];
     int64_t along = ew_attr_int(node, "axis", 1);
     if (along < 0) along += weights->rank;
-    if (weights->dtype != EDGE_S8 || e->scale->dtype != EDGE_F32 || ew_attr_int(node, "block_size", 0)) return false;
+    if (ew_widened(weights->dtype) != EDGE_S8 || e->scale->dtype != EDGE_F32 || ew_attr_int(node, "block_size", 0)) return false;
     return ew_count(e->scale) == 1 ||
            (e->scale->rank == 1 && along == axis && e->scale->dims[0] == weights->dims[axis]);
 }
@@ -111,19 +111,21 @@ static bool find_tail(const ew_preparer *p, const ew_node *node, int64_t columns
 
 static bool find_dynamic(const ew_preparer *p, const ew_node *node, ew_eight *e) {
     bool conv = ew_is(node, "ConvInteger"), depthwise = false;
-    if ((!conv && !ew_is(node, "MatMulInteger")) || !ew_is_constant(p, node->inputs[1]) || !all_zero(p, node, 3))
-        return false;
-    const ew_tensor *x = ew_tensor_of(p, node->inputs[0]), *weights = ew_tensor_of(p, node->inputs[1]);
+    if (!conv && !ew_is(node, "MatMulInteger")) return false;
+    int value = node->inputs[1], maker = p->maker[value];
+    if (maker >= 0 && p->session->steps[maker].late) value = p->from->nodes[maker].inputs[0];
+    if (!ew_is_constant(p, value) || !ew_counts_from(p, node, 3, 0)) return false;
+    const ew_tensor *x = ew_tensor_of(p, node->inputs[0]), *weights = ew_tensor_of(p, value);
     int zero = node->input_count > 2 ? node->inputs[2] : -1;
     if (zero >= 0 && (ew_count(ew_tensor_of(p, zero)) != 1 || ew_tensor_of(p, zero)->dynamic)) return false;
-    if (weights->dtype != EDGE_S8) return false;
+    if (ew_widened(weights->dtype) != EDGE_S8) return false;
     if (conv && (!ew_is_window(node, weights, &depthwise) || depthwise))
         return false;
     if (!conv && (weights->rank != 2 || ew_count(weights) == 0 || x->rank < 2)) return false;
     *e = (ew_eight){.x = node->inputs[0],
                     .grid = {.is_signed = x->dtype == EDGE_S8},
                     .x_zero = zero,
-                    .weights = node->inputs[1],
+                    .weights = value,
                     .quantize = -1};
     return find_tail(p, node, conv ? 1 : weights->dims[1], e);
 }
