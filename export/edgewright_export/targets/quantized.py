@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.ao.quantization.fx._decomposed
 
+from device_profiles import Finding
+
+from .. import place
+
 aten, decomposed = torch.ops.aten, torch.ops.quantized_decomposed
 QUANTIZE, DEQUANTIZE = decomposed.quantize_per_tensor.default, decomposed.dequantize_per_tensor.default
-DYNAMIC = decomposed.dequantize_per_tensor.tensor
+DYNAMIC = decomposed.dequantize_per_tensor.tensor, decomposed.dequantize_per_token.default
 CHANNELS, GROUPS = decomposed.dequantize_per_channel.default, decomposed.dequantize_per_channel_group.default
 _ON_SAME_GRID = (
     aten.reshape.default, aten.view.default, aten.permute.default, aten.transpose.int, aten.flatten.using_ints,
@@ -42,6 +46,11 @@ class Product:
         return int(last).bit_length() + 1
 
     @property
+    def is_linear(self) -> bool:
+        """Whether it is a linear layer, not a convolution."""
+        return self.node.target is aten.linear.default
+
+    @property
     def group(self) -> int:
         """Weights of one scale where there are several in a channel, else 0."""
         size: Any = self.weight.args[6] if self.weight.target is GROUPS else 0
@@ -59,9 +68,35 @@ def products(graph: torch.fx.Graph) -> Iterator[Product]:
 def _activations(node: torch.fx.Node) -> str:
     while node.target in _ON_SAME_GRID:
         node = node.all_input_nodes[0]
-    return {DEQUANTIZE: "static", DYNAMIC: "dynamic"}.get(node.target, "float")
+    if node.target is DEQUANTIZE:
+        return "static"
+    return "dynamic" if node.target in DYNAMIC else "float"
 
 
 def is_quantized(graph: torch.fx.Graph) -> bool:
     """Whether a graph holds any operation of a quantized program."""
     return any(getattr(node.target, "namespace", "") == "quantized_decomposed" for node in graph.nodes)
+
+
+def unfit(graph: torch.fx.Graph, refused: Callable[[Product], tuple[str, str] | None]) -> list[Finding]:
+    """Places of a quantized graph that a target cannot write.
+
+    Args:
+        graph: Captured.
+        refused: Says for a layer why the target does not take it and what helps, None where it does.
+    """
+    found = []
+    layers = {product.node: product for product in products(graph)}
+    for node in graph.nodes:
+        if node in layers:
+            given = refused(layers[node])
+        elif any(argument.target in (CHANNELS, GROUPS) for argument in node.all_input_nodes):
+            given = ("it takes integer weights, which here only linear layers and convolutions do", "keep it in float32")
+        elif node.target is QUANTIZE and tuple(node.args[3:5]) != (-128, 127):
+            bits = (int(node.args[4]) - int(node.args[3])).bit_length()
+            given = (f"its activations have {bits} bits; the engine has kernels for 8", "8 bits for activations")
+        else:
+            given = None
+        if given is not None:
+            found.append(place.finding(node, *given))
+    return found

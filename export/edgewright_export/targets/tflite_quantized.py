@@ -66,7 +66,7 @@ def unfold(module: torch.fx.GraphModule) -> list[Weight]:
         if not static:
             left.append(Weight(users[0], _value(module, node.args[0]), _value(module, node.args[1])))
         _unfold(module, node, f"_unfolded_{number}", static)
-    for node in [node for node in module.graph.nodes if node.target is DYNAMIC]:
+    for node in [node for node in module.graph.nodes if node.target in DYNAMIC]:
         node.replace_all_uses_with(node.args[0].args[0])
     module.graph.eliminate_dead_code()
     module.recompile()
