@@ -99,7 +99,7 @@ def _refused(product: Product) -> tuple[str, str] | None:
 
 def _is_grouped_transposed(node: torch.fx.Node) -> bool:
     kinds = (aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input)
-    return node.target in kinds and len(node.args) > 6 and node.args[6] != 1
+    return node.target in kinds and node.args[6:7] not in ((), (1,))
 
 
 def _by_kernel(program: torch.export.ExportedProgram) -> dict[str, torch.fx.Node]:

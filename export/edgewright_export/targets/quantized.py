@@ -91,7 +91,10 @@ def unfit(graph: torch.fx.Graph, refused: Callable[[Product], tuple[str, str] | 
         if node in layers:
             given = refused(layers[node])
         elif any(argument.target in (CHANNELS, GROUPS) for argument in node.all_input_nodes):
-            given = ("it takes integer weights, which here only linear layers and convolutions do", "keep it in float32")
+            given = (
+                "it takes integer weights, which here only linear layers and convolutions do",
+                "keep it in float32",
+            )
         elif node.target is QUANTIZE and tuple(node.args[3:5]) != (-128, 127):
             bits = (int(node.args[4]) - int(node.args[3])).bit_length()
             given = (f"its activations have {bits} bits; the engine has kernels for 8", "8 bits for activations")

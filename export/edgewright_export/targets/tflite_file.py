@@ -48,7 +48,9 @@ class TFLite:
     def add_operator(self, at: int, kind: int, version: int, inputs: Sequence[int], outputs: Sequence[int]) -> Any:
         """Adds an operator without options at a place of the order."""
         operator = schema.OperatorT(
-            opcodeIndex=self._code(kind, version), inputs=np.int32(inputs), outputs=np.int32(outputs)
+            opcodeIndex=self._code(kind, version),
+            inputs=np.array(inputs, np.int32),
+            outputs=np.array(outputs, np.int32),
         )
         self.graph.operators.insert(at, operator)
         return operator
@@ -67,7 +69,7 @@ class TFLite:
         """
         self.model.buffers.append(schema.BufferT(data=None if data is None else data.view(np.uint8).ravel()))
         tensor = schema.TensorT(
-            shape=np.int32(shape), type=dtype, buffer=len(self.model.buffers) - 1, name=name, hasRank=True
+            shape=np.array(shape, np.int32), type=dtype, buffer=len(self.model.buffers) - 1, name=name, hasRank=True
         )
         tensor.shapeSignature = None if like is None else like.shapeSignature
         self.graph.tensors.append(tensor)
@@ -112,8 +114,8 @@ class TFLite:
         return len(self.model.operatorCodes) - 1
 
 
-class _Aligned(flatbuffers.Builder):
+class _Aligned(flatbuffers.Builder):  # type: ignore[misc]
     """Aligns vectors of bytes, which hold the constants."""
 
-    def StartVector(self, size: int, count: int, alignment: int) -> Any:  # noqa: N802
+    def StartVector(self, size: int, count: int, alignment: int) -> Any:
         return super().StartVector(size, count, _ALIGNMENT if size == 1 else alignment)

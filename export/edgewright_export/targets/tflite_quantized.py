@@ -7,9 +7,9 @@ activations are static; alone elsewhere, and :func:`finish` puts their integers 
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from ai_edge_litert import schema_py_generated as schema
 
-from device_profiles import Finding
 from device_profiles.errors import LoweringError
 from edgewright_runtime.bundle import TensorSpec
 
@@ -73,15 +72,13 @@ def unfold(module: torch.fx.GraphModule) -> list[Weight]:
     return left
 
 
-def _unfold(module: torch.fx.GraphModule, node: torch.fx.Node, name: str, static: bool) -> None:
+def _unfold(module: torch.fx.GraphModule, node: Any, name: str, static: bool) -> None:
     constants = [torch.from_numpy(_value(module, argument)) for argument in node.args[:3]]
     module.register_buffer(name, node.target(*constants, *node.args[3:]))
     with module.graph.inserting_before(node):
         weight = module.graph.get_attr(name)
         if static:
-            quantized = module.graph.call_function(
-                decomposed.quantize_per_channel.default, (weight, *node.args[1:])
-            )
+            quantized = module.graph.call_function(decomposed.quantize_per_channel.default, (weight, *node.args[1:]))
     if static:
         node.replace_input_with(node.args[0], quantized)
     else:
@@ -89,7 +86,7 @@ def _unfold(module: torch.fx.GraphModule, node: torch.fx.Node, name: str, static
 
 
 def _value(module: torch.fx.GraphModule, node: Any) -> np.ndarray:
-    tensor = operator.attrgetter(node.target)(module)
+    tensor = attrgetter(node.target)(module)
     array: np.ndarray = tensor.detach().numpy()
     return array
 
@@ -173,9 +170,9 @@ def _as_stored(file: TFLite, operator: Any, weight: Weight, scales: np.ndarray) 
     at = file.graph.operators.index(operator)
     file.add_operator(at, schema.BuiltinOperator.DEQUANTIZE, _DEQUANTIZE[weight.product.bits], [stored], [dequantized])
     if rows.shape != weight.values.shape:
-        sizes = np.int32(weight.values.shape)
+        sizes = np.array(weight.values.shape, np.int32)
         shape = file.add_tensor(f"{name}.shape", schema.TensorType.INT32, sizes.shape, sizes)
-        whole = file.add_tensor(f"{name}.whole", schema.TensorType.FLOAT32, sizes)
+        whole = file.add_tensor(f"{name}.whole", schema.TensorType.FLOAT32, weight.values.shape)
         file.add_operator(at + 1, schema.BuiltinOperator.RESHAPE, 1, [dequantized, shape], [whole])
         dequantized = whole
     operator.inputs[1] = dequantized
