@@ -149,7 +149,7 @@ def decibels(exact: np.ndarray, found: np.ndarray) -> float:
     return float(10 * np.log10(float((exact.astype(np.float64) ** 2).sum()) / max(noise, 1e-300)))
 
 
-_TWO_PARTS = "ExecuTorch 1.4.1 splits this graph in two parts, and the second joins channels wrongly"
+_TWO_PARTS = "ExecuTorch 1.4.1 makes two delegates of this graph, and the joined channels are wrong"
 
 
 @pytest.mark.parametrize(
