@@ -13,6 +13,7 @@ PASSES = {
     "explicit_attention": "explicit_attention",
     "named_constants": "named_constants",
     "topk_values": "topk_values",
+    "xnnpack_grids": "xnnpack_grids",
 }
 
 

@@ -14,17 +14,30 @@ from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
 from edgewright_runtime.engines import installed
 
 from .. import place
+from ..annotations import Annotations
 from . import Target
 from .executorch_views import as_views
+from .quantized import Product, aten, unfit
 
 FILE = "model.pte"
+_GROUP = 32
+"""Weights of one scale, of which XNNPACK takes multiples."""
 
 
 class ExecuTorchTarget(Target):
     """``to_edge_transform_and_lower`` with the XNNPACK partitioner."""
 
-    preload = ("torch", "executorch.exir", "executorch.backends.xnnpack.partition.xnnpack_partitioner")
-    passes = ("explicit_attention", "named_constants")
+    preload = (
+        "torch",
+        "torch.ao.quantization.fx._decomposed",
+        "executorch.exir",
+        "executorch.backends.xnnpack.partition.xnnpack_partitioner",
+    )
+    passes = ("explicit_attention", "named_constants", "xnnpack_grids")
+
+    def check(self, program: torch.export.ExportedProgram, annotations: Annotations) -> list[Finding]:
+        """See :class:`edgewright_export.targets.Target`."""
+        return super().check(program, annotations) + unfit_quantization(program)
 
     def convert(
         self,
@@ -63,6 +76,30 @@ class ExecuTorchTarget(Target):
         """See :class:`edgewright_export.targets.Target`."""
         names = [finding["op"] for finding in error.get("findings", ())]
         return [name.partition(".")[0].replace("::", ".") for name in names]
+
+
+def unfit_quantization(program: torch.export.ExportedProgram) -> list[Finding]:
+    """What of a quantized program XNNPACK's kernels in ExecuTorch 1.4.1 do not do; empty for any other program."""
+    return unfit(program.graph, _refused)
+
+
+def _refused(product: Product) -> tuple[str, str] | None:
+    if product.activations == "float":
+        reason = "XNNPACK in ExecuTorch has integer weights only where the activations are quantized as well"
+        return reason, "dynamic activations for this layer, or another target, which stores integer weights"
+    if product.activations == "dynamic" and not product.is_linear:
+        return "XNNPACK quantizes activations in each run for linear layers", "static activations for convolutions"
+    if product.group and (product.activations == "static" or product.bits != 4 or product.group % _GROUP):
+        reason = f"XNNPACK has scales for groups of weights with 4 bits, dynamic activations and groups of {_GROUP} n"
+        return reason, "one scale for each channel, or such groups"
+    if _is_grouped_transposed(product.node):
+        return "XNNPACK has no transposed convolution in groups with a scale for each channel", "keep it in float32"
+    return None
+
+
+def _is_grouped_transposed(node: torch.fx.Node) -> bool:
+    kinds = (aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input)
+    return node.target in kinds and node.args[6:7] not in ((), (1,))
 
 
 def _by_kernel(program: torch.export.ExportedProgram) -> dict[str, torch.fx.Node]:

@@ -10,10 +10,13 @@ from typing import Any
 
 import torch
 
+from device_profiles import Finding
 from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
 from edgewright_runtime.engines import installed
 
+from ..annotations import Annotations
 from . import Target
+from .quantized import Product, is_quantized, unfit
 from .tflite_batch import is_batch, marked, marker, open_batch
 
 FILE = "model.tflite"
@@ -26,8 +29,12 @@ _LOCATION = re.compile(r"(?:[^\s:]+:\d+:\d+|loc\([^)]*\)): ")
 class LiteRTTarget(Target):
     """``litert_torch.convert``; dtypes of inputs and outputs stay as the module has them."""
 
-    preload = ("torch", "litert_torch")
+    preload = ("torch", "torch.ao.quantization.fx._decomposed", "litert_torch")
     passes = ("topk_values",)
+
+    def check(self, program: torch.export.ExportedProgram, annotations: Annotations) -> list[Finding]:
+        """See :class:`edgewright_export.targets.Target`."""
+        return super().check(program, annotations) + unfit_quantization(program)
 
     def convert(
         self,
@@ -38,20 +45,14 @@ class LiteRTTarget(Target):
         folder: Path,
     ) -> Lowered:
         """See :class:`edgewright_export.targets.Target`."""
-        import litert_torch
-
-        if is_batch(inputs):
-            batch = marker(program)
+        batch = marker(program) if is_batch(inputs) else None
+        if batch is not None:
             module, args = marked(program, inputs, batch)
-            litert_torch.convert(module, args, enable_x64=True).export(str(folder / FILE))
+            _write(module, args, None, inputs, outputs, folder / FILE)
             open_batch(folder / FILE, batch)
         else:
-            module, args, dynamic = (
-                program.module(check_guards=False),
-                program.example_inputs[0],
-                dynamic_shapes(inputs),
-            )
-            litert_torch.convert(module, args, dynamic_shapes=dynamic, enable_x64=True).export(str(folder / FILE))
+            module, args = program.module(check_guards=False), program.example_inputs[0]
+            _write(module, args, dynamic_shapes(inputs), inputs, outputs, folder / FILE)
         return Lowered(
             folder=folder,
             format=self.format,
@@ -71,6 +72,37 @@ class LiteRTTarget(Target):
         if _DYNAMIC in error["message"] or "JitTracer" in error["message"]:
             return "litert-torch cannot write this operation with a dynamic dimension; export a fixed size for TFLite"
         return super().explain({**error, "message": _LOCATION.sub("", error["message"])})
+
+
+def unfit_quantization(program: torch.export.ExportedProgram) -> list[Finding]:
+    """What of a quantized program LiteRT 2.3.0's kernels do not do; empty for any other program."""
+    return unfit(program.graph, _refused)
+
+
+def _refused(product: Product) -> tuple[str, str] | None:
+    if product.activations != "static" and not product.is_linear:
+        reason = f"LiteRT has no convolution of integer weights and {product.activations} activations in this form"
+        return reason, "static activations for convolutions"
+    if product.activations != "float" and product.group:
+        reason = f"LiteRT has no kernel for groups of weights with a scale each and {product.activations} activations"
+        return reason, "one scale for each channel, or integer weights alone with float32 activations"
+    return None
+
+
+def _write(
+    module: Any, args: Any, dynamic: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], path: Path
+) -> None:
+    import litert_torch
+
+    if not is_quantized(module.graph):
+        litert_torch.convert(module, args, dynamic_shapes=dynamic, enable_x64=True).export(str(path))
+        return
+    from . import tflite_quantized
+
+    weights = tflite_quantized.unfold(module)
+    config = tflite_quantized.config(module)
+    litert_torch.convert(module, args, dynamic_shapes=dynamic, enable_x64=True, quant_config=config).export(str(path))
+    tflite_quantized.finish(path, weights, inputs, outputs)
 
 
 def _bound(
