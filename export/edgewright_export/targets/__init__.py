@@ -44,6 +44,8 @@ class Target:
     """Modules that the worker imports once."""
     passes: tuple[str, ...] = ()
     """Names of ``passes``, run on the captured graph in this order."""
+    grids_of_rows: bool = False
+    """Whether an input that is quantized in each run has a grid for each of its rows, instead of one for all."""
 
     def __init__(self, name: str, row: TargetRow) -> None:
         self.name, self.engine, self.format, self.extra = name, row.engine, row.format, row.extra

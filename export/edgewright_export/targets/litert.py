@@ -31,6 +31,7 @@ class LiteRTTarget(Target):
 
     preload = ("torch", "torch.ao.quantization.fx._decomposed", "litert_torch")
     passes = ("topk_values",)
+    grids_of_rows = True
 
     def check(self, program: torch.export.ExportedProgram, annotations: Annotations) -> list[Finding]:
         """See :class:`edgewright_export.targets.Target`."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from ...registry import target_named
 from ...state import Context, State
 from .calls import Call
 from .graph import float_graph, tensor_at
@@ -104,9 +105,8 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
     found = chosen(module, options)
     modes = modes_of(module, found, options.activations)
     static = sites(module, [p for p in found if modes[p.name] == "static"])
-    return Plan(
-        module, found, modes, static, grids_of(module, static, options, given), ends, scales(module, found, ends, options)
-    )
+    grids, steps = grids_of(module, static, options, given), scales(module, found, ends, options)
+    return Plan(module, found, modes, static, grids, ends, steps, target_named(ctx.target).grids_of_rows)
 
 
 def modes_of(module: fx.GraphModule, found: Sequence[Product], activations: str) -> dict[str, Activations]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
+from edgewright_runtime.quiet import quiet
+
 from ...training.batches import Batch, Train
 from ...training.distill import labelled, outputs_apart, ran
 from ...training.loop import fit
@@ -44,7 +46,8 @@ def learn(plan: Plan, train: Train, lesson: Lesson) -> tuple[Plan, tuple[float, 
     Returns:
         The plan, and the mean loss of the first and of the last tenth of the steps.
     """
-    teacher = copy.deepcopy(plan.module)
+    with quiet():
+        teacher = copy.deepcopy(plan.module)
     student = simulated(plan)
     loss = _Loss(student, teacher, train, lesson)
     scales = nn.ModuleList([module for module in student.modules() if _is_scale(module)])

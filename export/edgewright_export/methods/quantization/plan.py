@@ -18,6 +18,18 @@ from .sites import Product, Sites
 
 ops = torch.ops.quantized_decomposed
 _BYTE = (-128, 127, torch.int8)
+_OF_RUN = (
+    ops.choose_qparams.tensor,
+    ops.quantize_per_tensor.tensor,
+    ops.dequantize_per_tensor.tensor,
+    (-128, 127, torch.finfo(torch.float32).eps, torch.int8),
+)
+_OF_ROWS = (
+    ops.choose_qparams_per_token_asymmetric.default,
+    ops.quantize_per_token.default,
+    ops.dequantize_per_token.default,
+    (torch.int8,),
+)
 Activations = Literal["static", "dynamic", "float"]
 
 
@@ -34,6 +46,7 @@ class Plan:
         grids: By the names of ``sites.roots``.
         most: The largest weight of each product, by its name.
         scales: Of the weights, [outputs] or [outputs, groups], by the name of the product.
+        rows: Whether grids of each run are those of single rows.
     """
 
     module: fx.GraphModule
@@ -43,6 +56,7 @@ class Plan:
     grids: Mapping[str, Grid]
     most: Mapping[str, int]
     scales: Mapping[str, Tensor]
+    rows: bool = False
 
 
 def simulated(plan: Plan) -> fx.GraphModule:
@@ -85,7 +99,7 @@ def _integer_product(plan: Plan, product: Product, node: fx.Node, grids: Mapping
 def _input_grid(plan: Plan, product: Product, grids: Mapping[str, OnGrid]) -> OnGrid | OnGridOfRun | None:
     if plan.modes[product.name] == "static":
         return grids[plan.sites.grids[product.x]]
-    return OnGridOfRun() if plan.modes[product.name] == "dynamic" else None
+    return OnGridOfRun(plan.rows) if plan.modes[product.name] == "dynamic" else None
 
 
 def _behind(graph: fx.Graph, node: fx.Node, make: Callable[[fx.Node], fx.Node]) -> None:
@@ -188,7 +202,7 @@ def _write_product(plan: Plan, made: fx.GraphModule, nodes: Mapping[str, fx.Node
             arguments[2] = graph.get_attr(put(made, f"{product.name}_bias", _bias(plan, product)))
         if plan.modes[product.name] == "dynamic":
             assert isinstance(node.args[0], fx.Node)
-            arguments[0] = _of_each_run(graph, node.args[0])
+            arguments[0] = _of_each_run(graph, node.args[0], plan.rows)
         node.args = tuple(arguments)
 
 
@@ -200,16 +214,17 @@ def _bias(plan: Plan, product: Product) -> Tensor:
     return ((tensor_at(plan.module, product.bias).double() / unit).round() * unit).float()
 
 
-def _of_each_run(graph: fx.Graph, x: fx.Node) -> fx.Node:
+def _of_each_run(graph: fx.Graph, x: fx.Node, rows: bool) -> fx.Node:
     """To the grid of each run and back; one for all products that read the value."""
-    made = [user for user in x.users if user.target is ops.dequantize_per_tensor.tensor]
-    made += [u for c in x.users if c.target is ops.quantize_per_tensor.tensor for u in c.users]
-    if made:
-        return made[0]
-    chosen = graph.call_function(ops.choose_qparams.tensor, (x, -128, 127, torch.finfo(torch.float32).eps, torch.int8))
+    choose, quantize, dequantize, ends = _OF_ROWS if rows else _OF_RUN
+    for user in x.users:
+        if user.target is quantize:
+            return next(iter(user.users))
+    chosen = graph.call_function(choose, (x, *ends))
     grid = tuple(graph.call_function(_item, (chosen, i)) for i in (0, 1))
-    quantized = graph.call_function(ops.quantize_per_tensor.tensor, (x, *grid, *_BYTE))
-    return graph.call_function(ops.dequantize_per_tensor.tensor, (quantized, *grid, *_BYTE))
+    quantized = graph.call_function(quantize, (x, *grid, *_BYTE))
+    made: fx.Node = graph.call_function(dequantize, (quantized, *grid, *_BYTE, *([torch.float32] if rows else [])))
+    return made
 
 
 def _leave_out_activations(plan: Plan, nodes: Mapping[str, fx.Node]) -> None:

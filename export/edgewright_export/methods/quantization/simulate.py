@@ -88,16 +88,26 @@ class OnGrid(nn.Module):
 
 
 class OnGridOfRun(nn.Module):
-    """An activation on a grid over the values of one run, as ONNX's DynamicQuantizeLinear defines it."""
+    """An activation on a grid over the values of one run, as ONNX's DynamicQuantizeLinear defines it.
+
+    Args:
+        rows: Whether each row has its own, as in XNNPACK, instead of all values one.
+    """
+
+    def __init__(self, rows: bool) -> None:
+        super().__init__()
+        self._rows = rows
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` of any shape, rounded to 256 steps between its extremes."""
+        """``x`` [..., channels], rounded to 256 steps between its extremes."""
         steps, scale = self.split(x)
         return steps * scale
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``q - zero_point`` and the scale."""
-        least, most = x.detach().amin().clamp(max=0), x.detach().amax().clamp(min=0)
+        """``q - zero_point`` and the scale, which multiply to the rounded ``x``."""
+        axes = (-1,) if self._rows else tuple(range(x.dim()))
+        ends = x.detach()
+        least, most = ends.amin(axes, self._rows).clamp(max=0), ends.amax(axes, self._rows).clamp(min=0)
         scale = (most - least) / 255
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))
         zero = (-least / scale).round().clamp(0, 255)
@@ -169,10 +179,9 @@ class IntegerProduct(nn.Module):
         return steps.clamp(*self._ends(self.y)).round() * self.y.scale()
 
     def _floating(self, sums: Tensor, scale: Tensor, x_scale: Tensor) -> Tensor:
-        if isinstance(self.x, OnGridOfRun):
-            value = sums.float() * self._along(self.scales() * x_scale, sums)
-        else:
-            value = sums.float() * self._along(scale.float(), sums)
+        """As the engine does: with a grid of the run the two scales are multiplied in float32."""
+        factor = self.scales() * x_scale if isinstance(self.x, OnGridOfRun) else scale.float()
+        value = sums.float() * (self._along(factor, sums) if x_scale.dim() == 0 else factor)
         if self.bias is not None:
             value = value + self._along(self.bias, sums)
         return value.clamp(*self._limits)

@@ -85,7 +85,7 @@ def _factor(activations: Tensor, weights: Tensor, strength: float) -> Tensor:
 
 def _error(x: Tensor, weights: Sequence[Tensor], most: Sequence[int], factor: Tensor) -> float:
     """Squared error of the products with quantized rows and weights."""
-    divided = OnGridOfRun()(x / factor)
+    divided = OnGridOfRun(rows=False)(x / factor)
     error = 0.0
     for weight, end in zip(weights, most, strict=True):
         scales = weight_scales(weight * factor, end)
