@@ -77,7 +77,9 @@ def plan_of(module: nn.Module, given: list[tuple[Tensor, ...]], **options: Any) 
     return begin(state, sdk.methods.PTQ(**options)._options(), CONTEXT, calls(given, state.example))
 
 
-@pytest.mark.parametrize("ends", [(0, 0), (-1, 2), (0.5, 3), (-3, -0.5), (-1e-30, 1e-30), (0, 1e30), (-1e-45, 0)], ids=str)
+@pytest.mark.parametrize(
+    "ends", [(0, 0), (-1, 2), (0.5, 3), (-3, -0.5), (-1e-30, 1e-30), (0, 1e30), (-1e-45, 0)], ids=str
+)
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_a_grid_holds_zero_and_reaches_its_ends(ends, bits, symmetric):
@@ -98,7 +100,9 @@ def test_scales_of_weights(most):
     for scales in (nearest, searched):
         whole = integers(weight, scales, most)
         assert whole.abs().max() <= most and torch.equal(whole, whole.round())
-    errors = [((integers(weight, s, most) * s.view(-1, 1, 1, 1) - weight) ** 2).sum((1, 2, 3)) for s in (nearest, searched)]
+    errors = [
+        ((integers(weight, s, most) * s.view(-1, 1, 1, 1) - weight) ** 2).sum((1, 2, 3)) for s in (nearest, searched)
+    ]
     assert (errors[1] <= errors[0] + 1e-6).all()
 
 
@@ -314,7 +318,9 @@ def test_bad_input():
     assert "'hed' matches no layer" in wrong(residual(), good, exclude=("hed",))
     assert "leave none of 3 layers" in wrong(residual(), good, exclude="*")
     assert "no convolution and no linear layer" in wrong(nn.ReLU().eval(), good)
-    assert "calibration[1] has 2 tensors; the model takes 1" in wrong(residual(), [good[0], (*good[0], *good[0]), *good])
+    assert "calibration[1] has 2 tensors; the model takes 1" in wrong(
+        residual(), [good[0], (*good[0], *good[0]), *good]
+    )
     assert "calibration[1] does not fit the model" in wrong(residual(), [good[0], (torch.randn(1, 4, 10, 10),), *good])
 
 
@@ -350,13 +356,17 @@ def test_a_quantized_model_is_not_quantized_again():
     given = drawn(1, 3, 10, 10)
     state = state_of(residual(), *given[0])
     quantized = dataclasses.replace(state, module=written(plan_of(residual(), given)))
-    found = sdk.methods.PTQ().check(quantized, SimpleNamespace(engine=SimpleNamespace(weight_bits=(8,)), calibration=None))
+    found = sdk.methods.PTQ().check(
+        quantized, SimpleNamespace(engine=SimpleNamespace(weight_bits=(8,)), calibration=None, target="native")
+    )
     assert [f.reason for f in found if isinstance(f, Finding)] == ["the model holds integer weights already"]
 
 
 def test_bits_that_a_board_does_not_store():
     given = drawn(1, 3, 10, 10)
-    with pytest.raises(MethodError, match="weight_bits=4: onnxruntime on coral-dev-board stores weights of 8, 16, 32 bits"):
+    with pytest.raises(
+        MethodError, match="weight_bits=4: onnxruntime on coral-dev-board stores weights of 8, 16, 32 bits"
+    ):
         sdk.export(
             residual(), "coral-dev-board:onnxruntime", example_inputs=given[0], calibration=given,
             methods=[sdk.methods.PTQ(weight_bits=4)], output="never.edge",
@@ -396,8 +406,24 @@ def test_a_new_user_on_the_command_line(tmp_path):
         "def data():\n"
         "    return [(torch.randn(1, 3, 8, 8),) for _ in range(8)]\n"
     )
-    command = [sys.executable, "-c", "from sdk.cli import main; main()", "export", "mine:net", "--device", "host:native"]
-    command += ["--input-shape", "1,3,8,8", "--method", "ptq:exclude=2,ranges=min-max", "--calibration", "mine:data", "--json"]
+    command = [
+        sys.executable,
+        "-c",
+        "from sdk.cli import main; main()",
+        "export",
+        "mine:net",
+        "--device",
+        "host:native",
+    ]
+    command += [
+        "--input-shape",
+        "1,3,8,8",
+        "--method",
+        "ptq:exclude=2,ranges=min-max",
+        "--calibration",
+        "mine:data",
+        "--json",
+    ]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert '"weights": "int8"' in run.stdout and '"weights": "float32"' in run.stdout

@@ -13,9 +13,8 @@ from device_profiles import Finding
 from device_profiles.errors import CaptureError, MethodError, OptionError
 from edgewright_runtime.quiet import quiet
 
-from . import calibration
+from . import calibration, place
 from . import example as examples
-from . import place
 from .capture import capture
 from .flat import flatten
 from .methods import Method

@@ -21,7 +21,7 @@ _MESSAGE = 2000
 def lower(target: str, program: str, folder: str, inputs: list[Any], outputs: list[Any], limits: dict[str, Any]) -> Any:
     """Converts a saved program; returns the Lowered record without its folder."""
     import torch
-    import torch.ao.quantization.fx._decomposed  # noqa: F401  (operations of quantized graphs)
+    import torch.ao.quantization.fx._decomposed
 
     loaded = torch.export.load(program)
     specs = [structure(TensorSpec, s) for s in inputs], [structure(TensorSpec, s) for s in outputs]

@@ -73,7 +73,9 @@ def gru_imu() -> Case:
     data = watch.load()
 
     def evaluate(predict: Predict) -> float:
-        right = [int(predict(series[None]).argmax()) == label for series, label in zip(data.test_x, data.test_y, strict=True)]
+        right = [
+            int(predict(series[None]).argmax()) == label for series, label in zip(data.test_x, data.test_y, strict=True)
+        ]
         return 100 * sum(right) / len(right)
 
     calibration = [(series[None],) for series in data.train_x[:: max(1, len(data.train_x) // CALIBRATION)]]

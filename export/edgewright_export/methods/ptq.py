@@ -31,7 +31,7 @@ class PTQ:
         weight_bits: 8 or 4.
         activation_bits: 8 or 4, of calibrated activations.
         activations: ``static``; ``dynamic``, for linear layers alone; ``float``: only weights are integers; ``auto``:
-            linear layers between float operations, as in transformers, dynamic, everything else static.
+            linear layers between float operations, as in transformers, dynamic (but for LiteRT), everything else static.
         group_size: Weights of one output that share a scale, with ``activations="float"``; None: all of them.
         per_channel: One scale for each output, or one for all.
         symmetric: Zero points of activations are 0.

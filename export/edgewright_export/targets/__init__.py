@@ -44,6 +44,12 @@ class Target:
     """Modules that the worker imports once."""
     passes: tuple[str, ...] = ()
     """Names of ``passes``, run on the captured graph in this order."""
+    results_on_grids: bool = True
+    """Whether a product of integers must end on a grid, which is not so where it can end in float32 as well."""
+    runs_on_own_grids: bool = True
+    """Whether ``auto`` lets linear layers between float operations have a grid of each run."""
+    four_bits: frozenset[str] = frozenset()
+    """Of ``static``, ``dynamic`` and ``float`` activations those whose weights of 4 bits take 4 bits in the file."""
     grids_of_rows: bool = False
     """Whether an input that is quantized in each run has a grid for each of its rows, instead of one for all."""
 

@@ -34,6 +34,7 @@ class ExecuTorchTarget(Target):
         "executorch.backends.xnnpack.partition.xnnpack_partitioner",
     )
     passes = ("explicit_attention", "named_constants", "xnnpack_grids")
+    four_bits = frozenset({"dynamic"})
     grids_of_rows = True
 
     def check(self, program: torch.export.ExportedProgram, annotations: Annotations) -> list[Finding]:

@@ -5,24 +5,36 @@ Captured graphs say it with seven: the extremes, both ways through the grid, wei
 
 from __future__ import annotations
 
+from operator import getitem
 from typing import Any
 
 import torch
-import torch.ao.quantization.fx._decomposed  # noqa: F401  (defines torch.ops.quantized_decomposed)
+import torch.ao.quantization.fx._decomposed
 from torch import Tensor, fx
 
 aten, decomposed = torch.ops.aten, torch.ops.quantized_decomposed
-_SHARED = torch.library.Library("edgewright", "FRAGMENT")
-_SHARED.define("dynamic_quantize(Tensor x) -> (Tensor, Tensor, Tensor)")
-_SHARED.define("integer_linear(Tensor q, Tensor scale, Tensor zero, Tensor weight, Tensor scales, Tensor? bias) -> Tensor")
 
 
-@torch.library.register_fake("edgewright::dynamic_quantize")
+@torch.library.custom_op("edgewright::dynamic_quantize", mutates_args=())
+def dynamic_quantize(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``x`` as u8, its scale and its zero point, for the graph alone: nobody runs it."""
+    raise NotImplementedError
+
+
+@torch.library.custom_op("edgewright::integer_linear", mutates_args=())
+def integer_linear(
+    q: Tensor, scale: Tensor, zero: Tensor, weight: Tensor, scales: Tensor, bias: Tensor | None
+) -> Tensor:
+    """A linear layer of u8 rows and s8 weights [outputs, inputs] with a scale for each output, for the graph alone."""
+    raise NotImplementedError
+
+
+@dynamic_quantize.register_fake
 def _(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(x, dtype=torch.uint8), x.new_empty(()), x.new_empty((), dtype=torch.uint8)
 
 
-@torch.library.register_fake("edgewright::integer_linear")
+@integer_linear.register_fake
 def _(q: Tensor, scale: Tensor, zero: Tensor, weight: Tensor, scales: Tensor, bias: Tensor | None) -> Tensor:
     return q.new_empty((*q.shape[:-1], weight.shape[0]), dtype=torch.float32)
 
@@ -63,8 +75,6 @@ def _rewrite(graph: fx.Graph, node: fx.Node, quantized: dict[fx.Node, list[fx.No
 
 
 def _quantize(graph: fx.Graph, x: fx.Node) -> list[fx.Node]:
-    from operator import getitem
-
     value = x.meta["val"]
     with graph.inserting_after(x):
         three = graph.call_function(torch.ops.edgewright.dynamic_quantize.default, (x,))

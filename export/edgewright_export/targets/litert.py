@@ -31,6 +31,8 @@ class LiteRTTarget(Target):
 
     preload = ("torch", "torch.ao.quantization.fx._decomposed", "litert_torch")
     passes = ("topk_values",)
+    runs_on_own_grids = False
+    four_bits = frozenset({"dynamic", "float"})
     grids_of_rows = True
 
     def check(self, program: torch.export.ExportedProgram, annotations: Annotations) -> list[Finding]:

@@ -24,6 +24,9 @@ class NativeTarget(OnnxRuntimeTarget):
     that the engine uses them where they are mapped; what entries have in common is there once.
     """
 
+    results_on_grids = False
+    four_bits = frozenset({"static", "dynamic", "float"})
+
     def gather(self, lowered: Lowered) -> Lowered:
         """See :class:`edgewright_export.targets.Target`."""
         entries: dict[str, Entry] = {}

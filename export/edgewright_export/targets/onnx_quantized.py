@@ -12,6 +12,8 @@ from .integer_ops import decomposed
 
 OPSET = 21
 """The first with blocks of weights that share a scale, and weights of 4 bits."""
+_SMALL = 7
+"""The largest weight of 4 bits."""
 
 
 def translations() -> dict[Any, Callable[..., Any]]:
@@ -27,9 +29,7 @@ def translations() -> dict[Any, Callable[..., Any]]:
         product = op.Mul(op.Cast(sums, to=1), op.Mul(scale, scales))
         return product if bias is None else op.Add(product, bias)
 
-    def group(
-        weight: Any, scales: Any, zeros: Any, least: int, most: int, dtype: int, size: int, result: int
-    ) -> Any:
+    def group(weight: Any, scales: Any, zeros: Any, least: int, most: int, dtype: int, size: int, result: int) -> Any:
         return newer.DequantizeLinear(weight, scales, axis=1, block_size=size)
 
     own = torch.ops.edgewright
@@ -40,10 +40,18 @@ def translations() -> dict[Any, Callable[..., Any]]:
     }
 
 
-def opset_of(program: torch.export.ExportedProgram, otherwise: int) -> int:
-    """The opset in which the exporter writes a program."""
-    group = decomposed.dequantize_per_channel_group.default
-    return OPSET if any(node.target is group for node in program.graph.nodes) else otherwise
+def opset_of(program: torch.export.ExportedProgram, otherwise: int, *, small: bool) -> int:
+    """The opset in which the exporter writes a program; ``small``: weights of 4 bits are stored as such."""
+    newer = any(_is_group(node) or (small and _is_small(node)) for node in program.graph.nodes)
+    return OPSET if newer else otherwise
+
+
+def _is_group(node: torch.fx.Node) -> bool:
+    return node.target is decomposed.dequantize_per_channel_group.default
+
+
+def _is_small(node: torch.fx.Node) -> bool:
+    return node.target is decomposed.dequantize_per_channel.default and bool(node.args[5] == _SMALL)
 
 
 def tidy(model: Any) -> None:
@@ -60,6 +68,40 @@ def tidy(model: Any) -> None:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             graph.move_zero_point(node)
     graph.forget_unread()
+
+
+def shrink(model: Any) -> None:
+    """Stores integer weights that all fit into 4 bits so; what reads them otherwise reads them through a ``Cast``."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.INT8 or len(tensor.dims) < 2:
+            continue
+        values = numpy_helper.to_array(tensor)
+        if not values.size or np.abs(values.astype(int)).max() > _SMALL:
+            continue
+        readers = [node for node in model.graph.node if tensor.name in node.input]
+        packed = helper.make_tensor(tensor.name, TensorProto.INT4, tensor.dims, values.flatten().tolist())
+        tensor.CopyFrom(packed)
+        for node in readers:
+            if node.op_type != "DequantizeLinear":
+                _cast(model.graph, tensor.name, node)
+            else:
+                _drop_zero_point(node)
+
+
+def _cast(graph: Any, name: str, reader: Any) -> None:
+    from onnx import TensorProto, helper
+
+    wide = f"{name}__s8"
+    if not any(wide in node.output for node in graph.node):
+        graph.node.insert(0, helper.make_node("Cast", [name], [wide], to=TensorProto.INT8))
+    reader.input[:] = [wide if own == name else own for own in reader.input]
+
+
+def _drop_zero_point(node: Any) -> None:
+    """It is 0, and would have to be of 4 bits too."""
+    del node.input[2:]
 
 
 class _Graph:

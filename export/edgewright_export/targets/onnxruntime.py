@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from device_profiles import Finding
 from device_profiles.errors import LoweringError
 from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
 from edgewright_runtime.engines import installed
@@ -41,7 +42,8 @@ class OnnxRuntimeTarget(Target):
         """See :class:`edgewright_export.targets.Target`."""
         import onnx
 
-        opset = onnx_quantized.opset_of(program, OPSET)
+        small = bool(self.four_bits)
+        opset = onnx_quantized.opset_of(program, OPSET, small=small)
         written = torch.onnx.export(
             integer_ops.run(program),
             dynamo=True,
@@ -54,6 +56,8 @@ class OnnxRuntimeTarget(Target):
         assert written is not None
         model = written.model_proto
         onnx_quantized.tidy(model)
+        if small and opset == onnx_quantized.OPSET:
+            onnx_quantized.shrink(model)
         specs = _rename(model, inputs, outputs)
         versions = {"torch": torch.__version__, "onnx": onnx.__version__}
         return write(model, self.engine, *specs, limits, folder, versions)
@@ -92,7 +96,9 @@ def write(
     own = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), OPSET)
     opset = min(own, limits.get("opset", own))
     ir_version = min(model.ir_version, limits.get("ir_version", model.ir_version))
-    model, problems = lower_opset(model, opset, ir_version)
+    problems: list[Finding] = []
+    if opset <= OPSET:
+        model, problems = lower_opset(model, opset, ir_version)
     if problems:
         raise LoweringError(f"the model cannot be written in ONNX opset {opset}", problems)
     _forget_sources(model.graph)

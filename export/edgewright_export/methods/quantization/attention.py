@@ -94,7 +94,8 @@ def attention_map(site: Site, values: Mapping[str, Any]) -> Tensor:
     if site.mask is not None:
         mask = values[site.mask]
         scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-    return scores.log_softmax(-1).clamp(min=math.log(_TINY))
+    logarithms: Tensor = scores.log_softmax(-1).clamp(min=math.log(_TINY))
+    return logarithms
 
 
 def divergence(ours: Tensor, theirs: Tensor) -> Tensor:

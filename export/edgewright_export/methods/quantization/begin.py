@@ -103,18 +103,23 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
     if options.smooth:
         module = smoothed(module, chosen(module, options), given, ends)
     found = chosen(module, options)
-    modes = modes_of(module, found, options.activations)
-    static = sites(module, [p for p in found if modes[p.name] == "static"])
+    target = target_named(ctx.target)
+    modes = modes_of(module, found, options.activations, own=target.runs_on_own_grids)
+    static = sites(module, [p for p in found if modes[p.name] == "static"], whole=target.results_on_grids)
     grids, steps = grids_of(module, static, options, given), scales(module, found, ends, options)
-    return Plan(module, found, modes, static, grids, ends, steps, target_named(ctx.target).grids_of_rows)
+    return Plan(module, found, modes, static, grids, ends, steps, target.grids_of_rows, target.four_bits)
 
 
-def modes_of(module: fx.GraphModule, found: Sequence[Product], activations: str) -> dict[str, Activations]:
+def modes_of(
+    module: fx.GraphModule, found: Sequence[Product], activations: str, *, own: bool
+) -> dict[str, Activations]:
     """Where the input of each product lies.
 
-    ``auto``: linear layers whose input and result are both float are quantized in each run, as calibration would gain
+    ``auto``: where the target lets them have grids of their ``own``, linear layers whose input and result are both float are quantized in each run, as calibration would gain
     them nothing but the search for two extremes; all others are calibrated.
     """
+    if activations == "auto" and not own:
+        activations = "static"
     if activations == "auto":
         static = sites(module, found)
         return {p.name: "dynamic" if _is_between_floats(module, p, static) else "static" for p in found}

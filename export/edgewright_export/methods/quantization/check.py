@@ -11,6 +11,7 @@ from device_profiles import Finding
 from edgewright_runtime.bundle import Workload
 
 from ... import calibration
+from ...registry import target_named
 from ...state import Context, State
 from .begin import Options, chosen, is_excluded, modes_of
 from .graph import float_graph
@@ -31,7 +32,9 @@ def problems(state: State, ctx: Context, options: Options) -> list[Finding]:
 
 def foretold(workload: Workload, bits: int) -> Workload:
     """A workload whose convolutions and linear layers multiply integers."""
-    ops = tuple(replace(op, dtypes=_integers(op.dtypes)) if op.kind in ("conv", "linear") else op for op in workload.ops)
+    ops = tuple(
+        replace(op, dtypes=_integers(op.dtypes)) if op.kind in ("conv", "linear") else op for op in workload.ops
+    )
     return replace(workload, ops=ops, weight_bytes=workload.weight_bytes * bits // 32)
 
 
@@ -49,7 +52,11 @@ def is_quantized(state: State) -> bool:
 
 
 def _quantizes(node: fx.Node) -> bool:
-    return node.op == "call_function" and str(node.target).partition(".")[0] in ("quantized_decomposed", "quantized", "torchao")
+    return node.op == "call_function" and str(node.target).partition(".")[0] in (
+        "quantized_decomposed",
+        "quantized",
+        "torchao",
+    )
 
 
 def _is_quantized_module(module: nn.Module) -> bool:
@@ -82,12 +89,18 @@ def _data(state: State, ctx: Context) -> list[Finding]:
 def _places(module: fx.GraphModule, options: Options) -> list[Finding]:
     layers = products(module)
     paths = [p.path for p in layers]
-    found = [_nowhere(pattern, paths) for pattern in options.exclude if not any(is_excluded(path, (pattern,)) for path in paths)]
+    found = [
+        _nowhere(pattern, paths)
+        for pattern in options.exclude
+        if not any(is_excluded(path, (pattern,)) for path in paths)
+    ]
     if not layers:
         reason = "there is no convolution and no linear layer with constant weights"
         found.append(Finding("", "", "", reason, "quantization would change nothing; leave it out"))
     elif not chosen(module, options):
-        reason = f"exclude={options.exclude!r} and activations={options.activations!r} leave none of {len(paths)} layers"
+        reason = (
+            f"exclude={options.exclude!r} and activations={options.activations!r} leave none of {len(paths)} layers"
+        )
         found.append(Finding("", "", "", reason, "exclude fewer; convolutions need calibrated activations"))
     return found
 
@@ -109,7 +122,7 @@ def _calibrated(module: fx.GraphModule, ctx: Context, options: Options) -> list[
         reason = "smooth=True needs to see activations"
         return [Finding("", "", "", reason, "pass calibration= (tuples of inputs)")]
     layers = chosen(module, options)
-    modes = modes_of(module, layers, options.activations)
+    modes = modes_of(module, layers, options.activations, own=target_named(ctx.target).runs_on_own_grids)
     static = [p.path for p in layers if modes[p.name] == "static"]
     if not static:
         return []

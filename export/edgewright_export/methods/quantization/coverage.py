@@ -41,7 +41,7 @@ def sqnr(plan: Plan, given: Sequence[Call]) -> dict[str, float | None]:
     whole = simulated(plan)
     parts = {p.name: whole.get_submodule(f"{p.name}__integer") for p in plan.products}
     nodes = {node.name: node for node in plan.module.graph.nodes}
-    inputs = {p.name: nodes[p.name].args[0].name for p in plan.products}  # type: ignore[union-attr]
+    inputs = {p.name: nodes[p.name].args[0].name for p in plan.products}
     sums = {p.name: [0.0, 0.0] for p in plan.products}
     values: dict[str, Any] = {}
     watched = tapped(plan.module, {*inputs.values(), *(p.result for p in plan.products)}, values.__setitem__)
@@ -64,16 +64,12 @@ def _decibels(signal: float, noise: float) -> float | None:
 
 def _row(plan: Plan, product: Product, error: float | None) -> QuantizedLayer:
     weight, scales = tensor_at(plan.module, product.weight), plan.scales[product.name]
-    bits = stored_bits(plan.most[product.name])
+    small = plan.most[product.name] <= largest(4) and plan.modes[product.name] in plan.four_bits
+    bits = 4 if small else 8
     size = math.ceil(weight.numel() * bits / 8) + 4 * scales.numel()
     activations = _DTYPES[plan.modes[product.name]]
     op = _op(weight)
     return QuantizedLayer(product.path, op, f"int{bits}", activations, error, product.macs, 4 * weight.numel(), size)
-
-
-def stored_bits(most: int) -> int:
-    """The bits in which weights up to this one are stored."""
-    return 4 if most <= largest(4) else 8
 
 
 def _float_row(plan: Plan, product: Product) -> QuantizedLayer:
@@ -104,4 +100,3 @@ def worst(rows: Sequence[QuantizedLayer], count: int = 5) -> list[QuantizedLayer
     """The rows with the least signal over noise."""
     measured = [row for row in rows if row.sqnr_db is not None]
     return sorted(measured, key=lambda row: row.sqnr_db or 0.0)[:count]
-

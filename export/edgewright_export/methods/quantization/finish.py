@@ -13,7 +13,7 @@ from ...state import State
 from .begin import Options
 from .calls import Call
 from .coverage import coverage, share_of_bytes, share_of_macs, worst
-from .plan import Plan, simulated, written
+from .plan import Activations, Plan, simulated, written
 
 
 def quantized(state: State, plan: Plan, given: Sequence[Call], changes: Sequence[str]) -> State:
@@ -39,7 +39,11 @@ def quantized(state: State, plan: Plan, given: Sequence[Call], changes: Sequence
 def described(plan: Plan, options: Options) -> str:
     """What is quantized, in one line."""
     modes = Counter(plan.modes[product.name] for product in plan.products)
-    kinds = {"static": "calibrated inputs", "dynamic": "inputs quantized in each run", "float": "float inputs"}
+    kinds: dict[Activations, str] = {
+        "static": "calibrated inputs",
+        "dynamic": "inputs quantized in each run",
+        "float": "float inputs",
+    }
     parts = ", ".join(f"{modes[mode]} with {text}" for mode, text in kinds.items() if modes[mode])
     ends = f" ({options.ranges} of {options.activation_bits} bits)" if modes["static"] else ""
     return f"{len(plan.products)} layers with weights of {options.weight_bits} bits: {parts}{ends}"

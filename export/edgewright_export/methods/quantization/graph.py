@@ -60,7 +60,7 @@ def tensor_at(root: nn.Module, path: str) -> Tensor:
 def put(root: nn.Module, name: str, value: Tensor) -> str:
     """Adds a buffer at the top of a module; its name."""
     name = f"{name}__edge"
-    root.register_buffer(name, value)
+    root.register_buffer(name, value.detach())
     return name
 
 
@@ -94,10 +94,11 @@ def _with_open_batch(state: State) -> torch.export.ExportedProgram | None:
     sizes = {t.shape[0] for t in tensors if t.dim()}
     if example.dynamic_shapes is not None or len(sizes) != 1 or any(not t.dim() for t in tensors):
         return None
-    doubled = pytree.tree_map_only(Tensor, lambda t: torch.cat([t, t]), (example.args, example.kwargs))
+    given: tuple[Any, dict[str, Any]] = (example.args, example.kwargs)
+    doubled = pytree.tree_map_only(Tensor, lambda t: torch.cat([t, t]), given)
     shapes = pytree.tree_map(lambda t: {0: torch.export.Dim.AUTO} if isinstance(t, Tensor) else None, doubled)
     args, kwargs = shapes
-    program, _ = attempt(state.module, *doubled, (*args, *kwargs.values()))
+    program, _ = attempt(state.module, doubled[0], doubled[1], (*args, *kwargs.values()))
     if program is None:
         return None
     inputs = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in program.graph_signature.user_inputs]
@@ -131,7 +132,9 @@ def _fold(module: fx.GraphModule, node: fx.Node) -> None:
     values = [_constant(module, arg) for arg in node.args[1:5]]
     mean, variance = values[2], values[3]
     assert mean is not None and variance is not None
-    factor = (variance.double() + node.args[7]).rsqrt()
+    tiny = node.args[7]
+    assert isinstance(tiny, float)
+    factor = (variance.double() + tiny).rsqrt()
     if values[0] is not None:
         factor = factor * values[0].double()
     offset = -mean.double() * factor

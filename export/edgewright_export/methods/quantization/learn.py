@@ -53,7 +53,9 @@ def learn(plan: Plan, train: Train, lesson: Lesson) -> tuple[Plan, tuple[float, 
     scales = nn.ModuleList([module for module in student.modules() if _is_scale(module)])
     own = {id(p) for p in scales.parameters()}
     others = nn.ParameterList([p for p in student.parameters() if id(p) not in own])
-    losses = fit(((others, lesson.rate), (scales, _SCALE_RATE)), train.endless(), loss, steps=lesson.steps, seed=lesson.seed)
+    losses = fit(
+        ((others, lesson.rate), (scales, _SCALE_RATE)), train.endless(), loss, steps=lesson.steps, seed=lesson.seed
+    )
     return learned(plan, student), losses
 
 

@@ -48,4 +48,3 @@ def observe(module: fx.GraphModule, names: Iterable[str], given: Sequence[Call])
 
     run(tapped(module, names, collect), given)
     return seen
-

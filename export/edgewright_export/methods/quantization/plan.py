@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from operator import getitem as _item
 from typing import Any, Literal
 
 import torch
-import torch.ao.quantization.fx._decomposed  # noqa: F401  (defines torch.ops.quantized_decomposed)
+import torch.ao.quantization.fx._decomposed
 from torch import Tensor, fx
 
 from .graph import finished, put, tensor_at, twin
@@ -47,6 +47,7 @@ class Plan:
         most: The largest weight of each product, by its name.
         scales: Of the weights, [outputs] or [outputs, groups], by the name of the product.
         rows: Whether grids of each run are those of single rows.
+        four_bits: Modes in which weights of 4 bits are stored as such.
     """
 
     module: fx.GraphModule
@@ -57,6 +58,7 @@ class Plan:
     most: Mapping[str, int]
     scales: Mapping[str, Tensor]
     rows: bool = False
+    four_bits: frozenset[str] = frozenset()
 
 
 def simulated(plan: Plan) -> fx.GraphModule:
@@ -76,16 +78,17 @@ def simulated(plan: Plan) -> fx.GraphModule:
     for name in plan.sites.roots:
         if name in plan.sites.delivered and name not in results:
             made.add_module(f"{name}__grid", grids[name])
-            _behind(graph, nodes[name], lambda value, path=f"{name}__grid": graph.call_module(path, (value,)))
+            _behind(graph, nodes[name], f"{name}__grid")
     return finished(made, graph)
 
 
 def _integer_product(plan: Plan, product: Product, node: fx.Node, grids: Mapping[str, OnGrid]) -> IntegerProduct:
     weight, bias = (None if path is None else tensor_at(plan.module, path) for path in (product.weight, product.bias))
     assert weight is not None
-    target, options = node.target, node.args[3:]
+    target: Any = node.target
+    options = node.args[3:]
     return IntegerProduct(
-        lambda x, w, b: target(x, w, b, *options),  # type: ignore[operator]
+        lambda x, w, b: target(x, w, b, *options),
         weight,
         bias,
         plan.scales[product.name],
@@ -102,11 +105,11 @@ def _input_grid(plan: Plan, product: Product, grids: Mapping[str, OnGrid]) -> On
     return OnGridOfRun(plan.rows) if plan.modes[product.name] == "dynamic" else None
 
 
-def _behind(graph: fx.Graph, node: fx.Node, make: Callable[[fx.Node], fx.Node]) -> None:
-    """Puts a node behind one; everybody who read that one reads the new one."""
+def _behind(graph: fx.Graph, node: fx.Node, path: str) -> None:
+    """Puts a module behind a node; everybody who read the node reads the module."""
     users = list(node.users)
     with graph.inserting_after(node):
-        new = make(node)
+        new = graph.call_module(path, (node,))
     new.meta = dict(node.meta)
     for user in users:
         user.replace_input_with(node, new)
@@ -166,7 +169,7 @@ def _through(graph: fx.Graph, node: fx.Node, grid: Grid) -> fx.Node:
     """To the grid and back; of fewer than 8 bits the ends are cut off before."""
     meta = dict(node.meta)
     value, after = node, node
-    chain = []
+    chain: list[tuple[Any, tuple[Any, ...]]] = []
     if (grid.low, grid.high) != _BYTE[:2]:
         chain.append((torch.ops.aten.clamp.default, (grid.least, grid.most)))
     options = (grid.scale, grid.zero_point, *_BYTE)
@@ -189,7 +192,7 @@ def _write_product(plan: Plan, made: fx.GraphModule, nodes: Mapping[str, fx.Node
         put(made, f"{product.name}_zero", torch.zeros(scales.shape, dtype=torch.int64)),
     )
     with graph.inserting_before(node):
-        values = tuple(map(graph.get_attr, names))
+        values: tuple[Any, ...] = tuple(map(graph.get_attr, names))
         if scales.dim() == 2:
             group = weight[0].numel() // scales.shape[1]
             options = (*values, -most, most, torch.int8, group, torch.float32)

@@ -57,8 +57,8 @@ class Scale(nn.Module):
 
     def forward(self) -> Tensor:
         """As they are now, the shape of ``value``."""
-        scale: Tensor = self.begin * self.change.exp()
-        return scale
+        begin = self.get_buffer("begin")
+        return begin * self.change.exp()
 
 
 class OnGrid(nn.Module):
@@ -80,7 +80,8 @@ class OnGrid(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` of any shape, rounded to the grid."""
-        return self.steps(x) * self.scale()
+        value: Tensor = self.steps(x) * self.scale()
+        return value
 
     def steps(self, x: Tensor) -> Tensor:
         """``q - zero_point``, as float32."""
@@ -160,7 +161,8 @@ class IntegerProduct(nn.Module):
     def _learned(self, x: Tensor) -> Tensor:
         weight = self.integers() * spread(self.scales(), self.weight)
         value = self._product(x if self.x is None else self.x(x), weight, self.bias).clamp(*self._limits)
-        return value if self.y is None else self.y(value)
+        result: Tensor = value if self.y is None else self.y(value)
+        return result
 
     def _exact(self, x: Tensor) -> Tensor:
         assert self.x is not None
@@ -176,7 +178,8 @@ class IntegerProduct(nn.Module):
             sums = sums + self._along(self.integer_bias(scale), sums)
         factor = (scale / self.y.scale().double()).float()
         steps = sums.float() * self._along(factor, sums)
-        return steps.clamp(*self._ends(self.y)).round() * self.y.scale()
+        result: Tensor = steps.clamp(*self._ends(self.y)).round() * self.y.scale()
+        return result
 
     def _floating(self, sums: Tensor, scale: Tensor, x_scale: Tensor) -> Tensor:
         """As the engine does: with a grid of the run the two scales are multiplied in float32."""
@@ -195,7 +198,10 @@ class IntegerProduct(nn.Module):
         """Where the grid or the activation ends, in steps from the zero point."""
         low, high = (float(x - y.zero_point) for x in (y.low, y.high))
         scale = float(y.scale())
-        ends = [bound if math.isinf(limit) else float(round(limit / scale)) for limit, bound in zip(self._limits, (low, high), strict=True)]
+        ends = [
+            bound if math.isinf(limit) else float(round(limit / scale))
+            for limit, bound in zip(self._limits, (low, high), strict=True)
+        ]
         return max(low, ends[0]), min(high, ends[1])
 
     def _along(self, values: Tensor, sums: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
@@ -83,8 +84,14 @@ def products(module: fx.GraphModule) -> tuple[Product, ...]:
     return tuple(_product(module, node) for node in module.graph.nodes if _is_product(node))
 
 
-def sites(module: fx.GraphModule, chosen: Sequence[Product]) -> Sites:
-    """The values that lie on grids when these products work on integers."""
+def sites(module: fx.GraphModule, chosen: Sequence[Product], *, whole: bool = False) -> Sites:
+    """The values that lie on grids when these products work on integers.
+
+    Args:
+        module: The float graph.
+        chosen: The products.
+        whole: Whether the engine computes on integers only what ends on a grid too.
+    """
     nodes = {node.name: node for node in module.graph.nodes}
     ends = {product.result for product in chosen}
     readers = {nodes[product.name] for product in chosen}
@@ -96,9 +103,12 @@ def sites(module: fx.GraphModule, chosen: Sequence[Product]) -> Sites:
         root, moved = _root(value)
         if root.name in ends:
             delivered |= {root.name, *moved}
-            grids |= {name: root.name for name in (root.name, *moved)}
+            grids |= dict.fromkeys((root.name, *moved), root.name)
         else:
             grids.setdefault(value.name, value.name)
+    if whole:
+        delivered |= {product.result for product in chosen}
+        grids |= {product.result: product.result for product in chosen}
     order = {name: grids[name] for name in nodes if name in grids}
     return Sites(tuple(chosen), order, frozenset(delivered))
 
@@ -138,7 +148,12 @@ def _activated(node: fx.Node) -> tuple[fx.Node, float, float]:
     if len(users) == 1 and users[0].target in _CLAMPS:
         given = (*users[0].args[1:3], None, None)[:2]
         low, high = (own if x is None else x for x, own in zip(given, _CLAMPS[users[0].target], strict=True))
-        if isinstance(low, (int, float)) and isinstance(high, (int, float)) and low <= 0 <= high and not users[0].kwargs:
+        if (
+            isinstance(low, (int, float))
+            and isinstance(high, (int, float))
+            and low <= 0 <= high
+            and not users[0].kwargs
+        ):
             return users[0], float(low), float(high)
     return node, -math.inf, math.inf
 
@@ -168,15 +183,17 @@ def _joins(module: fx.GraphModule, ends: set[str], readers: set[fx.Node]) -> lis
 
 
 def _may_join(node: fx.Node) -> bool:
-    if node.target in _SUMS:
-        a, b = node.args[:2]
-        both = isinstance(a, fx.Node) and isinstance(b, fx.Node) and not node.kwargs and len(node.args) == 2
-        return both and a.meta["val"].shape == b.meta["val"].shape
-    if node.target not in _MEANS or not isinstance(node.args[0], fx.Node) or node.args[0].meta["val"].dim() != 4:
+    if node.target not in (*_SUMS, *_MEANS):
         return False
+    shapes = [operand.meta["val"].shape for operand in _operands(node) if "val" in operand.meta]
+    if node.target in _SUMS:
+        return len(shapes) == len(node.args) == 2 and not node.kwargs and shapes[0] == shapes[1]
+    if len(shapes) != 1 or len(shapes[0]) != 4:
+        return False
+    axes: Any = node.args[1]
     if node.target is aten.mean.dim:
-        return {axis % 4 for axis in node.args[1]} == {2, 3}
-    return list(node.args[1]) == [1, 1]
+        return {axis % 4 for axis in axes} == {2, 3}
+    return list(axes) == [1, 1]
 
 
 def _operands(join: fx.Node) -> list[fx.Node]:
