@@ -23,9 +23,10 @@ from edgewright_export import calibration
 from edgewright_export.methods.quantization.attention import Watched, apart, attention_sites
 from edgewright_export.methods.quantization.begin import begin, is_excluded
 from edgewright_export.methods.quantization.calls import calls
+from edgewright_export.methods.quantization.compensate import round_weights
 from edgewright_export.methods.quantization.coverage import coverage, share_of_bytes, share_of_macs
 from edgewright_export.methods.quantization.graph import float_graph
-from edgewright_export.methods.quantization.grid import Grid, grid_over, integers, weight_scales
+from edgewright_export.methods.quantization.grid import Grid, grid_over, integers, spread, weight_scales
 from edgewright_export.methods.quantization.plan import Plan, learned, simulated, written
 from edgewright_export.methods.quantization.ranges import RANGES, grid_of
 from edgewright_export.methods.quantization.simulate import IntegerProduct, OnGrid, OnGridOfRun
@@ -260,6 +261,71 @@ def test_smooth_inputs_do_not_change_the_float_graph():
     with torch.no_grad():
         torch.testing.assert_close(made(x), graph(x), rtol=1e-3, atol=1e-4)
     assert len(products(made)) == len(found)
+
+
+@pytest.mark.parametrize("group", [None, 16])
+def test_later_weights_make_up_for_the_error_of_earlier_ones(group):
+    draw = torch.Generator().manual_seed(4)
+    weight = torch.randn(20, 64, generator=draw)
+    x = torch.randn(300, 8, generator=draw) @ torch.randn(8, 64, generator=draw) + 0.1 * torch.randn(
+        300, 64, generator=draw
+    )
+    scales = weight_scales(weight, 7, group=group)
+    nearest = integers(weight, scales, 7) * spread(scales, weight)
+    found = round_weights(weight, scales, 7, (x.T @ x).double())
+    assert torch.equal(integers(found, scales, 7) * spread(scales, weight), found)
+    errors = [float((x @ (rounded - weight).T).square().sum()) for rounded in (nearest, found)]
+    assert errors[1] < errors[0] / 4
+
+
+def test_inputs_that_are_always_zero_do_not_matter():
+    weight, x = torch.randn(4, 8), torch.zeros(10, 8)
+    scales = weight_scales(weight, 7)
+    found = round_weights(weight, scales, 7, (x.T @ x).double())
+    torch.testing.assert_close(found, integers(weight, scales, 7) * spread(scales, weight))
+
+
+def test_compensated_weights_reach_the_file(tmp_path):
+    given = drawn(1, 3, 10, 10, count=8)
+    bundle = sdk.export(
+        residual(),
+        "host:native",
+        example_inputs=given[0],
+        methods=[sdk.methods.PTQ(weight_bits=4, compensate=True)],
+        calibration=given,
+        output=tmp_path / "m.edge",
+    )
+    assert bundle.parity.snr_db > 100
+    assert {row.weights for row in bundle.manifest.quantized} == {"int4"}
+
+
+def test_the_fewest_layers_stay_float(tmp_path):
+    given, module = drawn(1, 3, 10, 10, count=8), residual()
+    with torch.no_grad():
+        wanted = [module(*one) for one in given]
+
+    def evaluate(predict: Any) -> float:
+        return -sum(float((predict(*one) - want).square().sum()) for one, want in zip(given, wanted, strict=True))
+
+    def drop(limit: float | None) -> Any:
+        return sdk.export(
+            module,
+            "host:native",
+            example_inputs=given[0],
+            methods=[sdk.methods.PTQ(weight_bits=4)],
+            calibration=given,
+            evaluate=evaluate,
+            max_quality_drop=limit,
+            output=tmp_path / f"{limit}.edge",
+        )
+
+    whole = drop(None)
+    all_quantized = whole.quality.before - whole.quality.after
+    some = drop(all_quantized / 2)
+    rows = [row.weights for row in some.manifest.quantized]
+    assert some.quality.before - some.quality.after <= all_quantized / 2
+    assert 1 <= rows.count("float32") < 3 and "for max_quality_drop float32 stay" in some.manifest.changes[0]
+    assert "float32" not in [row.weights for row in drop(2 * all_quantized).manifest.quantized]
 
 
 def test_equal_attention_costs_nothing():

@@ -686,7 +686,7 @@ def test_methods_of_the_command_line(text, method):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("tokendropping", "no such edge method; there are: token-dropping"),
+        ("tokendropping", "no such edge method; there are: ptq, qat, token-dropping"),
         ("token-dropping:kep=0.5", "'kep=0.5' is not option=value; options are: strategy, keep"),
         ("token-dropping:keep", "'keep' is not option=value"),
         ("token-dropping:,", "'' is not option=value"),

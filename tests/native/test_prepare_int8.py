@@ -99,6 +99,20 @@ def test_an_activation_before_the_result_is_quantized(activation, monkeypatch):
     compare(graph, graph.quantize(active, "u8", 0.011), [drawn(1, 12, 9, 9)], monkeypatch, ["Conv"])
 
 
+@pytest.mark.parametrize("then", ["nothing", "Relu", "Add", "Clip"])
+def test_a_depthwise_convolution_whose_result_stays_float(then):
+    graph = Graph(x=(1, 8, 9, 9), low=())
+    inputs = [graph.through("x", "u8"), graph.weights(8, 1, 3, 3), graph.bias(8)]
+    output = graph.node("Conv", inputs, group=8, pads=[1, 1, 1, 1])
+    if then == "Clip":
+        output = graph.quantize(graph.node("Clip", [output, "low"]), "u8", 0.05)
+    elif then != "nothing":
+        output = graph.node(then, [output] if then == "Relu" else [output, "x"])
+    model, arrays = graph.model(output), [drawn(1, 8, 9, 9), np.array(-1, np.float32)]
+    found, wanted = Model(model).session().run(arrays)[0], by_onnxruntime(model, arrays)
+    np.testing.assert_allclose(found.astype(float), wanted.astype(float), rtol=1e-4, atol=1.01 if then == "Clip" else 1e-4)
+
+
 def test_a_result_that_stays_float_takes_what_follows(monkeypatch):
     graph = Graph(x=(3, 17, 21), more=(3, 17, 30))
     product = graph.node("MatMul", [graph.through("x", "u8"), graph.weights(21, 30, axis=1)])

@@ -16,6 +16,8 @@ from .quantization import check
 from .quantization.begin import Options, begin, names
 from .quantization.calls import calls
 from .quantization.finish import described, quantized
+from .quantization.mixed import within_drop
+from .quantization.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class PTQ:
     Weights lie on a grid around 0 with a scale for each output, activations on one of 256 steps that is fixed by
     calibration (static) or found in each run (dynamic), sums are exact, and a result is rescaled once, in float32,
     and rounded half to even.  Batch norms are folded first.  What else stands between two such layers, sums, means of
-    pixels and moves, works on integers too where it can.
+    pixels and moves, works on integers too where it can.  With ``max_quality_drop=`` and ``evaluate=`` the layers that
+    lose most stay float32, as few as the limit asks for.
 
     Args:
         weight_bits: 8 or 4.
@@ -38,6 +41,8 @@ class PTQ:
         ranges: How the ends of a grid are chosen: ``min-max``, ``percentile``, ``mse`` or ``entropy``.
         smooth: Whether differences between the channels of a linear layer's input go into its weights, as far as
             calibration says that it helps (SmoothQuant).
+        compensate: Whether weights of linear layers are rounded one input after the other, with later ones making up for
+            the error on calibration inputs (GPTQ).
         exclude: Modules that stay float, by qualified name or pattern, with all that is inside: ``("head", "blocks.*.mlp")``.
 
     Raises:
@@ -55,6 +60,7 @@ class PTQ:
     symmetric: bool = False
     ranges: str = "mse"
     smooth: bool = False
+    compensate: bool = False
     exclude: tuple[str, ...] = ()
 
     name: ClassVar[str] = "ptq"
@@ -81,8 +87,14 @@ class PTQ:
     def apply(self, state: State, ctx: Context) -> State:
         """The state with a module that computes what the device will."""
         given = calls(ctx.calibration or [(state.example.args, state.example.kwargs)], state.example)
-        plan = begin(state, self._options(), ctx, given)
-        return quantized(state, plan, given, (f"{self.name}: {described(plan, self._options())}",))
+        options = self._options()
+
+        def without(paths: tuple[str, ...]) -> Plan:
+            return begin(state, dataclasses.replace(options, exclude=(*options.exclude, *paths)), ctx, given)
+
+        plan, left = within_drop(begin(state, options, ctx, given), state, ctx, given, without)
+        kept = f"; for max_quality_drop float32 stay {', '.join(left)}" if left else ""
+        return quantized(state, plan, given, (f"{self.name}: {described(plan, options)}{kept}",))
 
     def _options(self) -> Options:
         return Options(
@@ -94,5 +106,6 @@ class PTQ:
             self.symmetric,
             self.ranges,
             self.smooth,
+            self.compensate,
             self.exclude,
         )

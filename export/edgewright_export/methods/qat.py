@@ -106,5 +106,6 @@ class QAT:
             self.symmetric,
             self.ranges,
             self.smooth,
+            False,
             self.exclude,
         )

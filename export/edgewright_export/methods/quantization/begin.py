@@ -13,6 +13,7 @@ from torch import fx
 from ...registry import target_named
 from ...state import Context, State
 from .calls import Call
+from .compensate import compensated
 from .graph import float_graph, tensor_at
 from .grid import Grid, largest
 from .observe import observe
@@ -37,6 +38,7 @@ class Options:
     symmetric: bool
     ranges: str
     smooth: bool
+    compensate: bool
     exclude: tuple[str, ...]
 
     def wrong(self) -> list[str]:
@@ -107,7 +109,8 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
     modes = modes_of(module, found, options.activations, own=target.runs_on_own_grids)
     static = sites(module, [p for p in found if modes[p.name] == "static"], whole=target.results_on_grids)
     grids, steps = grids_of(module, static, options, given), scales(module, found, ends, options)
-    return Plan(module, found, modes, static, grids, ends, steps, target.grids_of_rows, target.four_bits)
+    plan = Plan(module, found, modes, static, grids, ends, steps, target.grids_of_rows, target.four_bits)
+    return compensated(plan, given) if options.compensate else plan
 
 
 def modes_of(

@@ -118,8 +118,8 @@ def _calibrated(module: fx.GraphModule, ctx: Context, options: Options) -> list[
     """Calibration inputs are missing although a value needs them."""
     if ctx.calibration is not None:
         return []
-    if options.smooth:
-        reason = "smooth=True needs to see activations"
+    if options.smooth or options.compensate:
+        reason = f"{'smooth' if options.smooth else 'compensate'}=True needs to see activations"
         return [Finding("", "", "", reason, "pass calibration= (tuples of inputs)")]
     layers = chosen(module, options)
     modes = modes_of(module, layers, options.activations, own=target_named(ctx.target).runs_on_own_grids)

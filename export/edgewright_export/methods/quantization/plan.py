@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import getitem as _item
 from typing import Any, Literal
 
@@ -48,6 +48,7 @@ class Plan:
         scales: Of the weights, [outputs] or [outputs, groups], by the name of the product.
         rows: Whether grids of each run are those of single rows.
         four_bits: Modes in which weights of 4 bits are stored as such.
+        rounded: Weights by the name of their product that were not rounded to the nearest, but lie on their grid.
     """
 
     module: fx.GraphModule
@@ -59,6 +60,7 @@ class Plan:
     scales: Mapping[str, Tensor]
     rows: bool = False
     four_bits: frozenset[str] = frozenset()
+    rounded: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def simulated(plan: Plan) -> fx.GraphModule:
@@ -83,13 +85,12 @@ def simulated(plan: Plan) -> fx.GraphModule:
 
 
 def _integer_product(plan: Plan, product: Product, node: fx.Node, grids: Mapping[str, OnGrid]) -> IntegerProduct:
-    weight, bias = (None if path is None else tensor_at(plan.module, path) for path in (product.weight, product.bias))
-    assert weight is not None
+    bias = None if product.bias is None else tensor_at(plan.module, product.bias)
     target: Any = node.target
     options = node.args[3:]
     return IntegerProduct(
         lambda x, w, b: target(x, w, b, *options),
-        weight,
+        _weight(plan, product),
         bias,
         plan.scales[product.name],
         plan.most[product.name],
@@ -97,6 +98,11 @@ def _integer_product(plan: Plan, product: Product, node: fx.Node, grids: Mapping
         grids.get(product.result) if product.result in plan.sites.delivered else None,
         (product.low, product.high),
     )
+
+
+def _weight(plan: Plan, product: Product) -> Tensor:
+    rounded = plan.rounded.get(product.name)
+    return tensor_at(plan.module, product.weight) if rounded is None else rounded
 
 
 def _input_grid(plan: Plan, product: Product, grids: Mapping[str, OnGrid]) -> OnGrid | OnGridOfRun | None:
@@ -132,7 +138,7 @@ def learned(plan: Plan, module: fx.GraphModule) -> Plan:
         for name, grid in ((plan.sites.grids.get(product.x), part.x), (product.result, part.y)):
             if isinstance(grid, OnGrid) and name is not None:
                 grids[name] = grid.grid
-    return replace(plan, module=made, grids=grids, scales=scales)
+    return replace(plan, module=made, grids=grids, scales=scales, rounded={})
 
 
 def _set(module: torch.nn.Module, path: str, value: Tensor) -> None:
@@ -184,7 +190,7 @@ def _through(graph: fx.Graph, node: fx.Node, grid: Grid) -> fx.Node:
 
 def _write_product(plan: Plan, made: fx.GraphModule, nodes: Mapping[str, fx.Node], product: Product) -> None:
     graph, node = made.graph, nodes[product.name]
-    weight, scales, most = tensor_at(plan.module, product.weight), plan.scales[product.name], plan.most[product.name]
+    weight, scales, most = _weight(plan, product), plan.scales[product.name], plan.most[product.name]
     whole = (weight / spread(scales, weight)).round().clamp(-most, most).to(torch.int8)
     names = (
         put(made, f"{product.name}_weight", whole),

@@ -136,8 +136,6 @@ class Likeness:
 
     def __init__(self, whole: nn.Module, calibration: Iterable[tuple[Any, ...]]) -> None:
         self._inputs = [one if isinstance(one, (tuple, list)) else (one,) for one in islice(calibration, EXAMPLES)]
-        if not self._inputs:
-            raise MethodError("calibration= is empty; pass some tuples of inputs")
         try:
             self._wanted = [_outputs(whole, one) for one in self._inputs]
         except Exception as error:

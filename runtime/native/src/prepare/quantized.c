@@ -70,6 +70,21 @@ static bool fits_depthwise(const ew_node *node, const ew_tensor *weights) {
            (weights->dims[weights->rank - 1] - 1) * dilation < EDGE_DEPTHWISE_MOST_SPAN;
 }
 
+static bool is_fixed(const ew_preparer *p, const ew_node *node, int i) {
+    double limit;
+    return i >= node->input_count || node->inputs[i] < 0 || one_constant(p, node->inputs[i], &limit);
+}
+
+/* Whether a result is quantized, behind a clamp perhaps: depthwise kernels write nothing but bytes. */
+static bool ends_on_grid(const ew_preparer *p, int value) {
+    edge_grid grid;
+    int next = ew_sole_reader(p, value);
+    if (next < 0 || ew_is_quantize(p, next, &grid)) return next >= 0;
+    const ew_node *node = &p->from->nodes[next];
+    if (!ew_is(node, "Relu") && !(ew_is(node, "Clip") && is_fixed(p, node, 1) && is_fixed(p, node, 2))) return false;
+    return ew_is_quantize(p, ew_sole_reader(p, node->outputs[0]), &grid);
+}
+
 static bool find_static(const ew_preparer *p, const ew_node *node, ew_eight *e) {
     bool conv = ew_is(node, "Conv"), depthwise;
     if (!conv && !ew_is(node, "Gemm") && !ew_is(node, "MatMul")) return false;
@@ -79,7 +94,7 @@ static bool find_static(const ew_preparer *p, const ew_node *node, ew_eight *e) 
     const ew_tensor *weights = ew_tensor_of(p, e->weights);
     if (!conv) return ew_is_plain_product(p, node, weights);
     return ew_is_window(node, weights, &depthwise) && ew_is_fitting_bias(p, node, 2, weights->dims[0]) &&
-           (!depthwise || fits_depthwise(node, weights));
+           (!depthwise || (fits_depthwise(node, weights) && ends_on_grid(p, node->outputs[0])));
 }
 
 /* The scale of x, a value, and that of the weights, in a product of both: one, or one for each column. */
