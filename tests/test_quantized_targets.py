@@ -156,7 +156,7 @@ _TWO_PARTS = "ExecuTorch 1.4.1 makes two delegates of this graph, and the joined
     ("name", "joins"),
     [
         ("litert", True),
-        ("executorch", False),
+        pytest.param("executorch", False, marks=pytest.mark.slow),
         pytest.param("executorch", True, marks=[pytest.mark.slow, pytest.mark.xfail(strict=True, reason=_TWO_PARTS)]),
     ],
 )

@@ -14,7 +14,7 @@ from edgewright_export.methods.token_dropping import TokenDropping
 from edgewright_export.methods.tokens.auto import _boundary, schedules
 from edgewright_export.predict import module_predictor
 from edgewright_export.state import Budget, Context, Example, State
-from sdk.errors import BudgetError, MethodError
+from sdk.errors import BudgetError, MethodError, OptionError
 from tests import reference_models
 from tests.models import Block, ViT, seeded
 from tests.reference_models.data import fashion_mnist
@@ -125,7 +125,7 @@ def test_a_limit_that_no_schedule_meets(tmp_path):
     ],
 )
 def test_what_is_missing_is_named(options, message, tmp_path):
-    with pytest.raises((MethodError, BudgetError), match=message):
+    with pytest.raises((OptionError, MethodError, BudgetError), match=message):
         export(tmp_path, **options)
 
 
