@@ -21,7 +21,7 @@ from device_profiles import Finding
 from device_profiles.errors import LoweringError, MethodError, OptionError
 from edgewright_export import calibration
 from edgewright_export.methods.quantization.attention import Watched, apart, attention_sites
-from edgewright_export.methods.quantization.begin import begin, is_excluded
+from edgewright_export.methods.quantization.begin import Options, begin, is_excluded
 from edgewright_export.methods.quantization.calls import calls
 from edgewright_export.methods.quantization.compensate import round_weights
 from edgewright_export.methods.quantization.coverage import coverage, share_of_bytes, share_of_macs
@@ -75,7 +75,7 @@ def residual() -> nn.Module:
 def plan_of(module: nn.Module, given: list[tuple[Tensor, ...]], **options: Any) -> Plan:
     """As PTQ makes it."""
     state = state_of(module, *given[0])
-    return begin(state, sdk.methods.PTQ(**options)._options(), CONTEXT, calls(given, state.example))
+    return begin(state, Options.of(sdk.methods.PTQ(**options)), CONTEXT, calls(given, state.example))
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,8 @@ def test_what_lies_on_a_grid():
     assert [(p.low, p.high) for p in found] == [(0, 6), (-math.inf, math.inf), (-math.inf, math.inf)]
     assert [p.macs // found[0].macs for p in found] == [1, 0, 0]
     places = sites(graph, found)
-    assert {name.rstrip("_0123456789") for name in places.delivered} == {"hardtanh", "conv2d", "relu", "mean"} or {
-        name.rstrip("_0123456789") for name in places.delivered
-    } == {"relu6", "conv2d", "relu", "mean"}
+    kinds = {name.rstrip("_0123456789") for name in places.delivered} - {"hardtanh", "relu6"}
+    assert kinds == {"conv2d", "relu", "mean"}
     assert set(places.roots) - places.delivered == {"image"}
 
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from edgewright_export.flat import flatten
 from edgewright_export.passes import run_passes
+from edgewright_export.quantized_program import decomposed
 from edgewright_export.registry import target_named
 from edgewright_export.targets.executorch import unfit_quantization as unfit_executorch
 from edgewright_export.targets.litert import unfit_quantization as unfit_litert
-from edgewright_export.targets.quantized import decomposed
 from edgewright_export.tasks import read_lowered
 from edgewright_export.verify import run_files
 from edgewright_runtime.quiet import quiet

@@ -68,13 +68,13 @@ class PTQ:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "exclude", names(self.exclude))
-        wrong = self._options().wrong()
+        wrong = Options.of(self).wrong()
         if wrong:
             raise OptionError(f"sdk.methods.PTQ: {'; '.join(wrong)}")
 
     def check(self, state: State, ctx: Context) -> list[Finding]:
         """What keeps the model from being quantized."""
-        return check.problems(state, ctx, self._options())
+        return check.problems(state, ctx, Options.of(self))
 
     def effect(self, workload: Workload, ctx: Context) -> Workload:
         """The workload with integers in all convolutions and linear layers."""
@@ -87,7 +87,7 @@ class PTQ:
     def apply(self, state: State, ctx: Context) -> State:
         """The state with a module that computes what the device will."""
         given = calls(ctx.calibration or [(state.example.args, state.example.kwargs)], state.example)
-        options = self._options()
+        options = Options.of(self)
 
         def without(paths: tuple[str, ...]) -> Plan:
             return begin(state, dataclasses.replace(options, exclude=(*options.exclude, *paths)), ctx, given)
@@ -95,17 +95,3 @@ class PTQ:
         plan, left = within_drop(begin(state, options, ctx, given), state, ctx, given, without)
         kept = f"; for max_quality_drop float32 stay {', '.join(left)}" if left else ""
         return quantized(state, plan, given, (f"{self.name}: {described(plan, options)}{kept}",))
-
-    def _options(self) -> Options:
-        return Options(
-            self.weight_bits,
-            self.activation_bits,
-            self.activations,
-            self.group_size,
-            self.per_channel,
-            self.symmetric,
-            self.ranges,
-            self.smooth,
-            self.compensate,
-            self.exclude,
-        )

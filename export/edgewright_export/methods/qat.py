@@ -64,7 +64,7 @@ class QAT:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "exclude", names(self.exclude))
-        wrong = [*self._options().wrong(), *(text for bad, text in self._rules() if bad)]
+        wrong = [*Options.of(self).wrong(), *(text for bad, text in self._rules() if bad)]
         if wrong:
             raise OptionError(f"sdk.methods.QAT: {'; '.join(wrong)}")
 
@@ -77,7 +77,7 @@ class QAT:
 
     def check(self, state: State, ctx: Context) -> list[Finding]:
         """What keeps the model from being quantized."""
-        return check.problems(state, ctx, self._options())
+        return check.problems(state, ctx, Options.of(self))
 
     def effect(self, workload: Workload, ctx: Context) -> Workload:
         """The workload with integers in all convolutions and linear layers."""
@@ -92,20 +92,6 @@ class QAT:
         given = calls(ctx.calibration or [(state.example.args, state.example.kwargs)], state.example)
         assert ctx.train is not None
         lesson = Lesson(self.steps, self.learning_rate, self.distill, self.attention, self.seed)
-        plan, (first, last) = learn(begin(state, self._options(), ctx, given), ctx.train, lesson)
+        plan, (first, last) = learn(begin(state, Options.of(self), ctx, given), ctx.train, lesson)
         trained = f"trained on {self.steps} batches, loss {first:.3g} -> {last:.3g}"
-        return quantized(state, plan, given, (f"{self.name}: {described(plan, self._options())}; {trained}",))
-
-    def _options(self) -> Options:
-        return Options(
-            self.weight_bits,
-            self.activation_bits,
-            self.activations,
-            None,
-            self.per_channel,
-            self.symmetric,
-            self.ranges,
-            self.smooth,
-            False,
-            self.exclude,
-        )
+        return quantized(state, plan, given, (f"{self.name}: {described(plan, Options.of(self))}; {trained}",))

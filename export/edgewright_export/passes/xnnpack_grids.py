@@ -11,7 +11,7 @@ import copy
 
 import torch
 
-from ..targets.quantized import CHANNELS, DEQUANTIZE, GROUPS, QUANTIZE, is_quantized, products
+from ..quantized_program import CHANNELS, DEQUANTIZE, GROUPS, QUANTIZE, is_quantized, products
 
 aten = torch.ops.aten
 

@@ -15,9 +15,9 @@ from edgewright_runtime.engines import installed
 
 from .. import place
 from ..annotations import Annotations
+from ..quantized_program import Product, aten, unfit
 from . import Target
 from .executorch_views import as_views
-from .quantized import Product, aten, unfit
 
 FILE = "model.pte"
 _GROUP = 32

@@ -15,8 +15,8 @@ from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
 from edgewright_runtime.engines import installed
 
 from ..annotations import Annotations
+from ..quantized_program import Product, is_quantized, unfit
 from . import Target
-from .quantized import Product, is_quantized, unfit
 from .tflite_batch import is_batch, marked, marker, open_batch
 
 FILE = "model.tflite"

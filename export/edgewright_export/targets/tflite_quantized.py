@@ -21,7 +21,7 @@ from device_profiles.errors import LoweringError
 from edgewright_runtime.bundle import TensorSpec
 
 from .. import place
-from .quantized import DEQUANTIZE, DYNAMIC, Product, decomposed, products
+from ..quantized_program import DEQUANTIZE, DYNAMIC, Product, decomposed, products
 from .tflite_file import TFLite
 
 _APART = 1e-5

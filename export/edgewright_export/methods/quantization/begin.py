@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -33,13 +33,18 @@ class Options:
     weight_bits: int
     activation_bits: int
     activations: str
-    group_size: int | None
     per_channel: bool
     symmetric: bool
     ranges: str
     smooth: bool
-    compensate: bool
     exclude: tuple[str, ...]
+    group_size: int | None = None
+    compensate: bool = False
+
+    @classmethod
+    def of(cls, method: Any) -> Options:
+        """Those of a method, which may lack some that have a default."""
+        return cls(**{field.name: getattr(method, field.name) for field in fields(cls) if hasattr(method, field.name)})
 
     def wrong(self) -> list[str]:
         """What is out of range."""
@@ -118,8 +123,9 @@ def modes_of(
 ) -> dict[str, Activations]:
     """Where the input of each product lies.
 
-    ``auto``: where the target lets them have grids of their ``own``, linear layers whose input and result are both float are quantized in each run, as calibration would gain
-    them nothing but the search for two extremes; all others are calibrated.
+    ``auto``: where the target lets them have grids of their ``own``, linear layers whose input and result are both
+    float are quantized in each run, as calibration would gain them nothing but the search for two extremes; all others
+    are calibrated.
     """
     if activations == "auto" and not own:
         activations = "static"

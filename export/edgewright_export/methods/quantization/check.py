@@ -11,6 +11,7 @@ from device_profiles import Finding
 from edgewright_runtime.bundle import Workload
 
 from ... import calibration
+from ...quantized_program import is_quantized as has_grids
 from ...registry import target_named
 from ...state import Context, State
 from .begin import Options, chosen, is_excluded, modes_of
@@ -46,17 +47,9 @@ def is_quantized(state: State) -> bool:
     """Whether a method, torch or torchao quantized the module before."""
     if state.quantized:
         return True
-    if isinstance(state.module, fx.GraphModule) and any(map(_quantizes, state.module.graph.nodes)):
+    if isinstance(state.module, fx.GraphModule) and has_grids(state.module.graph):
         return True
     return any(map(_is_quantized_module, state.module.modules()))
-
-
-def _quantizes(node: fx.Node) -> bool:
-    return node.op == "call_function" and str(node.target).partition(".")[0] in (
-        "quantized_decomposed",
-        "quantized",
-        "torchao",
-    )
 
 
 def _is_quantized_module(module: nn.Module) -> bool:

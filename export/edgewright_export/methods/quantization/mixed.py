@@ -30,7 +30,7 @@ def within_drop(
 
     Args:
         plan: With all layers.
-        state: Its float module is what quality is compared with.
+        state: Its reference is what quality is compared with.
         ctx: Holds the limit and ``evaluate``.
         given: Inputs on which the layers are compared.
         without: A plan without the layers of these module paths.
@@ -42,7 +42,7 @@ def within_drop(
     evaluate, limit = ctx.evaluate, ctx.budget.quality_drop
     if evaluate is None or limit is None:
         return plan, ()
-    least = float(evaluate(module_predictor(state.module))) - limit
+    least = float(evaluate(module_predictor(state.reference))) - limit
 
     def holds(candidate: Plan) -> bool:
         return float(evaluate(module_predictor(simulated(candidate)))) >= least

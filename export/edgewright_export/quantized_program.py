@@ -1,4 +1,4 @@
-"""The quantized program, as targets read it; ``QUANTIZED.md`` says what it is."""
+"""The quantized program, as targets read it; ``targets/QUANTIZED.md`` says what it is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch.ao.quantization.fx._decomposed
 
 from device_profiles import Finding
 
-from .. import place
+from . import place
 
 aten, decomposed = torch.ops.aten, torch.ops.quantized_decomposed
 QUANTIZE, DEQUANTIZE = decomposed.quantize_per_tensor.default, decomposed.dequantize_per_tensor.default
