@@ -463,6 +463,25 @@ def test_training_on_the_grids(tmp_path):
     assert not any(p.requires_grad and p.grad is not None for p in teacher.parameters())
 
 
+def test_what_a_target_cannot_carry_is_said_before_training(tmp_path):
+    given = drawn(1, 3, 10, 10)
+
+    def never() -> Any:
+        raise AssertionError("a batch was read")
+
+    with pytest.raises(MethodError, match="executorch cannot carry this quantization") as caught:
+        sdk.export(
+            residual(),
+            "host:executorch",
+            example_inputs=given[0],
+            methods=[sdk.methods.QAT(activations="float")],
+            calibration=given,
+            train=(never, None),
+            output=tmp_path / "m.edge",
+        )
+    assert [finding.module_path for finding in caught.value.findings] == ["first.0", "second", "head"]
+
+
 def test_a_new_user_on_the_command_line(tmp_path):
     (tmp_path / "mine.py").write_text(
         "import torch\n"

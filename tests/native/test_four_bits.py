@@ -19,6 +19,7 @@ from edgewright_runtime.native_library import Model
 from tests.native import case_file
 from tests.native.eight_bits import Graph, dynamic
 from tests.native.test_engine import INVALID_MODEL, SHAPE_MISMATCH, UNSUPPORTED, refused
+from tests.native.test_prepare_int8 import drawn, steps
 
 ISAS = kernels.isas()
 RANGES = {"int8": (-128, 128), "uint8": (0, 256), "int4": (-8, 8), "uint4": (0, 16), "int2": (-2, 2), "uint2": (0, 4)}
@@ -58,10 +59,6 @@ def as_proto(content: bytes) -> onnx.ModelProto:
     return model
 
 
-def drawn(*shape: int) -> np.ndarray:
-    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
-
-
 def by_onnxruntime(model: bytes, arrays: Arrays) -> np.ndarray:
     """Operator by operator: else it takes products of small weights together, with x in 8 bits."""
     options = ort.SessionOptions()
@@ -69,10 +66,6 @@ def by_onnxruntime(model: bytes, arrays: Arrays) -> np.ndarray:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return session.run(None, dict(zip([value.name for value in session.get_inputs()], arrays, strict=True)))[0]
-
-
-def steps(session) -> list[tuple[str, str | None]]:
-    return [(step.op, step.kernel) for step in session.steps()]
 
 
 def compare(graph: Graph, output: str, arrays: Arrays, monkeypatch, ran: list[tuple[str, str]]) -> None:

@@ -15,7 +15,7 @@ from ..state import Context, State
 from .quantization import check
 from .quantization.begin import Options, begin, names
 from .quantization.calls import calls
-from .quantization.finish import described, quantized
+from .quantization.finish import described, quantized, require_fit
 from .quantization.learn import Lesson, learn
 
 
@@ -92,6 +92,8 @@ class QAT:
         given = calls(ctx.calibration or [(state.example.args, state.example.kwargs)], state.example)
         assert ctx.train is not None
         lesson = Lesson(self.steps, self.learning_rate, self.distill, self.attention, self.seed)
-        plan, (first, last) = learn(begin(state, Options.of(self), ctx, given), ctx.train, lesson)
+        begun = begin(state, Options.of(self), ctx, given)
+        require_fit(state, begun, ctx)
+        plan, (first, last) = learn(begun, ctx.train, lesson)
         trained = f"trained on {self.steps} batches, loss {first:.3g} -> {last:.3g}"
         return quantized(state, plan, given, (f"{self.name}: {described(plan, Options.of(self))}; {trained}",))

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from device_profiles.errors import MethodError
 from edgewright_runtime.bundle.manifest import QuantizedLayer
 
 from ...capture import capture
-from ...state import State
+from ...registry import target_named
+from ...state import Context, State
 from .begin import Options
 from .calls import Call
 from .coverage import coverage, share_of_bytes, share_of_macs, worst
@@ -34,6 +36,17 @@ def quantized(state: State, plan: Plan, given: Sequence[Call], changes: Sequence
         quantized=rows,
         quantization=_in_words(plan, rows),
     )
+
+
+def require_fit(state: State, plan: Plan, ctx: Context) -> None:
+    """Before anything is trained: the target takes what will be written.
+
+    Raises:
+        MethodError: It does not; names the layers and what helps.
+    """
+    problems = target_named(ctx.target).check(capture(written(plan), state.example).program, {})
+    if problems:
+        raise MethodError(f"{ctx.target} cannot carry this quantization", problems)
 
 
 def described(plan: Plan, options: Options) -> str:
