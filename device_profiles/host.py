@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from .schema import Core, CoreGroup, DeviceProfile, EngineRow, Memory
@@ -38,7 +39,7 @@ def detect_host(cores: dict[str, Core]) -> DeviceProfile:
         soc=core.name,
         core_groups=(group,),
         memory=Memory(dram_bytes=(_dram_bytes(),), l3_bytes=_cache_bytes(3)),
-        engines=_ENGINES,
+        engines=_engines(core),
         os=platform.platform(terse=True),
         libc="-".join(platform.libc_ver()),
         python=platform.python_version(),
@@ -47,14 +48,28 @@ def detect_host(cores: dict[str, Core]) -> DeviceProfile:
     )
 
 
-_ENGINES = (
-    EngineRow("onnxruntime", "onnx", "runs", "fp32 and int8 on all cores", install="pip install onnxruntime"),
-    EngineRow("litert", "tflite", "runs", "XNNPACK inside", install="pip install ai-edge-litert"),
-    EngineRow(
-        "executorch", "executorch", "runs", "XNNPACK delegate", install="pip install torch==2.13.0 executorch==1.4.1"
-    ),
-    EngineRow("native", "onnx", "runs", "our own engine, fp32 and int8", install="pip install numpy"),
-)
+def _engines(core: Core) -> tuple[EngineRow, ...]:
+    return (
+        EngineRow(
+            "onnxruntime",
+            "onnx",
+            "runs",
+            "fp32 and int8 on all cores",
+            install="pip install onnxruntime",
+            weight_qmax=63 if saturates(core.features) else 127,
+        ),
+        EngineRow("litert", "tflite", "runs", "XNNPACK inside", install="pip install ai-edge-litert"),
+        EngineRow(
+            "executorch", "executorch", "runs", "XNNPACK delegate", install="pip install torch==2.13.0 executorch==1.4.1"
+        ),
+        EngineRow("native", "onnx", "runs", "our own engine, fp32 and int8", install="pip install numpy"),
+    )
+
+
+def saturates(features: Iterable[str]) -> bool:
+    """Whether ONNX Runtime adds pairs of u8 x s8 products in 16 bits on such a core, where 127 is too large a weight
+    (its documentation, Quantize ONNX models: AVX2 without VNNI)."""
+    return "avx2" in features and not {"avx_vnni", "avx512_vnni"} & set(features)
 
 
 def _cpuinfo() -> dict[str, str]:

