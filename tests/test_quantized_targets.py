@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import sdk
 from edgewright_export.flat import flatten
 from edgewright_export.passes import run_passes
 from edgewright_export.quantized_program import decomposed
@@ -243,3 +244,21 @@ def test_executorch_has_no_integer_weights_alone() -> None:
     x = torch.randn(2, 64)
     assert unfit("executorch", Linear(lambda x: x), x) and not unfit("litert", Linear(lambda x: x), x)
     assert unfit("litert", Linear(on_rows, 4, 32), x) and not unfit("executorch", Linear(on_rows, 4, 32), x)
+
+
+def test_onnxruntime_is_told_of_weights_whose_products_it_would_cut_off(tmp_path):
+    """On x86 without VNNI it adds pairs of products in 16 bits; a board of another kind gets the whole range."""
+    module = nn.Sequential(nn.Conv2d(32, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 5)).eval()
+    with torch.no_grad():
+        module[0].weight.copy_(module[0].weight.sign() * 0.02)
+    given = torch.full((1, 32, 8, 8), 3.0)
+    bundle = sdk.export(
+        module,
+        "raspberry-pi-5:onnxruntime",
+        example_inputs=given,
+        methods=[sdk.methods.PTQ()],
+        calibration=[given, -given],
+        output=tmp_path / "m.edge",
+    )
+    assert bundle.manifest.engine.requires["weight_qmax"] == 127
+    assert bundle.parity.snr_db > 60

@@ -1,4 +1,4 @@
-/* From exact sums to bytes, eight at once. */
+/* From exact sums to bytes. */
 #ifndef EDGE_AVX2_RESCALE_H
 #define EDGE_AVX2_RESCALE_H
 
@@ -28,16 +28,16 @@ EDGE_INLINE __m256i e_start(const edge_rescale *out, __m256i mask, int64_t at, _
     return _mm256_sub_epi32(bias, _mm256_mullo_epi32(_mm256_set1_epi32(out->a_zero), weights));
 }
 
-EDGE_INLINE void e_store(const edge_rescale *out, __m256i sum, int64_t left, int64_t at, uint8_t *y) {
+/* Sums on the grid of the result. */
+EDGE_INLINE __m256i e_whole(const edge_rescale *out, __m256i sum, __m256 scale) {
     float zero = (float)out->zero;
-    __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_maskload_ps(out->scale + at, e_mask(left)));
-    __m256i whole = _mm256_cvtps_epi32(e_clamp(v, out->low - zero, out->high - zero));
-    __m256i bytes = _mm256_and_si256(_mm256_add_epi32(whole, _mm256_set1_epi32(out->zero)), _mm256_set1_epi32(255));
-    __m256i pairs = _mm256_packus_epi32(bytes, bytes);
-    pairs = _mm256_permute4x64_epi64(pairs, 0xd8);
-    int64_t eight = _mm_cvtsi128_si64(_mm_packus_epi16(_mm256_castsi256_si128(pairs), _mm_setzero_si128()));
-    if (left >= 8) memcpy(y, &eight, 8);
-    else memcpy(y, &eight, (size_t)left);
+    __m256 v = e_clamp(_mm256_mul_ps(_mm256_cvtepi32_ps(sum), scale), out->low - zero, out->high - zero);
+    return _mm256_add_epi32(_mm256_cvtps_epi32(v), _mm256_set1_epi32(out->zero));
+}
+
+/* Two such vectors as 16-bit numbers that bytes can be made of, their halves taking turns. */
+EDGE_INLINE __m256i e_pairs(__m256i a, __m256i b) {
+    return _mm256_and_si256(_mm256_packs_epi32(a, b), _mm256_set1_epi16(255));
 }
 
 #endif

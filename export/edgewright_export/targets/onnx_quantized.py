@@ -179,3 +179,11 @@ class _Graph:
         yield from (value.name for value in self._graph.output)
         for node in self._graph.node:
             yield from node.input
+
+
+def largest_weight(model: Any) -> dict[str, int]:
+    """``weight_qmax``, the largest magnitude among constants of 8 bits; nothing where there are none."""
+    from onnx import TensorProto, numpy_helper
+
+    held = [numpy_helper.to_array(t) for t in model.graph.initializer if t.data_type == TensorProto.INT8]
+    return {"weight_qmax": max(int(abs(t.astype("int16")).max()) for t in held if t.size)} if any(t.size for t in held) else {}

@@ -111,7 +111,7 @@ def write(
         files=(FILE, f"{FILE}.data") if large else (FILE,),
         entries={"main": Entry(FILE, tuple(inputs), tuple(outputs))},
         versions={**versions, "onnxscript": installed("onnxscript") or ""},
-        requires={"opset": opset, "ir_version": ir_version},
+        requires={"opset": opset, "ir_version": ir_version, **onnx_quantized.largest_weight(model)},
     )
 
 
