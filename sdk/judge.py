@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from device_profiles import Choice
@@ -18,14 +20,17 @@ if TYPE_CHECKING:
     from edgewright_runtime.measure import Timing
 
 
-def timed(lowered: Lowered, threads: int) -> Timing:
-    """Runs of verified or unverified files on this machine."""
+def timed(several: Sequence[Lowered], threads: int) -> Sequence[Timing]:
+    """Runs of verified or unverified files on this machine, in turns."""
     from edgewright_runtime.engines import engine_named
     from edgewright_runtime.measure import measure
 
-    with engine_named(lowered.engine).open(lowered, threads=threads) as session:
-        inputs = session.sample_inputs()
-        return measure({lowered.engine: lambda: session.run(inputs)})[lowered.engine]
+    with ExitStack() as stack:
+        calls = {}
+        for number, lowered in enumerate(several):
+            session = stack.enter_context(engine_named(lowered.engine).open(lowered, threads=threads))
+            calls[str(number)] = partial(session.run, session.sample_inputs())
+        return list(measure(calls).values())
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Judge:
             return manifest
         from edgewright_runtime.measure import machine
 
-        timing = timed(lowered, self.planned.threads)
+        (timing,) = timed([lowered], self.planned.threads)
         low, high = timing.quantile_s(0.05), timing.quantile_s(0.95)
         source = f"{len(timing.samples_s)} samples on {machine()['processor']}"
         latency = Latency(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from device_profiles import Choice, Finding, choose
 from device_profiles.errors import (
@@ -22,6 +22,9 @@ from . import place, say
 from .bundle import Bundle
 from .judge import Judge, timed
 from .plan import Plan, plan
+
+if TYPE_CHECKING:
+    from edgewright_runtime.measure import Timing
 
 
 def export(
@@ -271,8 +274,8 @@ class _Request:
         )
         return captured(state, self.methods, context)
 
-    def _time(self, state: Any) -> float | None:
-        """Seconds of one run of a module that is not captured yet, where this machine is the device."""
+    def _time(self, states: Sequence[Any]) -> Sequence[Timing] | None:
+        """Runs of modules, captured or not, in turns, where this machine is the device."""
         import tempfile
 
         from edgewright_export.capture import capture
@@ -282,9 +285,13 @@ class _Request:
             return None
         target = target_named(self.planned.target)
         with tempfile.TemporaryDirectory(prefix="edgewright-time-") as folder:
-            captured = replace(state, captured=capture(state.module, state.example))
-            lowered = target.lower(captured, self.planned.row, Path(folder))
-            return timed(target.gather(lowered), self.planned.threads).median_s
+            made = []
+            for number, state in enumerate(states):
+                own = Path(folder) / str(number)
+                own.mkdir()
+                captured = state.captured or capture(state.module, state.example)
+                made.append(target.gather(target.lower(replace(state, captured=captured), self.planned.row, own)))
+            return timed(made, self.planned.threads)
 
 
 def _methods(given: Sequence[Any]) -> tuple[Any, ...]:

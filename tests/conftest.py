@@ -17,3 +17,10 @@ for _where in ENGINES.values():  # before a test puts something in the place of 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keeps the order within a file."""
     items.sort(key=lambda item: item.path.stem not in LONG)
+
+
+@pytest.fixture
+def no_speed_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quantized modules are not timed, so that small ones do not stay float by chance."""
+    for name in ("ptq", "qat"):
+        monkeypatch.setattr(f"edgewright_export.methods.{name}.too_slow", lambda *_: None)

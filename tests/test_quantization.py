@@ -35,6 +35,8 @@ from edgewright_export.state import Example, State
 
 from .models import ViT, seeded
 
+pytestmark = pytest.mark.usefixtures("no_speed_asked")
+
 CONTEXT: Any = SimpleNamespace(engine=SimpleNamespace(weight_qmax=127), target="native")
 
 
@@ -503,7 +505,7 @@ def test_a_new_user_on_the_command_line(tmp_path):
         "--input-shape",
         "1,3,8,8",
         "--method",
-        "ptq:exclude=2,ranges=min-max",
+        "ptq:exclude=2,ranges=min-max,even_if_slower=true",
         "--calibration",
         "mine:data",
         "--json",

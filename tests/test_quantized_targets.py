@@ -21,6 +21,8 @@ from edgewright_export.tasks import read_lowered
 from edgewright_export.verify import run_files
 from edgewright_runtime.quiet import quiet
 
+pytestmark = pytest.mark.usefixtures("no_speed_asked")
+
 UNFIT = {"executorch": unfit_executorch, "litert": unfit_litert}
 
 

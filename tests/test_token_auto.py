@@ -14,6 +14,7 @@ from edgewright_export.methods.token_dropping import TokenDropping
 from edgewright_export.methods.tokens.auto import _boundary, schedules
 from edgewright_export.predict import module_predictor
 from edgewright_export.state import Budget, Context, Example, State
+from edgewright_runtime.measure import Timing
 from sdk.errors import BudgetError, MethodError, OptionError
 from tests import reference_models
 from tests.models import Block, ViT, seeded
@@ -104,7 +105,7 @@ def test_no_more_time_is_taken_than_allowed():
             state.module(*pictures(1)[0])
         return seen[0] / 1000
 
-    state = chosen(Budget(latency_s=0.009), seconds)
+    state = chosen(Budget(latency_s=0.009), lambda states: [Timing((seconds(state),)) for state in states])
     assert state.layers[-2].tokens_after in (8, 9)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from edgewright_runtime.bundle.manifest import Layer, QuantizedLayer
 from .annotations import Annotation
 
 if TYPE_CHECKING:
+    from edgewright_runtime.measure import Timing
+
     from .flat import Captured
     from .training.batches import Train
 
@@ -96,7 +98,7 @@ class Context:
         device: The board.
         engine: Its engine row.
         price: Seconds or cycles of a workload, None where it has no answer.
-        time: Seconds of one run of a state's module, lowered and measured on the device, None where that cannot be.
+        time: Runs of states' modules, lowered and measured on the device in turns; None where that cannot be.
         calibration: Tuples of example inputs.
         train: Batches and loss, None if the user passed none.
         evaluate: What the user passed as ``evaluate``.
@@ -107,7 +109,7 @@ class Context:
     device: DeviceProfile
     engine: EngineRow
     price: Callable[[Workload], Latency | Cycles | None]
-    time: Callable[[State], float | None]
+    time: Callable[[Sequence[State]], Sequence[Timing] | None]
     calibration: Iterable[tuple[Any, ...]] | None
     train: Train | None
     evaluate: Callable[[Callable[..., Any]], float] | None

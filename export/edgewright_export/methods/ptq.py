@@ -18,6 +18,7 @@ from .quantization.calls import calls
 from .quantization.finish import described, quantized
 from .quantization.mixed import within_drop
 from .quantization.plan import Plan
+from .quantization.slower import too_slow
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class PTQ:
             calibration says that it helps (SmoothQuant).
         compensate: Whether weights of linear layers are rounded one input after the other, with later ones making up for
             the error on calibration inputs (GPTQ).
+        even_if_slower: Whether the model is quantized even if it was measured, where this machine is the device, to run
+            slower than in float32; else it then stays float32, but for ``activations="float"``, which saves memory.
         exclude: Modules that stay float, by qualified name or pattern, with all that is inside: ``("head", "blocks.*.mlp")``.
 
     Raises:
@@ -62,6 +65,7 @@ class PTQ:
     smooth: bool = False
     compensate: bool = False
     exclude: tuple[str, ...] = ()
+    even_if_slower: bool = False
 
     name: ClassVar[str] = "ptq"
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -94,4 +98,6 @@ class PTQ:
 
         plan, left = within_drop(begin(state, options, ctx, given), state, ctx, given, without)
         kept = f"; for max_quality_drop float32 stay {', '.join(left)}" if left else ""
-        return quantized(state, plan, given, (f"{self.name}: {described(plan, options)}{kept}",))
+        made = quantized(state, plan, given, (f"{self.name}: {described(plan, options)}{kept}",))
+        slow = None if self.even_if_slower or self.activations == "float" else too_slow(state, made, ctx)
+        return made if slow is None else dataclasses.replace(state, changes=(*state.changes, f"{self.name}: {slow}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from device_profiles import Finding
@@ -15,8 +15,9 @@ from ..state import Context, State
 from .quantization import check
 from .quantization.begin import Options, begin, names
 from .quantization.calls import calls
-from .quantization.finish import described, quantized, require_fit
+from .quantization.finish import bare, described, quantized, require_fit
 from .quantization.learn import Lesson, learn
+from .quantization.slower import too_slow
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class QAT:
         attention: Weight of EdgeQAT's losses: entropy of queries and keys, and distribution of attention, like the float
             model's; 0: without.
         seed: Of everything random in training.
+        even_if_slower: As for PTQ; it is measured before training.
 
     Raises:
         OptionError: An option is out of range.
@@ -58,6 +60,7 @@ class QAT:
     distill: bool = True
     attention: float = 0.0
     seed: int = 0
+    even_if_slower: bool = False
 
     name: ClassVar[str] = "qat"
     needs: ClassVar[frozenset[str]] = frozenset({"train"})
@@ -93,7 +96,11 @@ class QAT:
         assert ctx.train is not None
         lesson = Lesson(self.steps, self.learning_rate, self.distill, self.attention, self.seed)
         begun = begin(state, Options.of(self), ctx, given)
-        require_fit(state, begun, ctx)
+        untrained = bare(state, begun)
+        require_fit(untrained, ctx)
+        slow = None if self.even_if_slower or self.activations == "float" else too_slow(state, untrained, ctx)
+        if slow is not None:
+            return replace(state, changes=(*state.changes, f"{self.name}: {slow}"))
         plan, (first, last) = learn(begun, ctx.train, lesson)
         trained = f"trained on {self.steps} batches, loss {first:.3g} -> {last:.3g}"
         return quantized(state, plan, given, (f"{self.name}: {described(plan, Options.of(self))}; {trained}",))

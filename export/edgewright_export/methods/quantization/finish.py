@@ -29,22 +29,26 @@ def quantized(state: State, plan: Plan, given: Sequence[Call], changes: Sequence
     """
     rows = coverage(plan, given)
     return replace(
-        state,
-        module=simulated(plan),
-        captured=capture(written(plan), state.example),
+        bare(state, plan),
         changes=(*state.changes, *changes, _worst_of(rows)),
         quantized=rows,
         quantization=_in_words(plan, rows),
     )
 
 
-def require_fit(state: State, plan: Plan, ctx: Context) -> None:
+def bare(state: State, plan: Plan) -> State:
+    """The state of a quantized module without what is said of it."""
+    return replace(state, module=simulated(plan), captured=capture(written(plan), state.example))
+
+
+def require_fit(made: State, ctx: Context) -> None:
     """Before anything is trained: the target takes what will be written.
 
     Raises:
         MethodError: It does not; names the layers and what helps.
     """
-    problems = target_named(ctx.target).check(capture(written(plan), state.example).program, {})
+    assert made.captured is not None
+    problems = target_named(ctx.target).check(made.captured.program, {})
     if problems:
         raise MethodError(f"{ctx.target} cannot carry this quantization", problems)
 

@@ -108,10 +108,10 @@ def _limit(ctx: Context) -> float:
 
 
 def _seconds(module: nn.Module, state: State, ctx: Context) -> float:
-    seconds = ctx.time(replace(state, module=module))
-    if seconds is None:
+    timings = ctx.time([replace(state, module=module)])
+    if timings is None:
         raise BudgetError(f"max_latency_s={_limit(ctx):g} cannot be judged: {ctx.device.id} is not measured here")
-    return seconds
+    return timings[0].median_s
 
 
 def _boundary(holds: Callable[[Schedule], bool], row: Sequence[Schedule]) -> int:
