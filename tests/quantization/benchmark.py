@@ -36,6 +36,7 @@ Variant = tuple[str, str, dict[str, Any]]
 """Method, engine, options."""
 
 _FOUR: dict[str, Any] = {"weight_bits": 4, "steps": 200, "learning_rate": 3e-4}
+_LM: dict[str, Any] = {"weight_bits": 4, "steps": 100, "learning_rate": 3e-4}
 _GROUPS: dict[str, Any] = {"weight_bits": 4, "activations": "float", "group_size": 32}
 QUALITY: dict[str, list[Variant]] = {
     "mobilenet_v1_fmnist": [
@@ -55,6 +56,10 @@ QUALITY: dict[str, list[Variant]] = {
         ("QAT", "native", {**_FOUR, "activations": "static"}),
     ],
     "gru_imu": [("PTQ", "native", {})],
+    "byte_lm": [
+        ("PTQ", "native", {"weight_bits": 4}),
+        *(("QAT", "native", {**_LM, "attention": weight, "seed": seed}) for seed in range(3) for weight in (0.0, 1.0)),
+    ],
     "efficientnet_lite0": [("PTQ", "native", {})],
     "efficientnet_lite0_photos": [("PTQ", "native", {})],
     "minilm": [
