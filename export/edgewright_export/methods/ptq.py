@@ -43,6 +43,8 @@ class PTQ:
             calibration says that it helps (SmoothQuant).
         compensate: Whether weights of linear layers are rounded one input after the other, with later ones making up for
             the error on calibration inputs (GPTQ).
+        equalize: Whether channels between two layers, with nothing or a ReLU between, are scaled so that weights of both are
+            alike (cross-layer equalization); it needs no calibration.
         exclude: Modules that stay float, by qualified name or pattern, with all that is inside: ``("head", "blocks.*.mlp")``.
 
     Raises:
@@ -61,6 +63,7 @@ class PTQ:
     ranges: str = "mse"
     smooth: bool = False
     compensate: bool = False
+    equalize: bool = False
     exclude: tuple[str, ...] = ()
 
     name: ClassVar[str] = "ptq"

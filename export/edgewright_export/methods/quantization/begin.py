@@ -14,6 +14,7 @@ from ...registry import target_named
 from ...state import Context, State
 from .calls import Call
 from .compensate import compensated
+from .equalize import equalized
 from .graph import float_graph, tensor_at
 from .grid import Grid, largest
 from .observe import observe
@@ -40,6 +41,7 @@ class Options:
     exclude: tuple[str, ...]
     group_size: int | None = None
     compensate: bool = False
+    equalize: bool = False
 
     @classmethod
     def of(cls, method: Any) -> Options:
@@ -107,6 +109,8 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
     """
     module = float_graph(state)
     ends = {p.name: min(ctx.engine.weight_qmax, largest(options.weight_bits)) for p in products(module)}
+    if options.equalize:
+        module = equalized(module, chosen(module, options))
     if options.smooth:
         module = smoothed(module, chosen(module, options), given, ends)
     found = chosen(module, options)

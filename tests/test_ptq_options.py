@@ -1,0 +1,100 @@
+"""What post-training quantization can do besides rounding to the nearest."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edgewright_export.methods.quantization.equalize import equalized, pairs_in
+from edgewright_export.methods.quantization.graph import float_graph, tensor_at
+from edgewright_export.methods.quantization.plan import Plan, simulated
+from edgewright_export.methods.quantization.sites import products
+
+from .models import seeded
+from .test_quantization import drawn, plan_of, residual, state_of
+
+
+class Chain(nn.Module):
+    """Layers one after the other, depthwise and grouped ones among them, with channels of very different sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(16, 16, 3, padding=1, groups=16, bias=False), nn.LeakyReLU(),
+            nn.Conv2d(16, 24, 1), nn.MaxPool2d(2), nn.ZeroPad2d(1),
+            nn.Conv2d(24, 8, 3, groups=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        )  # fmt: skip
+        self.head = nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 5, bias=False))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.body(image))
+
+
+def chain() -> nn.Module:
+    """Its weights differ by three powers of ten."""
+    module = seeded(Chain)
+    draw = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                layer.weight.mul_(
+                    10 ** (3 * torch.rand(len(layer.weight), *[1] * (layer.weight.dim() - 1), generator=draw) - 2)
+                )
+        module.body[0].weight[3] = 0
+    return module.eval()
+
+
+def apart(found: Tensor, wanted: Tensor) -> float:
+    """Squared error over what is wanted."""
+    return float((found - wanted).square().sum() / wanted.square().sum())
+
+
+def error_of(plan: Plan, given: list[tuple[Tensor, ...]], module: nn.Module) -> float:
+    """Of the outputs."""
+    with torch.no_grad():
+        return apart(torch.cat([simulated(plan)(*one) for one in given]), torch.cat([module(*one) for one in given]))
+
+
+def test_equal_channels_do_not_change_the_float_graph():
+    module = chain()
+    graph = float_graph(state_of(module, torch.randn(1, 3, 8, 8)))
+    found = products(graph)
+    assert [pair.groups for pair in pairs_in(graph, found)] == [16, 1, 4, 1, 1]
+    made = equalized(graph, found)
+    x = torch.randn(3, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(made(x), graph(x), rtol=1e-4, atol=1e-6 * float(graph(x).abs().max()))
+    first, second = (tensor_at(made, p.weight).flatten(1).abs().amax(1) for p in products(made)[:2])
+    assert not torch.allclose(first, tensor_at(graph, found[0].weight).flatten(1).abs().amax(1))
+    usable = (first > 0) & (first.log() - second.log()).abs().lt(0.05)
+    assert int(usable.sum()) >= 8
+
+
+def test_equal_channels_share_one_scale():
+    given, module = drawn(1, 3, 8, 8, count=8), chain()
+    plain, equal = (
+        error_of(plan_of(module, given, per_channel=False, equalize=e), given, module) for e in (False, True)
+    )
+    assert equal < plain / 4
+
+
+def test_only_what_scales_is_equalized():
+    def pairs(module: nn.Module, *shape: int) -> int:
+        graph = float_graph(state_of(module.eval(), torch.randn(*shape)))
+        return len(pairs_in(graph, products(graph)))
+
+    def convolutions(*between: nn.Module) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 4, 3), *between, nn.Conv2d(4, 2, 1))
+
+    assert pairs(convolutions(), 1, 3, 8, 8) == 1
+    assert pairs(convolutions(nn.AvgPool2d(2), nn.ReLU()), 1, 3, 8, 8) == 1
+    assert pairs(convolutions(nn.ReLU6()), 1, 3, 8, 8) == 0
+    assert pairs(convolutions(nn.ConstantPad2d(1, 0.5)), 1, 3, 8, 8) == 0
+    assert pairs(convolutions(nn.GELU()), 1, 3, 8, 8) == 0
+    assert pairs(residual(), 1, 3, 8, 8) == 0
+    assert pairs(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 4)), 1, 3, 6, 6) == 0
+    assert pairs(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 4)), 1, 3, 6, 6) == 0
+    assert pairs(nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU(), nn.Conv1d(4, 4, 3, groups=2)), 1, 3, 9) == 1
+    assert pairs(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4)), 2, 5, 3) == 1
+    assert pairs(nn.Sequential(nn.Linear(3, 8), nn.MaxPool1d(2), nn.Linear(4, 4)), 2, 5, 3) == 0
