@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from edgewright_export.methods.quantization.calls import calls
 from edgewright_export.methods.quantization.equalize import equalized, pairs_in
 from edgewright_export.methods.quantization.graph import float_graph, tensor_at
-from edgewright_export.methods.quantization.plan import Plan, simulated
+from edgewright_export.methods.quantization.plan import Plan, learned, simulated, written
 from edgewright_export.methods.quantization.sites import products
+from edgewright_export.methods.quantization.walk import Walk, inputs_of
 
-from .models import seeded
+from .models import ViT, seeded
 from .test_quantization import drawn, plan_of, residual, state_of
 
 
@@ -98,3 +101,67 @@ def test_only_what_scales_is_equalized():
     assert pairs(nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU(), nn.Conv1d(4, 4, 3, groups=2)), 1, 3, 9) == 1
     assert pairs(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4)), 2, 5, 3) == 1
     assert pairs(nn.Sequential(nn.Linear(3, 8), nn.MaxPool1d(2), nn.Linear(4, 4)), 2, 5, 3) == 0
+
+
+@pytest.mark.parametrize("activations", ["auto", "dynamic", "float"])
+def test_corrected_biases_keep_the_means(activations):
+    """Also of layers without a bias, which get one."""
+    given, module = drawn(1, 3, 8, 8, count=8), seeded(Chain).eval()
+    plans = [
+        plan_of(module, given, weight_bits=4, activations=activations, correct_bias=correct)
+        for correct in (False, True)
+    ]
+    with torch.no_grad():
+        wanted = torch.cat([module(*one) for one in given]).mean(0)
+        moved = [(torch.cat([simulated(plan)(*one) for one in given]).mean(0) - wanted).abs().max() for plan in plans]
+    assert moved[1] < moved[0] / 5
+    assert set(plans[1].biases) == {p.name for p in plans[1].products}
+    assert next(p for p in plans[1].products if p.path == "head.2").bias is None
+    with torch.no_grad():
+        ours, theirs = simulated(plans[1])(*given[0]), written(plans[1])(*given[0])
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=0.02 * float(ours.abs().max()))
+
+
+def test_a_grid_that_only_a_sum_reads_is_learned():
+    class Sums(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ModuleList([nn.Conv2d(3, 3, 1) for _ in range(4)])
+
+        def forward(self, x: Tensor) -> Tensor:
+            first, second, third, last = self.parts
+            return last((first(x) + second(x)) + third(x))
+
+    given = drawn(1, 3, 8, 8)
+    plan = plan_of(seeded(Sums).eval(), given)
+    module = simulated(plan)
+    (name, *_) = [name for name in plan.grids if name.startswith("add")]
+    module.get_submodule(f"{name}__grid").scale.change.data.fill_(1.0)
+    with torch.no_grad():
+        torch.testing.assert_close(simulated(learned(plan, module))(*given[0]), module(*given[0]), rtol=0, atol=0)
+
+
+def test_calls_are_walked_together():
+    given = drawn(1, 3, 8, 8, count=40)
+    plan = plan_of(residual(), given)
+    inputs = inputs_of(plan, calls(given, state_of(residual(), *given[0]).example))
+    assert [len(one["image"]) for one in inputs] == [32, 8]
+    walk = Walk(plan.module, inputs)
+    *_, result = plan.module.graph.nodes
+    walk.before(result)
+    with torch.no_grad():
+        wanted = residual()(torch.cat([one[0] for one in given]))
+    torch.testing.assert_close(torch.cat([next(iter(values.values())) for values in walk.values]), wanted)
+    alone = plan_of(seeded(ViT).eval(), drawn(1, 3, 32, 32))
+    assert len(inputs_of(alone, calls(drawn(1, 3, 32, 32), state_of(nn.Identity(), torch.ones(1)).example))) == 4
+
+
+def test_odd_calls_are_walked():
+    """Of different batches, and in a graph that takes one sample."""
+    example = drawn(1, 3, 8, 8)[0]
+    given = [*drawn(2, 3, 8, 8, count=3), *drawn(5, 3, 8, 8, count=2), *drawn(64, 3, 8, 8, count=1)]
+    plan = plan_of(residual(), drawn(1, 3, 8, 8), correct_bias=True)
+    inputs = inputs_of(plan, calls(given, state_of(residual(), *example).example))
+    assert [len(one["image"]) for one in inputs] == [6, 10, 64]
+    one = nn.Sequential(nn.Flatten(0), nn.Linear(12, 3)).eval()
+    assert plan_of(one, drawn(1, 3, 2, 2, count=8), correct_bias=True).biases

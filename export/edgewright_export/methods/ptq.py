@@ -45,6 +45,7 @@ class PTQ:
             the error on calibration inputs (GPTQ).
         equalize: Whether channels between two layers, with nothing or a ReLU between, are scaled so that weights of both are
             alike (cross-layer equalization); it needs no calibration.
+        correct_bias: Whether biases take away the mean error of each output on calibration inputs.
         exclude: Modules that stay float, by qualified name or pattern, with all that is inside: ``("head", "blocks.*.mlp")``.
 
     Raises:
@@ -64,6 +65,7 @@ class PTQ:
     smooth: bool = False
     compensate: bool = False
     equalize: bool = False
+    correct_bias: bool = False
     exclude: tuple[str, ...] = ()
 
     name: ClassVar[str] = "ptq"

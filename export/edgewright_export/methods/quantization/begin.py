@@ -14,6 +14,7 @@ from ...registry import target_named
 from ...state import Context, State
 from .calls import Call
 from .compensate import compensated
+from .correct import corrected
 from .equalize import equalized
 from .graph import float_graph, tensor_at
 from .grid import Grid, largest
@@ -42,6 +43,7 @@ class Options:
     group_size: int | None = None
     compensate: bool = False
     equalize: bool = False
+    correct_bias: bool = False
 
     @classmethod
     def of(cls, method: Any) -> Options:
@@ -119,7 +121,9 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
     static = sites(module, [p for p in found if modes[p.name] == "static"], whole=target.results_on_grids)
     grids, steps = grids_of(module, static, options, given), scales(module, found, ends, options)
     plan = Plan(module, found, modes, static, grids, ends, steps, target.grids_of_rows, target.four_bits)
-    return compensated(plan, given) if options.compensate else plan
+    if options.compensate:
+        plan = compensated(plan, given)
+    return corrected(plan, given) if options.correct_bias else plan
 
 
 def modes_of(
