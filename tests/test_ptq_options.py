@@ -6,15 +6,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import sdk
+from device_profiles.errors import MethodError, OptionError
+from edgewright_export.methods.quantization import reconstruct
+from edgewright_export.methods.quantization.begin import Options, begin
 from edgewright_export.methods.quantization.calls import calls
 from edgewright_export.methods.quantization.equalize import equalized, pairs_in
 from edgewright_export.methods.quantization.graph import float_graph, tensor_at
 from edgewright_export.methods.quantization.plan import Plan, learned, simulated, written
 from edgewright_export.methods.quantization.sites import products
 from edgewright_export.methods.quantization.walk import Walk, inputs_of
+from edgewright_export.state import Example, State
+from sdk.cli.export import method_from
 
 from .models import ViT, seeded
-from .test_quantization import drawn, plan_of, residual, state_of
+from .test_quantization import CONTEXT, drawn, plan_of, residual, state_of
 
 
 class Chain(nn.Module):
@@ -165,3 +171,120 @@ def test_odd_calls_are_walked():
     assert [len(one["image"]) for one in inputs] == [6, 10, 64]
     one = nn.Sequential(nn.Flatten(0), nn.Linear(12, 3)).eval()
     assert plan_of(one, drawn(1, 3, 2, 2, count=8), correct_bias=True).biases
+
+
+@pytest.mark.parametrize("activations", ["auto", "float"])
+@pytest.mark.parametrize("make", [residual, lambda: seeded(Chain).eval()], ids=["residual", "chain"])
+def test_reconstructed_blocks_are_nearer_to_float(make, activations):
+    given, module = drawn(1, 3, 8, 8, count=32), make()
+    plain, twice, again = (
+        plan_of(module, given, weight_bits=4, activations=activations, reconstruct=steps) for steps in (0, 60, 60)
+    )
+    assert error_of(twice, given, module) < 0.6 * error_of(plain, given, module)
+    assert all(torch.equal(twice.rounded[name], again.rounded[name]) for name in twice.rounded)
+    assert twice.module.state_dict().keys() == plain.module.state_dict().keys()
+    assert not any(p.requires_grad and p.grad is not None for p in module.parameters())
+    with torch.no_grad():
+        ours, theirs = simulated(twice)(*given[0]), written(twice)(*given[0])
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=0.02 * float(ours.abs().max()))
+
+
+def test_a_block_that_became_worse_stays_what_it_was(monkeypatch):
+    given = drawn(1, 3, 8, 8, count=8)
+    plain = plan_of(residual(), given, weight_bits=4)
+    monkeypatch.setattr(reconstruct, "_WEIGHT_RATE", 1e3)
+    same = plan_of(residual(), given, weight_bits=4, reconstruct=3)
+    assert same.grids == plain.grids
+    with torch.no_grad():
+        assert torch.equal(simulated(same)(*given[0]), simulated(plain)(*given[0]))
+
+
+def test_a_gradient_that_is_no_number_ends_training():
+    class Root(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x).relu().sqrt()
+
+    given = drawn(1, 6, count=8)
+    plan = plan_of(seeded(Root).eval(), given, weight_bits=4, reconstruct=3)
+    with torch.no_grad():
+        assert simulated(plan)(*given[0]).isfinite().all()
+
+
+def test_blocks_end_where_one_value_goes_on():
+    def products_of(module: nn.Module, *shape: int) -> list[list[str]]:
+        plan = plan_of(module.eval(), drawn(*shape))
+        paths = {f"{p.name}__integer": p.path for p in plan.products}
+        found = reconstruct.blocks(simulated(plan))
+        return [[paths[n.target] for n in block.nodes if n.target in paths] for block in found]
+
+    assert products_of(residual(), 1, 3, 8, 8) == [["first.0", "second"], ["head"]]
+    assert products_of(seeded(ViT), 1, 3, 32, 32) == [
+        ["patch", "blocks.0.qkv", "blocks.0.out"], ["blocks.0.mlp.0", "blocks.0.mlp.2"],
+        ["blocks.1.qkv", "blocks.1.out"], ["blocks.1.mlp.0", "blocks.1.mlp.2"], ["head"],
+    ]  # fmt: skip
+
+
+def test_several_outputs_are_reconstructed():
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.left, self.right = nn.Linear(6, 8), nn.Linear(8, 3), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor, *, scale: Tensor) -> dict[str, Tensor]:
+            x = self.body(x).relu_() * scale
+            x += 1
+            left = self.left(x)
+            return {"left": left, "right": self.right(x).sigmoid(), "best": left.argmax(-1), "x": x}
+
+    module = seeded(Two).eval()
+    given = [((torch.randn(2, 6),), {"scale": torch.rand(2, 1)}) for _ in range(8)]
+    state = State(module, Example(*given[0], "a test"), module)
+    errors = []
+    for steps in (0, 40):
+        plan = begin(
+            state,
+            Options.of(sdk.methods.PTQ(weight_bits=4, reconstruct=steps, correct_bias=True)),
+            CONTEXT,
+            calls(given, state.example),
+        )
+        with torch.no_grad():
+            both = [(simulated(plan)(*args, **kwargs), module(*args, **kwargs)) for args, kwargs in given]
+        errors.append(sum(apart(a[key], b[key]) for a, b in both for key in ("left", "right")))
+    assert errors[1] < errors[0]
+
+
+def test_reconstruction_needs_calibration_and_steps():
+    with pytest.raises(OptionError, match="reconstruct -1 is no number of steps"):
+        sdk.methods.PTQ(reconstruct=-1)
+    with pytest.raises(OptionError, match="reconstruct True is no number of steps"):
+        sdk.methods.PTQ(reconstruct=True)
+    for options, message in (({"reconstruct": 9}, "reconstruct=9"), ({"correct_bias": True}, "correct_bias=True")):
+        with pytest.raises(MethodError, match=f"{message} needs to see activations"):
+            sdk.export(
+                residual(),
+                "host:native",
+                example_inputs=drawn(1, 3, 8, 8)[0],
+                methods=[sdk.methods.PTQ(activations="float", **options)],
+                output="never.edge",
+            )
+
+
+@pytest.mark.parametrize("engine", ["native", "onnxruntime"])
+def test_what_was_learned_reaches_the_file(engine, tmp_path):
+    given = drawn(1, 3, 8, 8, count=16)
+    method = method_from("ptq:weight_bits=4,equalize=true,correct_bias=true,reconstruct=20")
+    assert method == sdk.methods.PTQ(weight_bits=4, equalize=True, correct_bias=True, reconstruct=20)
+    bundle = sdk.export(
+        seeded(Chain).eval(),
+        f"host:{engine}",
+        example_inputs=given[0],
+        methods=[method],
+        calibration=given,
+        output=tmp_path / "m.edge",
+    )
+    assert bundle.parity.snr_db > 100
+    assert len(bundle.manifest.quantized) == 6 and all(row.sqnr_db > 5 for row in bundle.manifest.quantized)

@@ -46,6 +46,8 @@ class PTQ:
         equalize: Whether channels between two layers, with nothing or a ReLU between, are scaled so that weights of both are
             alike (cross-layer equalization); it needs no calibration.
         correct_bias: Whether biases take away the mean error of each output on calibration inputs.
+        reconstruct: Steps for which weights, biases and scales of each block learn to give what it gives in float, on
+            calibration inputs (BRECQ); some hundred are enough; 0: without.
         exclude: Modules that stay float, by qualified name or pattern, with all that is inside: ``("head", "blocks.*.mlp")``.
 
     Raises:
@@ -66,6 +68,7 @@ class PTQ:
     compensate: bool = False
     equalize: bool = False
     correct_bias: bool = False
+    reconstruct: int = 0
     exclude: tuple[str, ...] = ()
 
     name: ClassVar[str] = "ptq"

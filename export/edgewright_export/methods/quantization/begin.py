@@ -21,6 +21,7 @@ from .grid import Grid, largest
 from .observe import observe
 from .plan import Activations, Plan, scales_of
 from .ranges import RANGES, grid_of
+from .reconstruct import reconstructed
 from .sites import Product, Sites, products, sites
 from .smooth import smoothed
 
@@ -44,6 +45,7 @@ class Options:
     compensate: bool = False
     equalize: bool = False
     correct_bias: bool = False
+    reconstruct: int = 0
 
     @classmethod
     def of(cls, method: Any) -> Options:
@@ -71,6 +73,10 @@ class Options:
             (
                 self.group_size is not None and not self.per_channel,
                 "group_size divides the weights of one output, so per_channel must be True",
+            ),
+            (
+                type(self.reconstruct) is not int or self.reconstruct < 0,
+                f"reconstruct {self.reconstruct!r} is no number of steps from 0",
             ),
             (self.ranges not in RANGES, f"ranges {self.ranges!r} is none of {', '.join(RANGES)}"),
             (
@@ -123,6 +129,8 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
     plan = Plan(module, found, modes, static, grids, ends, steps, target.grids_of_rows, target.four_bits)
     if options.compensate:
         plan = compensated(plan, given)
+    if options.reconstruct:
+        plan = reconstructed(plan, given, options.reconstruct)
     return corrected(plan, given) if options.correct_bias else plan
 
 

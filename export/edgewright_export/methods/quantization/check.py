@@ -19,7 +19,7 @@ from .graph import float_graph
 from .sites import products
 
 LEAST_SAMPLES = 2
-_LOOK = ("smooth", "compensate", "correct_bias")
+_LOOK = ("smooth", "compensate", "correct_bias", "reconstruct")
 """Options that cannot do without calibration."""
 
 
