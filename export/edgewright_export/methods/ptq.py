@@ -44,9 +44,14 @@ class PTQ:
             calibration says that it helps (SmoothQuant).
         compensate: Whether weights of linear layers are rounded one input after the other, with later ones making up for
             the error on calibration inputs (GPTQ).
+        equalize: Whether channels between two layers, with nothing or a ReLU between, are scaled so that weights of both are
+            alike (cross-layer equalization); it needs no calibration.
+        correct_bias: Whether biases take away the mean error of each output on calibration inputs.
+        reconstruct: Steps for which weights, biases and scales of each block learn to give what it gives in float, on
+            calibration inputs (BRECQ); some hundred are enough; 0: without.
+        exclude: Modules that stay float, by qualified name or pattern, with all that is inside: ``("head", "blocks.*.mlp")``.
         even_if_slower: Whether the model is quantized even if it was measured, where this machine is the device, to run
             slower than in float32; else it then stays float32, but for ``activations="float"``, which saves memory.
-        exclude: Modules that stay float, by qualified name or pattern, with all that is inside: ``("head", "blocks.*.mlp")``.
 
     Raises:
         OptionError: An option is out of range.
@@ -64,6 +69,9 @@ class PTQ:
     ranges: str = "mse"
     smooth: bool = False
     compensate: bool = False
+    equalize: bool = False
+    correct_bias: bool = False
+    reconstruct: int = 0
     exclude: tuple[str, ...] = ()
     even_if_slower: bool = False
 

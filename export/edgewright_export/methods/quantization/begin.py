@@ -14,11 +14,14 @@ from ...registry import target_named
 from ...state import Context, State
 from .calls import Call
 from .compensate import compensated
+from .correct import corrected
+from .equalize import equalized
 from .graph import float_graph, tensor_at
 from .grid import Grid, largest
 from .observe import observe
 from .plan import Activations, Plan, scales_of
 from .ranges import RANGES, grid_of
+from .reconstruct import reconstructed
 from .sites import Product, Sites, products, sites
 from .smooth import smoothed
 
@@ -40,6 +43,9 @@ class Options:
     exclude: tuple[str, ...]
     group_size: int | None = None
     compensate: bool = False
+    equalize: bool = False
+    correct_bias: bool = False
+    reconstruct: int = 0
 
     @classmethod
     def of(cls, method: Any) -> Options:
@@ -67,6 +73,10 @@ class Options:
             (
                 self.group_size is not None and not self.per_channel,
                 "group_size divides the weights of one output, so per_channel must be True",
+            ),
+            (
+                type(self.reconstruct) is not int or self.reconstruct < 0,
+                f"reconstruct {self.reconstruct!r} is no number of steps from 0",
             ),
             (self.ranges not in RANGES, f"ranges {self.ranges!r} is none of {', '.join(RANGES)}"),
             (
@@ -107,6 +117,8 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
     """
     module = float_graph(state)
     ends = {p.name: min(ctx.engine.weight_qmax, largest(options.weight_bits)) for p in products(module)}
+    if options.equalize:
+        module = equalized(module, chosen(module, options))
     if options.smooth:
         module = smoothed(module, chosen(module, options), given, ends)
     found = chosen(module, options)
@@ -115,7 +127,11 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
     static = sites(module, [p for p in found if modes[p.name] == "static"], whole=target.results_on_grids)
     grids, steps = grids_of(module, static, options, given), scales(module, found, ends, options)
     plan = Plan(module, found, modes, static, grids, ends, steps, target.grids_of_rows, target.four_bits)
-    return compensated(plan, given) if options.compensate else plan
+    if options.compensate:
+        plan = compensated(plan, given)
+    if options.reconstruct:
+        plan = reconstructed(plan, given, options.reconstruct)
+    return corrected(plan, given) if options.correct_bias else plan
 
 
 def modes_of(

@@ -19,6 +19,8 @@ from .graph import float_graph
 from .sites import products
 
 LEAST_SAMPLES = 2
+_LOOK = ("smooth", "compensate", "correct_bias", "reconstruct")
+"""Options that cannot do without calibration."""
 
 
 def problems(state: State, ctx: Context, options: Options) -> list[Finding]:
@@ -111,8 +113,9 @@ def _calibrated(module: fx.GraphModule, ctx: Context, options: Options) -> list[
     """Calibration inputs are missing although a value needs them."""
     if ctx.calibration is not None:
         return []
-    if options.smooth or options.compensate:
-        reason = f"{'smooth' if options.smooth else 'compensate'}=True needs to see activations"
+    looking = [name for name in _LOOK if getattr(options, name)]
+    if looking:
+        reason = f"{looking[0]}={getattr(options, looking[0])} needs to see activations"
         return [Finding("", "", "", reason, "pass calibration= (tuples of inputs)")]
     layers = chosen(module, options)
     modes = modes_of(module, layers, options.activations, own=target_named(ctx.target).runs_on_own_grids)

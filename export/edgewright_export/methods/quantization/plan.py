@@ -49,6 +49,7 @@ class Plan:
         rows: Whether grids of each run are those of single rows.
         four_bits: Modes in which weights of 4 bits are stored as such.
         rounded: Weights by the name of their product that were not rounded to the nearest, but lie on their grid.
+        biases: By the name of their product those that are not the graph's.
     """
 
     module: fx.GraphModule
@@ -61,6 +62,7 @@ class Plan:
     rows: bool = False
     four_bits: frozenset[str] = frozenset()
     rounded: Mapping[str, Tensor] = field(default_factory=dict)
+    biases: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def simulated(plan: Plan) -> fx.GraphModule:
@@ -85,13 +87,12 @@ def simulated(plan: Plan) -> fx.GraphModule:
 
 
 def _integer_product(plan: Plan, product: Product, node: fx.Node, grids: Mapping[str, OnGrid]) -> IntegerProduct:
-    bias = None if product.bias is None else tensor_at(plan.module, product.bias)
     target: Any = node.target
     options = node.args[3:]
     return IntegerProduct(
         lambda x, w, b: target(x, w, b, *options),
         _weight(plan, product),
-        bias,
+        bias_of(plan, product),
         plan.scales[product.name],
         plan.most[product.name],
         _input_grid(plan, product, grids),
@@ -103,6 +104,13 @@ def _integer_product(plan: Plan, product: Product, node: fx.Node, grids: Mapping
 def _weight(plan: Plan, product: Product) -> Tensor:
     rounded = plan.rounded.get(product.name)
     return tensor_at(plan.module, product.weight) if rounded is None else rounded
+
+
+def bias_of(plan: Plan, product: Product) -> Tensor | None:
+    """[outputs], or None."""
+    if product.name in plan.biases or product.bias is None:
+        return plan.biases.get(product.name)
+    return tensor_at(plan.module, product.bias)
 
 
 def _input_grid(plan: Plan, product: Product, grids: Mapping[str, OnGrid]) -> OnGrid | OnGridOfRun | None:
@@ -126,19 +134,26 @@ def learned(plan: Plan, module: fx.GraphModule) -> Plan:
     parts = {p.name: module.get_submodule(f"{p.name}__integer") for p in plan.products}
     graph = twin(plan.module)
     made = fx.GraphModule(plan.module, graph)
-    grids = dict(plan.grids)
-    scales = {}
+    scales, biases = {}, {}
     for product in plan.products:
         part = parts[product.name]
         assert isinstance(part, IntegerProduct)
         for path, value in ((product.weight, part.weight), (product.bias, part.bias)):
             if path is not None and value is not None:
                 _set(made, path, value.detach().clone())
+        if product.bias is None and part.bias is not None:
+            biases[product.name] = part.bias.detach().clone()
         scales[product.name] = part.scales().detach().clone()
-        for name, grid in ((plan.sites.grids.get(product.x), part.x), (product.result, part.y)):
-            if isinstance(grid, OnGrid) and name is not None:
-                grids[name] = grid.grid
-    return replace(plan, module=made, grids=grids, scales=scales, rounded={})
+    return replace(plan, module=made, grids=grids_in(plan, module), scales=scales, rounded={}, biases=biases)
+
+
+def grids_in(plan: Plan, module: fx.GraphModule) -> dict[str, Grid]:
+    """The grids of a simulated graph as they are now, by the names of ``sites.roots``."""
+    parts = [(product, module.get_submodule(f"{product.name}__integer")) for product in plan.products]
+    found = [(name, getattr(module, f"{name}__grid", None)) for name in plan.grids]
+    found += [(plan.sites.grids.get(product.x, ""), part.x) for product, part in parts]
+    found += [(product.result, part.y) for product, part in parts]
+    return {**plan.grids, **{name: grid.grid for name, grid in found if isinstance(grid, OnGrid)}}
 
 
 def _set(module: torch.nn.Module, path: str, value: Tensor) -> None:
@@ -207,20 +222,23 @@ def _write_product(plan: Plan, made: fx.GraphModule, nodes: Mapping[str, fx.Node
             constant = graph.call_function(ops.dequantize_per_channel.default, (*values, 0, -most, most, torch.int8))
         constant.meta = {key: node.meta[key] for key in ("nn_module_stack", "stack_trace") if key in node.meta}
         arguments = [node.args[0], constant, *node.args[2:]]
-        if product.bias is not None and product.result in plan.sites.delivered:
-            arguments[2] = graph.get_attr(put(made, f"{product.name}_bias", _bias(plan, product)))
+        bias = _bias(plan, product)
+        if bias is not None and (product.result in plan.sites.delivered or product.name in plan.biases):
+            arguments[2:3] = [graph.get_attr(put(made, f"{product.name}_bias", bias))]
         if plan.modes[product.name] == "dynamic":
             assert isinstance(node.args[0], fx.Node)
             arguments[0] = _of_each_run(graph, node.args[0], plan.rows)
         node.args = tuple(arguments)
 
 
-def _bias(plan: Plan, product: Product) -> Tensor:
-    """The bias in whole units of the sums."""
-    assert product.bias is not None
+def _bias(plan: Plan, product: Product) -> Tensor | None:
+    """The bias; where the result is delivered on a grid, in whole units of the sums."""
+    bias = bias_of(plan, product)
+    if bias is None or product.result not in plan.sites.delivered:
+        return bias
     x = plan.grids[plan.sites.grids[product.x]].scale
     unit = plan.scales[product.name].double() * x
-    return ((tensor_at(plan.module, product.bias).double() / unit).round() * unit).float()
+    return ((bias.double() / unit).round() * unit).float()
 
 
 def _of_each_run(graph: fx.Graph, x: fx.Node, rows: bool) -> fx.Node:
