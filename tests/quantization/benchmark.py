@@ -46,6 +46,8 @@ QUALITY: dict[str, list[Variant]] = {
         ("PTQ", "litert", {}),
         ("QAT", "native", {"steps": 200}),
         ("QAT", "native", _FOUR),
+        ("QAT", "native", {"steps": 200, "learning_rate": 3e-4, "fixed_point": True}),
+        ("QAT", "native", {"steps": 200, "learning_rate": 3e-4, "fixed_point": True, "power_of_two": True}),
     ],
     "vit_fmnist": [
         ("PTQ", "native", {}),

@@ -31,6 +31,9 @@ class QAT:
 
     Args:
         weight_bits, activation_bits, activations, per_channel, symmetric, ranges, smooth, exclude: As for PTQ.
+        fixed_point: Whether all scales are powers of two and all zero points 0, so that numbers have a binary point, which
+            is learned (QFX); ``activations`` is then ``static`` and ``symmetric`` True.
+        power_of_two: Whether weights are sums of at most two powers of two, which shifts can multiply.
         steps: Batches of ``train=`` that are learned from.
         learning_rate: The highest of weights, with AdamW.
         distill: Whether outputs of the float model are learned too.
@@ -55,6 +58,8 @@ class QAT:
     ranges: str = "mse"
     smooth: bool = False
     exclude: tuple[str, ...] = ()
+    fixed_point: bool = False
+    power_of_two: bool = False
     steps: int = 1000
     learning_rate: float = 1e-4
     distill: bool = True
@@ -67,6 +72,9 @@ class QAT:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "exclude", names(self.exclude))
+        if self.fixed_point and self.activations == "auto":
+            object.__setattr__(self, "activations", "static")
+            object.__setattr__(self, "symmetric", True)
         wrong = [*Options.of(self).wrong(), *(text for bad, text in self._rules() if bad)]
         if wrong:
             raise OptionError(f"sdk.methods.QAT: {'; '.join(wrong)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from .calls import Call
 from .compensate import compensated
 from .correct import corrected
 from .equalize import equalized
+from .fixed import fixed_point
 from .graph import float_graph, tensor_at
 from .grid import Grid, largest
 from .observe import observe
@@ -46,6 +47,8 @@ class Options:
     equalize: bool = False
     correct_bias: bool = False
     reconstruct: int = 0
+    fixed_point: bool = False
+    power_of_two: bool = False
 
     @classmethod
     def of(cls, method: Any) -> Options:
@@ -77,6 +80,10 @@ class Options:
             (
                 type(self.reconstruct) is not int or self.reconstruct < 0,
                 f"reconstruct {self.reconstruct!r} is no number of steps from 0",
+            ),
+            (
+                self.fixed_point and not (self.activations == "static" and self.symmetric),
+                'fixed_point needs activations="static" and symmetric=True: a binary point is all that a grid has',
             ),
             (self.ranges not in RANGES, f"ranges {self.ranges!r} is none of {', '.join(RANGES)}"),
             (
@@ -127,6 +134,7 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
     static = sites(module, [p for p in found if modes[p.name] == "static"], whole=target.results_on_grids)
     grids, steps = grids_of(module, static, options, given), scales(module, found, ends, options)
     plan = Plan(module, found, modes, static, grids, ends, steps, target.grids_of_rows, target.four_bits)
+    plan = replace(fixed_point(plan) if options.fixed_point else plan, powers=options.power_of_two)
     if options.compensate:
         plan = compensated(plan, given)
     if options.reconstruct:

@@ -70,6 +70,8 @@ def _in_words(plan: Plan, rows: Sequence[QuantizedLayer]) -> dict[str, str]:
     return {
         "grid": "activations s8 affine, weights s8 around 0, sums s32, rescaled in float32, rounded half to even",
         "largest weight": ", ".join(sorted({str(most) for most in plan.most.values()})),
+        "weights": "sums of at most two powers of two" if plan.powers else "all whole numbers",
+        "scales": "powers of two" if plan.fixed_point else "float32",
         "scales of weights": ", ".join(sorted({_scales(plan.scales[p.name].dim()) for p in plan.products})),
         "integer multiply-accumulates": f"{100 * share_of_macs(rows):.1f} %",
         "weights stored as integers": f"{100 * share_of_bytes(rows):.1f} % of their bytes",

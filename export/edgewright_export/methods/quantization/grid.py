@@ -99,6 +99,25 @@ def integers(weight: Tensor, scales: Tensor, most: int) -> Tensor:
     return (weight / spread(scales, weight)).round().clamp(-most, most)
 
 
+def nearest_power(scale: Tensor) -> Tensor:
+    """The power of two with the nearest exponent, float32 above 0."""
+    return torch.ldexp(torch.ones_like(scale), scale.log2().round())
+
+
+def sums_of_two_powers(whole: Tensor, most: int) -> Tensor:
+    """The nearest number that is 0 or a sum or difference of at most two powers of two; of two the smaller one.
+
+    Args:
+        whole: Whole numbers from ``-most`` to ``most``.
+        most: The largest result.
+    """
+    powers = [1 << i for i in range(most.bit_length() + 1)]
+    sums = {0, *powers, *(a + b for a in powers for b in powers), *(a - b for a in powers for b in powers)}
+    allowed = torch.tensor(sorted(value for value in sums if 0 <= value <= most), dtype=whole.dtype)
+    middles = (allowed[1:] + allowed[:-1]) / 2
+    return allowed[torch.bucketize(whole.abs(), middles)] * whole.sign()
+
+
 def spread(scales: Tensor, weight: Tensor) -> Tensor:
     """Scales in a shape that multiplies weights."""
     if scales.dim() == 1:

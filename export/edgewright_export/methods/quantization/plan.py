@@ -12,7 +12,7 @@ import torch.ao.quantization.fx._decomposed
 from torch import Tensor, fx
 
 from .graph import finished, put, tensor_at, twin
-from .grid import Grid, spread, weight_scales
+from .grid import Grid, integers, sums_of_two_powers, weight_scales
 from .simulate import IntegerProduct, OnGrid, OnGridOfRun
 from .sites import Product, Sites
 
@@ -49,6 +49,8 @@ class Plan:
         rows: Whether grids of each run are those of single rows.
         four_bits: Modes in which weights of 4 bits are stored as such.
         rounded: Weights by the name of their product that were not rounded to the nearest, but lie on their grid.
+        fixed_point: Whether all scales are powers of two.
+        powers: Whether weights are sums of at most two powers of two.
         biases: By the name of their product those that are not the graph's.
     """
 
@@ -61,6 +63,8 @@ class Plan:
     scales: Mapping[str, Tensor]
     rows: bool = False
     four_bits: frozenset[str] = frozenset()
+    fixed_point: bool = False
+    powers: bool = False
     rounded: Mapping[str, Tensor] = field(default_factory=dict)
     biases: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -69,7 +73,7 @@ def simulated(plan: Plan) -> fx.GraphModule:
     """The graph that computes what the device will; its :class:`IntegerProduct` can be trained."""
     graph = twin(plan.module)
     nodes = {node.name: node for node in graph.nodes}
-    grids = {name: OnGrid(grid) for name, grid in plan.grids.items()}
+    grids = {name: OnGrid(grid, plan.fixed_point) for name, grid in plan.grids.items()}
     made = fx.GraphModule(plan.module, graph)
     for product in plan.products:
         node = nodes[product.name]
@@ -98,6 +102,8 @@ def _integer_product(plan: Plan, product: Product, node: fx.Node, grids: Mapping
         _input_grid(plan, product, grids),
         grids.get(product.result) if product.result in plan.sites.delivered else None,
         (product.low, product.high),
+        fixed_point=plan.fixed_point,
+        powers=plan.powers,
     )
 
 
@@ -206,9 +212,11 @@ def _through(graph: fx.Graph, node: fx.Node, grid: Grid) -> fx.Node:
 def _write_product(plan: Plan, made: fx.GraphModule, nodes: Mapping[str, fx.Node], product: Product) -> None:
     graph, node = made.graph, nodes[product.name]
     weight, scales, most = _weight(plan, product), plan.scales[product.name], plan.most[product.name]
-    whole = (weight / spread(scales, weight)).round().clamp(-most, most).to(torch.int8)
+    whole = integers(weight, scales, most)
+    if plan.powers:
+        whole = sums_of_two_powers(whole, most)
     names = (
-        put(made, f"{product.name}_weight", whole),
+        put(made, f"{product.name}_weight", whole.to(torch.int8)),
         put(made, f"{product.name}_scale", scales.float()),
         put(made, f"{product.name}_zero", torch.zeros(scales.shape, dtype=torch.int64)),
     )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .grid import Grid, spread
+from .grid import Grid, nearest_power, spread, sums_of_two_powers
 
 _EXACT = float(1 << 24)
 """Below it float32 holds every whole number."""
@@ -43,22 +43,39 @@ def whole_steps(x: Tensor, scale: Tensor, low: Tensor | float, high: Tensor | fl
     return steps
 
 
+class _BinaryPoint(torch.autograd.Function):
+    """The nearest power of two, by its exponent; in the way back as if it were what was given."""
+
+    @staticmethod
+    def forward(ctx: Any, scale: Tensor) -> Tensor:
+        return nearest_power(scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
 class Scale(nn.Module):
     """Scales that stay above 0 while they are learned: a fixed one times the exponential of what is learned.
 
     Args:
         value: Where they begin.
+        fixed_point: Whether they are powers of two, which only say where the binary point is.
     """
 
-    def __init__(self, value: Tensor) -> None:
+    def __init__(self, value: Tensor, fixed_point: bool = False) -> None:
         super().__init__()
+        self._fixed_point = fixed_point
         self.register_buffer("begin", value.detach().clone())
         self.change = nn.Parameter(torch.zeros_like(value), requires_grad=False)
 
     def forward(self) -> Tensor:
         """As they are now, the shape of ``value``."""
-        begin = self.get_buffer("begin")
-        return begin * self.change.exp()
+        scale = self.get_buffer("begin") * self.change.exp()
+        if not self._fixed_point:
+            return scale
+        nearest: Tensor = _BinaryPoint.apply(scale)  # type: ignore[no-untyped-call]
+        return nearest
 
 
 class OnGrid(nn.Module):
@@ -66,12 +83,13 @@ class OnGrid(nn.Module):
 
     Args:
         grid: Where it begins.
+        fixed_point: Whether its scale is a power of two.
     """
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid, fixed_point: bool = False) -> None:
         super().__init__()
         self.zero_point, self.low, self.high = grid.zero_point, grid.low, grid.high
-        self.scale = Scale(torch.tensor(grid.scale))
+        self.scale = Scale(torch.tensor(grid.scale), fixed_point)
 
     @property
     def grid(self) -> Grid:
@@ -130,6 +148,8 @@ class IntegerProduct(nn.Module):
         x: The grid of the input, or the grid of each run; None: it stays float.
         y: The grid of the result; None: it stays float.
         limits: Lowest and highest result.
+        fixed_point: Whether the scales of weights are powers of two.
+        powers: Whether weights are sums of at most two powers of two.
     """
 
     def __init__(
@@ -142,12 +162,16 @@ class IntegerProduct(nn.Module):
         x: OnGrid | OnGridOfRun | None,
         y: OnGrid | None,
         limits: tuple[float, float],
+        *,
+        fixed_point: bool = False,
+        powers: bool = False,
     ) -> None:
         super().__init__()
+        self._powers = powers
         self._product, self._most, self._limits = product, most, limits
         self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
-        self.scales = Scale(scales)
+        self.scales = Scale(scales, fixed_point)
         self.x, self.y = x, y
 
     def forward(self, x: Tensor) -> Tensor:
@@ -156,7 +180,10 @@ class IntegerProduct(nn.Module):
 
     def integers(self) -> Tensor:
         """The weights on their grid, as float32."""
-        return whole_steps(self.weight, spread(self.scales(), self.weight), -self._most, self._most)
+        whole = whole_steps(self.weight, spread(self.scales(), self.weight), -self._most, self._most)
+        if not self._powers:
+            return whole
+        return whole + (sums_of_two_powers(whole.detach(), self._most) - whole).detach()
 
     def _learned(self, x: Tensor) -> Tensor:
         weight = self.integers() * spread(self.scales(), self.weight)
