@@ -13,6 +13,8 @@ from edgewright_export.methods.quantization.begin import Options, begin
 from edgewright_export.methods.quantization.calls import calls
 from edgewright_export.methods.quantization.equalize import equalized, pairs_in
 from edgewright_export.methods.quantization.graph import float_graph, tensor_at
+from edgewright_export.methods.quantization.grid import integers, spread, weight_scales
+from edgewright_export.methods.quantization.groups import largest_group
 from edgewright_export.methods.quantization.plan import Plan, learned, simulated, written
 from edgewright_export.methods.quantization.sites import products
 from edgewright_export.methods.quantization.walk import Walk, inputs_of
@@ -288,3 +290,42 @@ def test_what_was_learned_reaches_the_file(engine, tmp_path):
     )
     assert bundle.parity.snr_db > 100
     assert len(bundle.manifest.quantized) == 6 and all(row.sqnr_db > 5 for row in bundle.manifest.quantized)
+
+
+def test_groups_are_as_large_as_the_weights_allow():
+    draw = torch.Generator().manual_seed(6)
+    even = torch.randint(0, 2, (8, 256), generator=draw) * 2.0 - 1
+    uneven = even * torch.logspace(-3, 0, 16).repeat_interleave(16)
+    assert largest_group(even, 7, search=True) is None
+    assert largest_group(torch.zeros(8, 256), 7, search=True) is None
+    assert largest_group(uneven, 7, search=True) == 16
+    assert largest_group(torch.randn(8, 20, generator=draw), 7, search=True) is None
+    assert largest_group(torch.randn(8, 16, generator=draw), 7, search=True) is None
+    normal = torch.randn(64, 512, generator=draw)
+    size = largest_group(normal, 7, search=True)
+    assert size == 32
+    errors = [
+        float((integers(normal, s, 7) * spread(s, normal) - normal).square().sum())
+        for s in (weight_scales(normal, 7, group=g, search=True) for g in (16, size, 2 * size))
+    ]
+    assert errors[1] <= 1.5 * errors[0] < errors[2]
+
+
+def test_groups_of_each_layer_reach_the_file(tmp_path):
+    module = nn.Sequential(nn.Linear(64, 128), nn.GELU(), nn.Linear(128, 64)).eval()
+    with torch.no_grad():
+        module[0].weight.mul_(torch.logspace(-3, 0, 4).repeat_interleave(16))
+        module[2].weight.sign_()
+    bundle = sdk.export(
+        module,
+        "host:native",
+        example_inputs=(torch.randn(2, 64),),
+        methods=[method_from("ptq:weight_bits=4,activations=float,group_size=auto")],
+        output=tmp_path / "m.edge",
+    )
+    assert [row.bytes_after for row in bundle.manifest.quantized] == [128 * (32 + 4 * 4), 64 * (64 + 4)]
+    assert bundle.parity.snr_db > 80
+    with pytest.raises(OptionError, match="group_size 'most' is none of auto, 16"):
+        sdk.methods.PTQ(group_size="most", activations="float")
+    with pytest.raises(OptionError, match='group_size needs activations="float"'):
+        sdk.methods.PTQ(group_size="auto")

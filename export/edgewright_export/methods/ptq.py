@@ -35,7 +35,8 @@ class PTQ:
         activation_bits: 8 or 4, of calibrated activations.
         activations: ``static``; ``dynamic``, for linear layers alone; ``float``: only weights are integers; ``auto``:
             linear layers between float operations, as in transformers, dynamic (but for LiteRT), everything else static.
-        group_size: Weights of one output that share a scale, with ``activations="float"``; None: all of them.
+        group_size: Weights of one output that share a scale, with ``activations="float"``; None: all of them; ``auto``: for
+            each linear layer as many as go with at most 1.5 times the squared error of groups of 16.
         per_channel: One scale for each output, or one for all.
         symmetric: Zero points of activations are 0.
         ranges: How the ends of a grid are chosen: ``min-max``, ``percentile``, ``mse`` or ``entropy``.
@@ -60,7 +61,7 @@ class PTQ:
     weight_bits: int = 8
     activation_bits: int = 8
     activations: str = "auto"
-    group_size: int | None = None
+    group_size: int | str | None = None
     per_channel: bool = True
     symmetric: bool = False
     ranges: str = "mse"

@@ -18,6 +18,7 @@ from .correct import corrected
 from .equalize import equalized
 from .graph import float_graph, tensor_at
 from .grid import Grid, largest
+from .groups import GROUPS, largest_group
 from .observe import observe
 from .plan import Activations, Plan, scales_of
 from .ranges import RANGES, grid_of
@@ -26,7 +27,6 @@ from .sites import Product, Sites, products, sites
 from .smooth import smoothed
 
 KINDS = ("auto", "static", "dynamic", "float")
-GROUPS = (16, 32, 64, 128, 256)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Options:
     ranges: str
     smooth: bool
     exclude: tuple[str, ...]
-    group_size: int | None = None
+    group_size: int | str | None = None
     compensate: bool = False
     equalize: bool = False
     correct_bias: bool = False
@@ -67,8 +67,9 @@ class Options:
                 'group_size needs activations="float": integer sums have one scale for each output',
             ),
             (
-                self.group_size is not None and (type(self.group_size) is not int or self.group_size not in GROUPS),
-                f"group_size {self.group_size!r} is none of {', '.join(map(str, GROUPS))}",
+                self.group_size not in (None, "auto")
+                and (type(self.group_size) is not int or self.group_size not in GROUPS),
+                f"group_size {self.group_size!r} is none of auto, {', '.join(map(str, GROUPS))}",
             ),
             (
                 self.group_size is not None and not self.per_channel,
@@ -189,9 +190,19 @@ def scales(
             module,
             p,
             ends[p.name],
-            group=options.group_size if options.activations == "float" and is_linear(module, p) else None,
+            group=group_of(module, p, ends[p.name], options),
             search=options.weight_bits < 8,
             per_channel=options.per_channel,
         )
         for p in found
     }
+
+
+def group_of(module: fx.GraphModule, product: Product, most: int, options: Options) -> int | None:
+    """How many weights share a scale; None: all of an output."""
+    if options.activations != "float" or not is_linear(module, product):
+        return None
+    if isinstance(options.group_size, str):
+        weight = tensor_at(module, product.weight).detach()
+        return largest_group(weight, most, search=options.weight_bits < 8)
+    return options.group_size
