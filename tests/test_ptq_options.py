@@ -19,6 +19,7 @@ from edgewright_export.methods.quantization.plan import Plan, learned, simulated
 from edgewright_export.methods.quantization.sites import products
 from edgewright_export.methods.quantization.walk import Walk, inputs_of
 from edgewright_export.state import Example, State
+from edgewright_runtime.bundle.manifest import QuantizedLayer
 from sdk.cli.export import method_from
 
 from .models import ViT, seeded
@@ -329,3 +330,61 @@ def test_groups_of_each_layer_reach_the_file(tmp_path):
         sdk.methods.PTQ(group_size="most", activations="float")
     with pytest.raises(OptionError, match='group_size needs activations="float"'):
         sdk.methods.PTQ(group_size="auto")
+
+
+def test_layers_go_down_until_the_bytes_fit(tmp_path):
+    given, module = drawn(1, 3, 8, 8, count=16), seeded(Chain).eval()
+
+    def rows(limit: int) -> list[QuantizedLayer]:
+        bundle = sdk.export(
+            module,
+            "host:native",
+            example_inputs=given[0],
+            methods=[sdk.methods.PTQ(max_bytes=limit, exclude=("body.0",), compensate=True)],
+            calibration=given,
+            output=tmp_path / f"{limit}.edge",
+        )
+        assert bundle.parity.snr_db > 100 and sum(row.bytes_after for row in bundle.manifest.quantized) <= limit
+        small = sum(row.weights == "int4" for row in bundle.manifest.quantized)
+        assert f"for max_bytes {small} of them have 4 bits" in bundle.manifest.changes[0]
+        return list(bundle.manifest.quantized)
+
+    most = sum(row.bytes_after for row in rows(1 << 20))
+    assert {row.weights for row in rows(most)} == {"int8", "float32"}
+    some = rows(most - 200)
+    assert {row.weights for row in some} == {"int4", "int8", "float32"}
+    least = most - sum(row.bytes_before // 8 for row in some[1:])
+    assert {row.weights for row in rows(least)} == {"int4", "float32"}
+    with pytest.raises(MethodError, match=f"4 bits in 5 of 6 layers, and all weights then take {least} bytes"):
+        rows(least - 1)
+
+
+def test_the_layer_that_loses_least_goes_down_first():
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.loud, self.faint = nn.Linear(32, 8), nn.Linear(32, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.loud(x) + 1e-3 * self.faint(x)
+
+    given = drawn(1, 32, count=8)
+    plan = plan_of(seeded(Two).eval(), given, max_bytes=8 * 32 + 8 * 32 // 2 + 64, activations="float")
+    assert [p.path for p in plan.products if plan.most[p.name] == 7] == ["faint"]
+
+
+def test_no_bytes_are_saved_where_4_bits_are_not_stored():
+    given = drawn(1, 3, 8, 8)
+    for device in ("host:onnxruntime", "coral-dev-board:onnxruntime"):
+        with pytest.raises(MethodError, match=r"max_bytes=300: onnxruntime on [\w-]+ stores 4 bits in 0 of 3 layers"):
+            sdk.export(
+                residual(),
+                device,
+                example_inputs=given[0],
+                methods=[sdk.methods.PTQ(max_bytes=300)],
+                calibration=given,
+                output="never.edge",
+            )
+    with pytest.raises(OptionError, match="max_bytes 0 is no number of bytes") as caught:
+        sdk.methods.PTQ(max_bytes=0, weight_bits=4)
+    assert "max_bytes needs weight_bits=8" in str(caught.value)

@@ -35,7 +35,7 @@ from edgewright_export.state import Example, State
 
 from .models import ViT, seeded
 
-CONTEXT: Any = SimpleNamespace(engine=SimpleNamespace(weight_qmax=127), target="native")
+CONTEXT: Any = SimpleNamespace(engine=SimpleNamespace(weight_qmax=127, weight_bits=(8, 4)), target="native")
 
 
 class Residual(nn.Module):

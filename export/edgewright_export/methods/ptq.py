@@ -16,6 +16,7 @@ from .quantization import check
 from .quantization.begin import Options, begin, names
 from .quantization.calls import calls
 from .quantization.finish import described, quantized
+from .quantization.grid import largest
 from .quantization.mixed import within_drop
 from .quantization.plan import Plan
 
@@ -49,6 +50,8 @@ class PTQ:
         correct_bias: Whether biases take away the mean error of each output on calibration inputs.
         reconstruct: Steps for which weights, biases and scales of each block learn to give what it gives in float, on
             calibration inputs (BRECQ); some hundred are enough; 0: without.
+        max_bytes: Bytes of the weights of all convolutions and linear layers with their scales.  Layers go down from 8 to 4
+            bits, first those whose weights change the outputs least for each byte, until this holds.
         exclude: Modules that stay float, by qualified name or pattern, with all that is inside: ``("head", "blocks.*.mlp")``.
 
     Raises:
@@ -70,6 +73,7 @@ class PTQ:
     equalize: bool = False
     correct_bias: bool = False
     reconstruct: int = 0
+    max_bytes: int | None = None
     exclude: tuple[str, ...] = ()
 
     name: ClassVar[str] = "ptq"
@@ -87,7 +91,7 @@ class PTQ:
 
     def effect(self, workload: Workload, ctx: Context) -> Workload:
         """The workload with integers in all convolutions and linear layers."""
-        return check.foretold(workload, self.weight_bits)
+        return check.foretold(workload, self.weight_bits, self.max_bytes)
 
     def variants(self, workload: Workload, ctx: Context) -> Iterable[PTQ]:
         """The other kinds of activations."""
@@ -103,4 +107,6 @@ class PTQ:
 
         plan, left = within_drop(begin(state, options, ctx, given), state, ctx, given, without)
         kept = f"; for max_quality_drop float32 stay {', '.join(left)}" if left else ""
-        return quantized(state, plan, given, (f"{self.name}: {described(plan, options)}{kept}",))
+        small = sum(plan.most[p.name] <= largest(4) for p in plan.products)
+        fewer = f"; for max_bytes {small} of them have 4 bits" if self.max_bytes is not None else ""
+        return quantized(state, plan, given, (f"{self.name}: {described(plan, options)}{fewer}{kept}",))

@@ -12,6 +12,7 @@ from torch import fx
 
 from ...registry import target_named
 from ...state import Context, State
+from .budget import within_bytes
 from .calls import Call
 from .compensate import compensated
 from .correct import corrected
@@ -46,6 +47,7 @@ class Options:
     equalize: bool = False
     correct_bias: bool = False
     reconstruct: int = 0
+    max_bytes: int | None = None
 
     @classmethod
     def of(cls, method: Any) -> Options:
@@ -78,6 +80,14 @@ class Options:
             (
                 type(self.reconstruct) is not int or self.reconstruct < 0,
                 f"reconstruct {self.reconstruct!r} is no number of steps from 0",
+            ),
+            (
+                self.max_bytes is not None and (type(self.max_bytes) is not int or self.max_bytes < 1),
+                f"max_bytes {self.max_bytes!r} is no number of bytes from 1",
+            ),
+            (
+                self.max_bytes is not None and self.weight_bits != 8,
+                "max_bytes needs weight_bits=8: layers go down from there",
             ),
             (self.ranges not in RANGES, f"ranges {self.ranges!r} is none of {', '.join(RANGES)}"),
             (
@@ -117,7 +127,7 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
         given: Calibration inputs; may be empty where nothing is calibrated.
     """
     module = float_graph(state)
-    ends = {p.name: min(ctx.engine.weight_qmax, largest(options.weight_bits)) for p in products(module)}
+    ends = ends_of(module, ctx, options)
     if options.equalize:
         module = equalized(module, chosen(module, options))
     if options.smooth:
@@ -128,6 +138,9 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
     static = sites(module, [p for p in found if modes[p.name] == "static"], whole=target.results_on_grids)
     grids, steps = grids_of(module, static, options, given), scales(module, found, ends, options)
     plan = Plan(module, found, modes, static, grids, ends, steps, target.grids_of_rows, target.four_bits)
+    if options.max_bytes is not None:
+        few = fewest(ends, modes, ctx)
+        plan = within_bytes(plan, given, few, scales(module, found, few, options), options.max_bytes)
     if options.compensate:
         plan = compensated(plan, given)
     if options.reconstruct:
@@ -191,11 +204,22 @@ def scales(
             p,
             ends[p.name],
             group=group_of(module, p, ends[p.name], options),
-            search=options.weight_bits < 8,
+            search=ends[p.name] <= largest(4),
             per_channel=options.per_channel,
         )
         for p in found
     }
+
+
+def ends_of(module: fx.GraphModule, ctx: Context, options: Options) -> dict[str, int]:
+    """The largest weight of each layer."""
+    return {p.name: min(ctx.engine.weight_qmax, largest(options.weight_bits)) for p in products(module)}
+
+
+def fewest(ends: Mapping[str, int], modes: Mapping[str, Activations], ctx: Context) -> dict[str, int]:
+    """The largest weights where each layer has as few bits as the target stores."""
+    four = target_named(ctx.target).four_bits if 4 in ctx.engine.weight_bits else frozenset[str]()
+    return {name: min(end, largest(4)) if modes.get(name) in four else end for name, end in ends.items()}
 
 
 def group_of(module: fx.GraphModule, product: Product, most: int, options: Options) -> int | None:
@@ -204,5 +228,5 @@ def group_of(module: fx.GraphModule, product: Product, most: int, options: Optio
         return None
     if isinstance(options.group_size, str):
         weight = tensor_at(module, product.weight).detach()
-        return largest_group(weight, most, search=options.weight_bits < 8)
+        return largest_group(weight, most, search=most <= largest(4))
     return options.group_size
