@@ -260,6 +260,26 @@ def test_several_outputs_are_reconstructed():
     assert errors[1] < errors[0]
 
 
+def test_what_has_no_gradient_is_left():
+    """Behind a choice, and where nothing but a choice is returned."""
+
+    class Chosen(nn.Module):
+        def __init__(self, classes: bool) -> None:
+            super().__init__()
+            self.first, self.second, self.table = nn.Linear(6, 8), nn.Linear(8, 5), nn.Linear(5, 2)
+            self.classes = classes
+
+        def forward(self, x: Tensor) -> Tensor:
+            best = self.second(self.first(x).relu()).argmax(-1)
+            return best if self.classes else self.table(nn.functional.one_hot(best, 5).float()) * (best[:, None] + 1)
+
+    given = drawn(2, 6, count=8)
+    for classes in (True, False):
+        options = {"weight_bits": 4, "reconstruct": 3, "correct_bias": True}
+        assert plan_of(seeded(lambda: Chosen(classes)).eval(), given, **options).biases  # noqa: B023
+    assert plan_of(seeded(lambda: Chosen(True)).eval(), given, max_bytes=200).most
+
+
 def test_reconstruction_needs_calibration_and_steps():
     with pytest.raises(OptionError, match="reconstruct -1 is no number of steps"):
         sdk.methods.PTQ(reconstruct=-1)
