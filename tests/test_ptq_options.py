@@ -13,10 +13,13 @@ from edgewright_export.methods.quantization.begin import Options, begin
 from edgewright_export.methods.quantization.calls import calls
 from edgewright_export.methods.quantization.equalize import equalized, pairs_in
 from edgewright_export.methods.quantization.graph import float_graph, tensor_at
+from edgewright_export.methods.quantization.grid import integers, spread, weight_scales
+from edgewright_export.methods.quantization.groups import largest_group
 from edgewright_export.methods.quantization.plan import Plan, learned, simulated, written
 from edgewright_export.methods.quantization.sites import products
 from edgewright_export.methods.quantization.walk import Walk, inputs_of
 from edgewright_export.state import Example, State
+from edgewright_runtime.bundle.manifest import QuantizedLayer
 from sdk.cli.export import method_from
 
 from .models import ViT, seeded
@@ -259,6 +262,26 @@ def test_several_outputs_are_reconstructed():
     assert errors[1] < errors[0]
 
 
+def test_what_has_no_gradient_is_left():
+    """Behind a choice, and where nothing but a choice is returned."""
+
+    class Chosen(nn.Module):
+        def __init__(self, classes: bool) -> None:
+            super().__init__()
+            self.first, self.second, self.table = nn.Linear(6, 8), nn.Linear(8, 5), nn.Linear(5, 2)
+            self.classes = classes
+
+        def forward(self, x: Tensor) -> Tensor:
+            best = self.second(self.first(x).relu()).argmax(-1)
+            return best if self.classes else self.table(nn.functional.one_hot(best, 5).float()) * (best[:, None] + 1)
+
+    given = drawn(2, 6, count=8)
+    for classes in (True, False):
+        options = {"weight_bits": 4, "reconstruct": 3, "correct_bias": True}
+        assert plan_of(seeded(lambda: Chosen(classes)).eval(), given, **options).biases  # noqa: B023
+    assert plan_of(seeded(lambda: Chosen(True)).eval(), given, max_bytes=200).most
+
+
 def test_reconstruction_needs_calibration_and_steps():
     with pytest.raises(OptionError, match="reconstruct -1 is no number of steps"):
         sdk.methods.PTQ(reconstruct=-1)
@@ -290,3 +313,100 @@ def test_what_was_learned_reaches_the_file(engine, tmp_path):
     )
     assert bundle.parity.snr_db > 100
     assert len(bundle.manifest.quantized) == 6 and all(row.sqnr_db > 5 for row in bundle.manifest.quantized)
+
+
+def test_groups_are_as_large_as_the_weights_allow():
+    draw = torch.Generator().manual_seed(6)
+    even = torch.randint(0, 2, (8, 256), generator=draw) * 2.0 - 1
+    uneven = even * torch.logspace(-3, 0, 16).repeat_interleave(16)
+    assert largest_group(even, 7, search=True) is None
+    assert largest_group(torch.zeros(8, 256), 7, search=True) is None
+    assert largest_group(uneven, 7, search=True) == 16
+    assert largest_group(torch.randn(8, 20, generator=draw), 7, search=True) is None
+    assert largest_group(torch.randn(8, 16, generator=draw), 7, search=True) is None
+    normal = torch.randn(64, 512, generator=draw)
+    size = largest_group(normal, 7, search=True)
+    assert size == 32
+    errors = [
+        float((integers(normal, s, 7) * spread(s, normal) - normal).square().sum())
+        for s in (weight_scales(normal, 7, group=g, search=True) for g in (16, size, 2 * size))
+    ]
+    assert errors[1] <= 1.5 * errors[0] < errors[2]
+
+
+def test_groups_of_each_layer_reach_the_file(tmp_path):
+    module = nn.Sequential(nn.Linear(64, 128), nn.GELU(), nn.Linear(128, 64)).eval()
+    with torch.no_grad():
+        module[0].weight.mul_(torch.logspace(-3, 0, 4).repeat_interleave(16))
+        module[2].weight.sign_()
+    bundle = sdk.export(
+        module,
+        "host:native",
+        example_inputs=(torch.randn(2, 64),),
+        methods=[method_from("ptq:weight_bits=4,activations=float,group_size=auto")],
+        output=tmp_path / "m.edge",
+    )
+    assert [row.bytes_after for row in bundle.manifest.quantized] == [128 * (32 + 4 * 4), 64 * (64 + 4)]
+    assert bundle.parity.snr_db > 80
+    with pytest.raises(OptionError, match="group_size 'most' is none of auto, 16"):
+        sdk.methods.PTQ(group_size="most", activations="float")
+    with pytest.raises(OptionError, match='group_size needs activations="float"'):
+        sdk.methods.PTQ(group_size="auto")
+
+
+def test_layers_go_down_until_the_bytes_fit(tmp_path):
+    given, module = drawn(1, 3, 8, 8, count=16), seeded(Chain).eval()
+
+    def rows(limit: int) -> list[QuantizedLayer]:
+        bundle = sdk.export(
+            module,
+            "host:native",
+            example_inputs=given[0],
+            methods=[sdk.methods.PTQ(max_bytes=limit, exclude=("body.0",), compensate=True)],
+            calibration=given,
+            output=tmp_path / f"{limit}.edge",
+        )
+        assert bundle.parity.snr_db > 100 and sum(row.bytes_after for row in bundle.manifest.quantized) <= limit
+        small = sum(row.weights == "int4" for row in bundle.manifest.quantized)
+        assert f"for max_bytes {small} of them have 4 bits" in bundle.manifest.changes[0]
+        return list(bundle.manifest.quantized)
+
+    most = sum(row.bytes_after for row in rows(1 << 20))
+    assert {row.weights for row in rows(most)} == {"int8", "float32"}
+    some = rows(most - 200)
+    assert {row.weights for row in some} == {"int4", "int8", "float32"}
+    least = most - sum(row.bytes_before // 8 for row in some[1:])
+    assert {row.weights for row in rows(least)} == {"int4", "float32"}
+    with pytest.raises(MethodError, match=f"4 bits in 5 of 6 layers, and all weights then take {least} bytes"):
+        rows(least - 1)
+
+
+def test_the_layer_that_loses_least_goes_down_first():
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.loud, self.faint = nn.Linear(32, 8), nn.Linear(32, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.loud(x) + 1e-3 * self.faint(x)
+
+    given = drawn(1, 32, count=8)
+    plan = plan_of(seeded(Two).eval(), given, max_bytes=8 * 32 + 8 * 32 // 2 + 64, activations="float")
+    assert [p.path for p in plan.products if plan.most[p.name] == 7] == ["faint"]
+
+
+def test_no_bytes_are_saved_where_4_bits_are_not_stored():
+    given = drawn(1, 3, 8, 8)
+    for device in ("host:onnxruntime", "coral-dev-board:onnxruntime"):
+        with pytest.raises(MethodError, match=r"max_bytes=300: onnxruntime on [\w-]+ stores 4 bits in 0 of 3 layers"):
+            sdk.export(
+                residual(),
+                device,
+                example_inputs=given[0],
+                methods=[sdk.methods.PTQ(max_bytes=300)],
+                calibration=given,
+                output="never.edge",
+            )
+    with pytest.raises(OptionError, match="max_bytes 0 is no number of bytes") as caught:
+        sdk.methods.PTQ(max_bytes=0, weight_bits=4)
+    assert "max_bytes needs weight_bits=8" in str(caught.value)

@@ -37,7 +37,7 @@ from .models import ViT, seeded
 
 pytestmark = pytest.mark.usefixtures("no_speed_asked")
 
-CONTEXT: Any = SimpleNamespace(engine=SimpleNamespace(weight_qmax=127), target="native")
+CONTEXT: Any = SimpleNamespace(engine=SimpleNamespace(weight_qmax=127, weight_bits=(8, 4)), target="native")
 
 
 class Residual(nn.Module):

@@ -16,6 +16,7 @@ from .quantization import check
 from .quantization.begin import Options, begin, names
 from .quantization.calls import calls
 from .quantization.finish import described, quantized
+from .quantization.grid import largest
 from .quantization.mixed import within_drop
 from .quantization.plan import Plan
 from .quantization.slower import too_slow
@@ -36,7 +37,8 @@ class PTQ:
         activation_bits: 8 or 4, of calibrated activations.
         activations: ``static``; ``dynamic``, for linear layers alone; ``float``: only weights are integers; ``auto``:
             linear layers between float operations, as in transformers, dynamic (but for LiteRT), everything else static.
-        group_size: Weights of one output that share a scale, with ``activations="float"``; None: all of them.
+        group_size: Weights of one output that share a scale, with ``activations="float"``; None: all of them; ``auto``: for
+            each linear layer as many as go with at most 1.5 times the squared error of groups of 16.
         per_channel: One scale for each output, or one for all.
         symmetric: Zero points of activations are 0.
         ranges: How the ends of a grid are chosen: ``min-max``, ``percentile``, ``mse`` or ``entropy``.
@@ -49,6 +51,8 @@ class PTQ:
         correct_bias: Whether biases take away the mean error of each output on calibration inputs.
         reconstruct: Steps for which weights, biases and scales of each block learn to give what it gives in float, on
             calibration inputs (BRECQ); some hundred are enough; 0: without.
+        max_bytes: Bytes of the weights of all convolutions and linear layers with their scales.  Layers go down from 8 to 4
+            bits, first those whose weights change the outputs least for each byte, until this holds.
         exclude: Modules that stay float, by qualified name or pattern, with all that is inside: ``("head", "blocks.*.mlp")``.
         even_if_slower: Whether the model is quantized even if it was measured, where this machine is the device, to run
             slower than in float32; else it then stays float32, but for ``activations="float"``, which saves memory.
@@ -63,7 +67,7 @@ class PTQ:
     weight_bits: int = 8
     activation_bits: int = 8
     activations: str = "auto"
-    group_size: int | None = None
+    group_size: int | str | None = None
     per_channel: bool = True
     symmetric: bool = False
     ranges: str = "mse"
@@ -72,6 +76,7 @@ class PTQ:
     equalize: bool = False
     correct_bias: bool = False
     reconstruct: int = 0
+    max_bytes: int | None = None
     exclude: tuple[str, ...] = ()
     even_if_slower: bool = False
 
@@ -90,7 +95,7 @@ class PTQ:
 
     def effect(self, workload: Workload, ctx: Context) -> Workload:
         """The workload with integers in all convolutions and linear layers."""
-        return check.foretold(workload, self.weight_bits)
+        return check.foretold(workload, self.weight_bits, self.max_bytes)
 
     def variants(self, workload: Workload, ctx: Context) -> Iterable[PTQ]:
         """The other kinds of activations."""
@@ -106,6 +111,8 @@ class PTQ:
 
         plan, left = within_drop(begin(state, options, ctx, given), state, ctx, given, without)
         kept = f"; for max_quality_drop float32 stay {', '.join(left)}" if left else ""
-        made = quantized(state, plan, given, (f"{self.name}: {described(plan, options)}{kept}",))
+        small = sum(plan.most[p.name] <= largest(4) for p in plan.products)
+        fewer = f"; for max_bytes {small} of them have 4 bits" if self.max_bytes is not None else ""
+        made = quantized(state, plan, given, (f"{self.name}: {described(plan, options)}{fewer}{kept}",))
         slow = None if self.even_if_slower or self.activations == "float" else too_slow(state, made, ctx)
         return made if slow is None else dataclasses.replace(state, changes=(*state.changes, f"{self.name}: {slow}"))

@@ -12,6 +12,7 @@ from torch import fx
 
 from ...registry import target_named
 from ...state import Context, State
+from .budget import within_bytes
 from .calls import Call
 from .compensate import compensated
 from .correct import corrected
@@ -19,6 +20,7 @@ from .equalize import equalized
 from .fixed import fixed_point
 from .graph import float_graph, tensor_at
 from .grid import Grid, largest
+from .groups import GROUPS, largest_group
 from .observe import observe
 from .plan import Activations, Plan, scales_of
 from .ranges import RANGES, grid_of
@@ -27,7 +29,6 @@ from .sites import Product, Sites, products, sites
 from .smooth import smoothed
 
 KINDS = ("auto", "static", "dynamic", "float")
-GROUPS = (16, 32, 64, 128, 256)
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,14 @@ class Options:
     ranges: str
     smooth: bool
     exclude: tuple[str, ...]
-    group_size: int | None = None
+    group_size: int | str | None = None
     compensate: bool = False
     equalize: bool = False
     correct_bias: bool = False
     reconstruct: int = 0
     fixed_point: bool = False
     power_of_two: bool = False
+    max_bytes: int | None = None
 
     @classmethod
     def of(cls, method: Any) -> Options:
@@ -70,8 +72,9 @@ class Options:
                 'group_size needs activations="float": integer sums have one scale for each output',
             ),
             (
-                self.group_size is not None and (type(self.group_size) is not int or self.group_size not in GROUPS),
-                f"group_size {self.group_size!r} is none of {', '.join(map(str, GROUPS))}",
+                self.group_size not in (None, "auto")
+                and (type(self.group_size) is not int or self.group_size not in GROUPS),
+                f"group_size {self.group_size!r} is none of auto, {', '.join(map(str, GROUPS))}",
             ),
             (
                 self.group_size is not None and not self.per_channel,
@@ -84,6 +87,14 @@ class Options:
             (
                 self.fixed_point and not (self.activations == "static" and self.symmetric),
                 'fixed_point needs activations="static" and symmetric=True: a binary point is all that a grid has',
+            ),
+            (
+                self.max_bytes is not None and (type(self.max_bytes) is not int or self.max_bytes < 1),
+                f"max_bytes {self.max_bytes!r} is no number of bytes from 1",
+            ),
+            (
+                self.max_bytes is not None and self.weight_bits != 8,
+                "max_bytes needs weight_bits=8: layers go down from there",
             ),
             (self.ranges not in RANGES, f"ranges {self.ranges!r} is none of {', '.join(RANGES)}"),
             (
@@ -123,7 +134,7 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
         given: Calibration inputs; may be empty where nothing is calibrated.
     """
     module = float_graph(state)
-    ends = {p.name: min(ctx.engine.weight_qmax, largest(options.weight_bits)) for p in products(module)}
+    ends = ends_of(module, ctx, options)
     if options.equalize:
         module = equalized(module, chosen(module, options))
     if options.smooth:
@@ -135,6 +146,9 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
     grids, steps = grids_of(module, static, options, given), scales(module, found, ends, options)
     plan = Plan(module, found, modes, static, grids, ends, steps, target.grids_of_rows, target.four_bits)
     plan = replace(fixed_point(plan) if options.fixed_point else plan, powers=options.power_of_two)
+    if options.max_bytes is not None:
+        few = fewest(ends, modes, ctx)
+        plan = within_bytes(plan, given, few, scales(module, found, few, options), options.max_bytes)
     if options.compensate:
         plan = compensated(plan, given)
     if options.reconstruct:
@@ -197,9 +211,30 @@ def scales(
             module,
             p,
             ends[p.name],
-            group=options.group_size if options.activations == "float" and is_linear(module, p) else None,
-            search=options.weight_bits < 8,
+            group=group_of(module, p, ends[p.name], options),
+            search=ends[p.name] <= largest(4),
             per_channel=options.per_channel,
         )
         for p in found
     }
+
+
+def ends_of(module: fx.GraphModule, ctx: Context, options: Options) -> dict[str, int]:
+    """The largest weight of each layer."""
+    return {p.name: min(ctx.engine.weight_qmax, largest(options.weight_bits)) for p in products(module)}
+
+
+def fewest(ends: Mapping[str, int], modes: Mapping[str, Activations], ctx: Context) -> dict[str, int]:
+    """The largest weights where each layer has as few bits as the target stores."""
+    four = target_named(ctx.target).four_bits if 4 in ctx.engine.weight_bits else frozenset[str]()
+    return {name: min(end, largest(4)) if modes.get(name) in four else end for name, end in ends.items()}
+
+
+def group_of(module: fx.GraphModule, product: Product, most: int, options: Options) -> int | None:
+    """How many weights share a scale; None: all of an output."""
+    if options.activations != "float" or not is_linear(module, product):
+        return None
+    if isinstance(options.group_size, str):
+        weight = tensor_at(module, product.weight).detach()
+        return largest_group(weight, most, search=most <= largest(4))
+    return options.group_size

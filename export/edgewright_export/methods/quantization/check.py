@@ -14,12 +14,14 @@ from ... import calibration
 from ...quantized_program import is_quantized as has_grids
 from ...registry import target_named
 from ...state import Context, State
-from .begin import Options, chosen, is_excluded, modes_of
-from .graph import float_graph
+from .begin import Options, chosen, ends_of, fewest, is_excluded, modes_of, scales
+from .budget import bytes_of
+from .graph import float_graph, tensor_at
+from .grid import largest
 from .sites import products
 
 LEAST_SAMPLES = 2
-_LOOK = ("smooth", "compensate", "correct_bias", "reconstruct")
+_LOOK = ("smooth", "compensate", "correct_bias", "reconstruct", "max_bytes")
 """Options that cannot do without calibration."""
 
 
@@ -30,15 +32,16 @@ def problems(state: State, ctx: Context, options: Options) -> list[Finding]:
         reason = "the model holds integer weights already"
         return [*found, Finding("", "", "", reason, "pass the float model that it was made from")]
     module = float_graph(state)
-    return [*found, *_places(module, options), *_calibrated(module, ctx, options)]
+    return [*found, *_places(module, options), *_calibrated(module, ctx, options), *_bytes(module, ctx, options)]
 
 
-def foretold(workload: Workload, bits: int) -> Workload:
-    """A workload whose convolutions and linear layers multiply integers."""
+def foretold(workload: Workload, bits: int, limit: int | None = None) -> Workload:
+    """A workload whose convolutions and linear layers multiply integers; their weights keep to a limit of bytes."""
     ops = tuple(
         replace(op, dtypes=_integers(op.dtypes)) if op.kind in ("conv", "linear") else op for op in workload.ops
     )
-    return replace(workload, ops=ops, weight_bytes=workload.weight_bytes * bits // 32)
+    size = workload.weight_bytes * bits // 32
+    return replace(workload, ops=ops, weight_bytes=size if limit is None else min(size, limit))
 
 
 def _integers(dtypes: tuple[str, ...]) -> tuple[str, ...]:
@@ -125,3 +128,21 @@ def _calibrated(module: fx.GraphModule, ctx: Context, options: Options) -> list[
     reason = f"{len(static)} layers need calibrated inputs, the first is {static[0]}"
     fix = "pass calibration= (tuples of inputs), or activations='dynamic' or 'float'"
     return [Finding(static[0], "", "", reason, fix)]
+
+
+def _bytes(module: fx.GraphModule, ctx: Context, options: Options) -> list[Finding]:
+    """Fewer bytes are wanted than all weights take with the fewest bits."""
+    if options.max_bytes is None:
+        return []
+    layers, found = products(module), chosen(module, options)
+    modes = modes_of(module, found, options.activations, own=target_named(ctx.target).runs_on_own_grids)
+    ends = fewest(ends_of(module, ctx, options), modes, ctx)
+    steps = scales(module, found, ends, options)
+    least = sum(bytes_of(tensor_at(module, p.weight), steps.get(p.name), ends[p.name]) for p in layers)
+    if least <= options.max_bytes:
+        return []
+    small = [p for p in found if ends[p.name] <= largest(4)]
+    stored = f"{ctx.target} on {ctx.device.id} stores 4 bits in {len(small)} of {len(layers)} layers"
+    reason = f"max_bytes={options.max_bytes}: {stored}, and all weights then take {least} bytes"
+    fix = "allow as many, exclude fewer layers, or choose another engine (device='id:engine')"
+    return [Finding("", "", "", reason, fix)]

@@ -60,10 +60,10 @@ def reconstructed(plan: Plan, given: Sequence[Call], steps: int) -> Plan:
     module, inputs = simulated(plan), inputs_of(plan, given)
     floats, integers = Walk(plan.module, inputs), Walk(module, inputs)
     twins, done = _twins(plan, module), set[nn.Module]()
-    found = blocks(module)
+    found, order = blocks(module), list(plan.module.graph.nodes)
     for number, block in enumerate(found):
         integers.before(block.nodes[0])
-        floats.before(max((twins[end] for end in block.ends), key=list(plan.module.graph.nodes).index).next)
+        floats.before(max((twins[end] for end in block.ends), key=order.index).next)
         wanted = [[values[twins[end]] for end in block.ends] for values in floats.values]
         parts = [module.get_submodule(str(node.target)) for node in block.nodes if node.op == "call_module"]
         own = [part for part in dict.fromkeys(m for part in parts for m in part.modules()) if part not in done]
@@ -76,7 +76,8 @@ def reconstructed(plan: Plan, given: Sequence[Call], steps: int) -> Plan:
 def blocks(module: fx.GraphModule) -> list[Block]:
     """The blocks of a simulated graph that hold products."""
     nodes = list(module.graph.nodes)
-    last = {node: max((nodes.index(user) for user in node.users), default=-1) for node in nodes}
+    places = {node: place for place, node in enumerate(nodes)}
+    last = {node: max((places[user] for user in node.users), default=-1) for node in nodes}
     found, alive, begun, products = [], set[fx.Node](), 0, 0
     rounded: set[fx.Node] = set()
     for place, node in enumerate(nodes[:-1]):
@@ -88,8 +89,8 @@ def blocks(module: fx.GraphModule) -> list[Block]:
         if products >= _LEAST and len(alive) == 1 and all(map(_is_tensor, alive)):
             found.append(Block(tuple(nodes[begun : place + 1]), tuple(alive)))
             begun, products = place + 1, 0
-    if products:
-        ends = tuple(node for node in nodes[-1].all_input_nodes if node in rounded and _is_tensor(node))
+    ends = tuple(node for node in nodes[-1].all_input_nodes if node in rounded and _is_tensor(node))
+    if products and ends:
         found.append(Block(tuple(nodes[begun:-1]), ends))
     return found
 
@@ -159,6 +160,8 @@ def _train(
     for step, i in zip(range(steps), order, strict=False):
         with torch.enable_grad():
             loss = _apart(block, walk, walk.values[i], wanted[i])
+            if not loss.requires_grad:
+                break
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         if not all(gradient is None or bool(gradient.isfinite().all()) for gradient in gradients):
             break
