@@ -60,6 +60,8 @@ QUALITY: dict[str, list[Variant]] = {
         ("PTQ", "onnxruntime", {}),
         ("PTQ", "executorch", {}),
         ("PTQ", "litert", {}),
+        ("PTQ", "native", {"weight_bits": 4, "activations": "static"}),
+        ("PTQ", "native", {"weight_bits": 4, "activations": "static", "reconstruct": 100}),
         ("QAT", "native", {"steps": 200}),
         ("QAT", "native", {**_FOUR, "activations": "static"}),
     ],
