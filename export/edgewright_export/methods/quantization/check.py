@@ -17,6 +17,7 @@ from ...state import Context, State
 from .begin import Options, chosen, is_excluded, modes_of
 from .graph import float_graph
 from .sites import products
+from .stored import fit_to_store, stored
 
 LEAST_SAMPLES = 2
 
@@ -80,17 +81,16 @@ def _data(state: State, ctx: Context) -> list[Finding]:
 
 
 def _places(module: fx.GraphModule, options: Options) -> list[Finding]:
-    layers = products(module)
-    paths = [p.path for p in layers]
+    paths = [*(p.path for p in products(module)), *(layer.path for layer in stored(module))]
     found = [
         _nowhere(pattern, paths)
         for pattern in options.exclude
         if not any(is_excluded(path, (pattern,)) for path in paths)
     ]
-    if not layers:
-        reason = "there is no convolution and no linear layer with constant weights"
+    if not paths:
+        reason = "there is no convolution and no linear layer, no embedding and no GRU or LSTM with constant weights"
         found.append(Finding("", "", "", reason, "quantization would change nothing; leave it out"))
-    elif not chosen(module, options):
+    elif not chosen(module, options) and not fit_to_store(module, (), lambda path: is_excluded(path, options.exclude)):
         reason = (
             f"exclude={options.exclude!r} and activations={options.activations!r} leave none of {len(paths)} layers"
         )
