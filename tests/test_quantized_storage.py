@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,18 @@ from torch import Tensor, nn
 
 import sdk
 from device_profiles.errors import MethodError
+from edgewright_export.capture import capture
 from edgewright_export.methods.quantization.begin import Options, begin
 from edgewright_export.methods.quantization.calls import calls
 from edgewright_export.methods.quantization.coverage import coverage
 from edgewright_export.methods.quantization.graph import float_graph
 from edgewright_export.methods.quantization.learn import Lesson, learn
+from edgewright_export.methods.quantization.mixed import alone
 from edgewright_export.methods.quantization.plan import Plan, learned, simulated, written
 from edgewright_export.methods.quantization.simulate import IntegerProduct, StoredWeight
 from edgewright_export.methods.quantization.sites import products
 from edgewright_export.methods.quantization.stored import stored
+from edgewright_export.registry import target_named
 from edgewright_export.training.batches import Train
 from edgewright_runtime.bundle.manifest import QuantizedLayer
 
@@ -314,6 +318,48 @@ def test_only_rows_that_are_looked_up_are_made_float():
     tables = [graph.get_buffer(str(node.args[0].target)) for node in lookups]
     assert {table.dtype for table in tables if table.shape[1] > 1} == {torch.int8}
     assert len([table for table in tables if table.shape[1] == 1]) == 3
+
+
+def test_a_target_that_stores_no_recurrent_weights_keeps_them_float():
+    module, given = seeded(Recurrent), series()
+    state = state_of(module, *given[0])
+    context: Any = SimpleNamespace(engine=SimpleNamespace(weight_qmax=127), target="executorch")
+    plan = begin(state, Options.of(sdk.methods.PTQ()), context, calls(given, state.example))
+    rows = {row.path: row for row in coverage(plan, calls(given, state.example))}
+    assert (rows["layers"].weights, rows["head"].weights) == ("float32", "int8")
+    found = target_named("executorch").check(capture(written(plan_of(module)), state.example).program, {})
+    assert any("recurrent" in finding.reason and finding.module_path == "layers" for finding in found)
+
+
+def test_a_layer_alone_leaves_the_others_float():
+    plan = plan_of(seeded(Twice), activations="float")
+    given = words()[0]
+    errors = [
+        float((ran(simulated(alone(plan, layer)), *given) - ran(plan.module, *given)).square().sum())
+        for layer in (*plan.stored, *plan.products)
+    ]
+    whole = float((ran(simulated(plan), *given) - ran(plan.module, *given)).square().sum())
+    assert all(error > 0 for error in errors) and max(errors) < 2 * whole
+
+
+@pytest.mark.parametrize("device", ["host:litert", pytest.param("host:executorch", marks=pytest.mark.slow)])
+def test_other_targets_store_tables(device, tmp_path):
+    bundle = exported(seeded(lambda: Tied(None)), device, tmp_path, sdk.methods.PTQ(weight_bits=4, activations="auto"))
+    assert bundle.parity.snr_db > 60
+    assert {row.op: row.weights for row in bundle.manifest.quantized}["embedding"] == "int8"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", RECURRENT, ids=IDS)
+def test_litert_stores_matrices_of_recurrent_layers(make, tmp_path):
+    from ai_edge_litert import schema_py_generated as schema
+
+    from edgewright_export.targets.tflite_file import TFLite
+
+    bundle = exported(seeded(make), "host:litert", tmp_path)
+    file = TFLite.read(bundle.path / "model.tflite")
+    floats = [t for t in file.graph.tensors if t.type == schema.TensorType.FLOAT32 and file.data(t) is not None]
+    assert bundle.parity.snr_db > 60 and all(np.prod(tensor.shape) < 144 for tensor in floats)
 
 
 @pytest.mark.slow

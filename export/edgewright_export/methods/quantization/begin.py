@@ -115,7 +115,7 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
     static = sites(module, [p for p in found if modes[p.name] == "static"], whole=target.results_on_grids)
     grids, steps = grids_of(module, static, options, given), scales(module, found, ends, options)
     plan = Plan(module, found, modes, static, grids, ends, steps, target.grids_of_rows, target.four_bits)
-    plan = with_stored(plan, options, lambda path: is_excluded(path, options.exclude))
+    plan = with_stored(plan, options, target.stored, lambda path: is_excluded(path, options.exclude))
     return compensated(plan, given) if options.compensate else plan
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from torch import fx, nn
@@ -29,7 +29,7 @@ def problems(state: State, ctx: Context, options: Options) -> list[Finding]:
         reason = "the model holds integer weights already"
         return [*found, Finding("", "", "", reason, "pass the float model that it was made from")]
     module = float_graph(state)
-    return [*found, *_places(module, options), *_calibrated(module, ctx, options)]
+    return [*found, *_places(module, options, target_named(ctx.target).stored), *_calibrated(module, ctx, options)]
 
 
 def foretold(workload: Workload, bits: int) -> Workload:
@@ -80,7 +80,7 @@ def _data(state: State, ctx: Context) -> list[Finding]:
     return [Finding("", "", "", reason, "pass some hundred samples of what the model will see")]
 
 
-def _places(module: fx.GraphModule, options: Options) -> list[Finding]:
+def _places(module: fx.GraphModule, options: Options, kinds: Collection[str]) -> list[Finding]:
     paths = [*(p.path for p in products(module)), *(layer.path for layer in stored(module))]
     found = [
         _nowhere(pattern, paths)
@@ -90,7 +90,7 @@ def _places(module: fx.GraphModule, options: Options) -> list[Finding]:
     if not paths:
         reason = "there is no convolution and no linear layer, no embedding and no GRU or LSTM with constant weights"
         found.append(Finding("", "", "", reason, "quantization would change nothing; leave it out"))
-    elif not chosen(module, options) and not fit_to_store(module, (), lambda path: is_excluded(path, options.exclude)):
+    elif not (chosen(module, options) or fit_to_store(module, (), kinds, lambda p: is_excluded(p, options.exclude))):
         reason = (
             f"exclude={options.exclude!r} and activations={options.activations!r} leave none of {len(paths)} layers"
         )

@@ -92,7 +92,8 @@ def _row(plan: Plan, product: Product, error: float | None) -> QuantizedLayer:
 def _stored_row(plan: Plan, layer: Stored, error: float | None) -> QuantizedLayer:
     grids = [plan.tables[path] for path in layer.weights]
     counts = [tensor_at(plan.module, path).numel() for path in layer.weights]
-    bits = 4 if grids[0].most <= largest(4) and "float" in plan.four_bits else 8
+    kind = "embedding" if layer.op == "embedding" else "float"
+    bits = 4 if grids[0].most <= largest(4) and kind in plan.four_bits else 8
     size = sum(math.ceil(count * bits / 8) + 4 * grid.scales.numel() for count, grid in zip(counts, grids, strict=True))
     return QuantizedLayer(layer.path, layer.op, f"int{bits}", "float32", error, layer.macs, 4 * sum(counts), size)
 

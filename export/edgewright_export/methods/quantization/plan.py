@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import getitem as _item
 from typing import TYPE_CHECKING, Any, Literal
@@ -72,15 +72,18 @@ class Plan:
     tables: Mapping[str, Table] = field(default_factory=dict)
 
 
-def with_stored(plan: Plan, options: Options, is_excluded: Callable[[str], bool]) -> Plan:
+def with_stored(
+    plan: Plan, options: Options, kinds: Collection[str], is_excluded: Callable[[str], bool]
+) -> Plan:
     """The plan with integer weights of embeddings and recurrent layers.
 
     Args:
         plan: Of the products.
         options: Bits and groups of weights.
+        kinds: Of layers whose weights the target stores as integers.
         is_excluded: By module path, whether a layer stays float32.
     """
-    layers = fit_to_store(plan.module, plan.products, is_excluded)
+    layers = fit_to_store(plan.module, plan.products, kinds, is_excluded)
     grids = tables(
         plan.module, layers, bits=options.weight_bits, group=options.group_size, per_channel=options.per_channel
     )

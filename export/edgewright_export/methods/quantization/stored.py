@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,10 @@ def stored(module: fx.GraphModule) -> tuple[Stored, ...]:
 
 
 def fit_to_store(
-    module: fx.GraphModule, products: Sequence[Product], is_excluded: Callable[[str], bool]
+    module: fx.GraphModule,
+    products: Sequence[Product],
+    kinds: Collection[str],
+    is_excluded: Callable[[str], bool],
 ) -> tuple[Stored, ...]:
     """Those whose weights become integers.
 
@@ -72,9 +75,10 @@ def fit_to_store(
     Args:
         module: The float graph.
         products: Those that are quantized.
+        kinds: Of layers whose weights the target stores as integers.
         is_excluded: By module path, whether a layer stays float32.
     """
-    found = [layer for layer in stored(module) if not is_excluded(layer.path)]
+    found = [layer for layer in stored(module) if layer.op in kinds and not is_excluded(layer.path)]
     readers = _readers(module)
     while True:
         integer = {layer.name for layer in found} | {product.name for product in products}
