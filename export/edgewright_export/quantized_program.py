@@ -16,6 +16,7 @@ from . import place
 aten, decomposed = torch.ops.aten, torch.ops.quantized_decomposed
 QUANTIZE, DEQUANTIZE = decomposed.quantize_per_tensor.default, decomposed.dequantize_per_tensor.default
 DYNAMIC = decomposed.dequantize_per_tensor.tensor, decomposed.dequantize_per_token.default
+EMBEDDING, RECURRENT = aten.embedding.default, (aten.gru.input, aten.lstm.input)
 CHANNELS, GROUPS = decomposed.dequantize_per_channel.default, decomposed.dequantize_per_channel_group.default
 _ON_SAME_GRID = (
     aten.reshape.default, aten.view.default, aten.permute.default, aten.transpose.int, aten.flatten.using_ints,
@@ -78,18 +79,34 @@ def is_quantized(graph: torch.fx.Graph) -> bool:
     return any(getattr(node.target, "namespace", "") == "quantized_decomposed" for node in graph.nodes)
 
 
-def unfit(graph: torch.fx.Graph, refused: Callable[[Product], tuple[str, str] | None]) -> list[Finding]:
+def tables(program: torch.export.ExportedProgram) -> Iterator[tuple[torch.fx.Node, torch.Tensor]]:
+    """All embeddings that look up integers, with their tables, [rows, columns]."""
+    names = program.graph_signature.inputs_to_parameters | program.graph_signature.inputs_to_buffers
+    for node in program.graph.find_nodes(op="call_function", target=EMBEDDING):
+        value = program.state_dict.get(names.get(node.args[0].name, ""))
+        if value is not None and value.dtype == torch.int8:
+            yield node, value
+
+
+def unfit(
+    graph: torch.fx.Graph,
+    refused: Callable[[Product], tuple[str, str] | None],
+    recurrent: tuple[str, str] | None = None,
+) -> list[Finding]:
     """Places of a quantized graph that a target cannot write.
 
     Args:
         graph: Captured.
         refused: Says for a layer why the target does not take it and what helps, None where it does.
+        recurrent: Likewise of recurrent layers.
     """
     found = []
     layers = {product.node: product for product in products(graph)}
     for node in graph.nodes:
         if node in layers:
             given = refused(layers[node])
+        elif node.target in RECURRENT and any(argument.target is CHANNELS for argument in node.all_input_nodes):
+            given = recurrent
         elif any(argument.target in (CHANNELS, GROUPS) for argument in node.all_input_nodes):
             given = (
                 "it takes integer weights, which here only linear layers and convolutions do",

@@ -49,7 +49,10 @@ class Target:
     runs_on_own_grids: bool = True
     """Whether ``auto`` lets linear layers between float operations have a grid of each run."""
     four_bits: frozenset[str] = frozenset()
-    """Of ``static``, ``dynamic`` and ``float`` activations those whose weights of 4 bits take 4 bits in the file."""
+    """Of ``static``, ``dynamic`` and ``float`` activations, and ``embedding``, those whose weights of 4 bits take 4 bits in
+    the file."""
+    stored: frozenset[str] = frozenset({"embedding", "gru", "lstm"})
+    """Layers whose weights it stores as integers although they compute in float."""
     grids_of_rows: bool = False
     """Whether an input that is quantized in each run has a grid for each of its rows, instead of one for all."""
 

@@ -22,6 +22,7 @@ from .executorch_views import as_views
 FILE = "model.pte"
 _GROUP = 32
 """Weights of one scale, of which XNNPACK takes multiples."""
+_RECURRENT = "ExecuTorch has no kernel that makes integer weights of recurrent layers float", "keep it in float32"
 
 
 class ExecuTorchTarget(Target):
@@ -35,6 +36,7 @@ class ExecuTorchTarget(Target):
     )
     passes = ("explicit_attention", "named_constants", "xnnpack_grids")
     four_bits = frozenset({"dynamic"})
+    stored = frozenset({"embedding"})
     grids_of_rows = True
 
     def check(self, program: torch.export.ExportedProgram, annotations: Annotations) -> list[Finding]:
@@ -82,7 +84,7 @@ class ExecuTorchTarget(Target):
 
 def unfit_quantization(program: torch.export.ExportedProgram) -> list[Finding]:
     """What of a quantized program XNNPACK's kernels in ExecuTorch 1.4.1 do not do; empty for any other program."""
-    return unfit(program.graph, _refused)
+    return unfit(program.graph, _refused, recurrent=_RECURRENT)
 
 
 def _refused(product: Product) -> tuple[str, str] | None:

@@ -25,7 +25,7 @@ class NativeTarget(OnnxRuntimeTarget):
     """
 
     results_on_grids = False
-    four_bits = frozenset({"static", "dynamic", "float"})
+    four_bits = frozenset({"static", "dynamic", "float", "embedding"})
 
     def gather(self, lowered: Lowered) -> Lowered:
         """See :class:`edgewright_export.targets.Target`."""

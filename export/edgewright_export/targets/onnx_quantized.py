@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..quantized_program import tables
 from .integer_ops import decomposed
+from .onnx_recurrent import arrange
 
 OPSET = 21
 """The first with blocks of weights that share a scale, and weights of 4 bits."""
@@ -43,6 +45,7 @@ def translations() -> dict[Any, Callable[..., Any]]:
 def opset_of(program: torch.export.ExportedProgram, otherwise: int, *, small: bool) -> int:
     """The opset in which the exporter writes a program; ``small``: weights of 4 bits are stored as such."""
     newer = any(_is_group(node) or (small and _is_small(node)) for node in program.graph.nodes)
+    newer = newer or (small and any(int(table.abs().max()) <= _SMALL for _, table in tables(program)))
     return OPSET if newer else otherwise
 
 
@@ -60,6 +63,7 @@ def tidy(model: Any) -> None:
     Weights lie as ``MatMul`` reads them, so that nothing but ``DequantizeLinear`` is between; activations are u8, that
     is the zero point moved by 128, which is the pair of dtypes that has instructions everywhere.
     """
+    arrange(model)
     graph = _Graph(model.graph)
     for node in list(model.graph.node):
         if node.op_type == "Transpose":

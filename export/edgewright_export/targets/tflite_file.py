@@ -75,6 +75,19 @@ class TFLite:
         self.graph.tensors.append(tensor)
         return len(self.graph.tensors) - 1
 
+    def forget_unread(self) -> None:
+        """Drops the bytes of constants that nothing reads any more."""
+        read = {int(index) for operator in self.graph.operators for index in operator.inputs}
+        read |= {int(index) for index in self.graph.outputs}
+        for index, tensor in enumerate(self.graph.tensors):
+            if index not in read:
+                tensor.buffer = 0
+        kept = {tensor.buffer for tensor in self.graph.tensors}
+        kept |= {entry.buffer for entry in self.model.metadata or ()}
+        for index, buffer in enumerate(self.model.buffers):
+            if index not in kept:
+                buffer.data = None
+
     def float_borders(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         """Quantizes inputs and dequantizes outputs that are s8 in the file and float32 in the module.
 

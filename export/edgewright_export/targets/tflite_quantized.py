@@ -7,7 +7,7 @@ activations are static; alone elsewhere, and :func:`finish` puts their integers 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -21,7 +21,7 @@ from device_profiles.errors import LoweringError
 from edgewright_runtime.bundle import TensorSpec
 
 from .. import place
-from ..quantized_program import DEQUANTIZE, DYNAMIC, Product, decomposed, products
+from ..quantized_program import CHANNELS, DEQUANTIZE, DYNAMIC, RECURRENT, Product, decomposed, products
 from .tflite_file import TFLite
 
 _APART = 1e-5
@@ -34,7 +34,7 @@ _DEQUANTIZE = {8: 5, 4: 6}
 
 @dataclass(frozen=True)
 class Weight:
-    """The weight of one linear layer.
+    """The weight of one linear layer, or a matrix of a recurrent one, whose steps are linear layers in the file.
 
     Args:
         product: The layer.
@@ -57,7 +57,7 @@ def unfold(module: torch.fx.GraphModule) -> list[Weight]:
         Weights that are for :func:`finish` to put into the file.
     """
     found: dict[torch.fx.Node, list[Product]] = {}
-    for product in products(module.graph):
+    for product in (*products(module.graph), *_recurrent(module.graph)):
         found.setdefault(product.weight, []).append(product)
     left = []
     for number, (node, users) in enumerate(found.items()):
@@ -70,6 +70,12 @@ def unfold(module: torch.fx.GraphModule) -> list[Weight]:
     module.graph.eliminate_dead_code()
     module.recompile()
     return left
+
+
+def _recurrent(graph: torch.fx.Graph) -> Iterator[Product]:
+    for node in graph.nodes:
+        if node.target in RECURRENT:
+            yield from (Product(node, weight, "float") for weight in node.all_input_nodes if weight.target is CHANNELS)
 
 
 def _unfold(module: torch.fx.GraphModule, node: Any, name: str, static: bool) -> None:
@@ -114,23 +120,26 @@ def finish(path: Path, weights: Sequence[Weight], inputs: Sequence[TensorSpec], 
         reason = "litert-torch merged this layer with another operation, so its weight is not in the file as it was"
         found = [place.finding(weight.product.node, reason, "leave this layer in float32") for weight in missing]
         raise LoweringError("weights cannot be stored as integers", found)
+    file.forget_unread()
     file.write(path)
 
 
 def _put(file: TFLite, weight: Weight) -> bool:
     """Gives all linear layers of the file that have this weight its integers; whether there is one."""
-    found = False
+    made: dict[int, int] = {}
     for operator in list(file.graph.operators):
         if file.kind(operator) != schema.BuiltinOperator.FULLY_CONNECTED:
             continue
-        scales = _scales(file, file.graph.tensors[operator.inputs[1]], weight)
+        given = int(operator.inputs[1])
+        scales = None if given in made else _scales(file, file.graph.tensors[given], weight)
         if scales is not None:
-            found = True
+            made[given] = _stored(file, operator, weight, scales)
+        if given in made:
+            operator.inputs[1] = made[given]
             if weight.product.activations == "dynamic":
-                _as_dynamic(file, operator, weight, scales)
-            else:
-                _as_stored(file, operator, weight, scales)
-    return found
+                operator.builtinOptions.asymmetricQuantizeInputs = True
+                file.set_version(operator, _HYBRID)
+    return bool(made)
 
 
 def _scales(file: TFLite, tensor: Any, weight: Weight) -> np.ndarray | None:
@@ -154,16 +163,14 @@ def _scales(file: TFLite, tensor: Any, weight: Weight) -> np.ndarray | None:
     return scales.astype(np.float32) if is_same else None
 
 
-def _as_dynamic(file: TFLite, operator: Any, weight: Weight, scales: np.ndarray) -> None:
-    name = f"{place.module_path(weight.product.node)}.weight"
-    operator.inputs[1] = _integers(file, name, weight, weight.values, scales)
-    operator.builtinOptions.asymmetricQuantizeInputs = True
-    file.set_version(operator, _HYBRID)
+def _stored(file: TFLite, operator: Any, weight: Weight, scales: np.ndarray) -> int:
+    """What a layer reads as its weight.
 
-
-def _as_stored(file: TFLite, operator: Any, weight: Weight, scales: np.ndarray) -> None:
-    """The weight is dequantized once, when the file is opened; groups are rows of their own until then."""
+    With float activations that is dequantized once, when the file is opened; groups are rows of their own until then.
+    """
     name = f"{place.module_path(weight.product.node)}.weight"
+    if weight.product.activations == "dynamic":
+        return _integers(file, name, weight, weight.values, scales)
     rows = weight.values.reshape(scales.size, -1)
     stored = _integers(file, name, weight, rows, scales)
     dequantized = file.add_tensor(f"{name}.f32", schema.TensorType.FLOAT32, rows.shape)
@@ -175,7 +182,7 @@ def _as_stored(file: TFLite, operator: Any, weight: Weight, scales: np.ndarray) 
         whole = file.add_tensor(f"{name}.whole", schema.TensorType.FLOAT32, weight.values.shape)
         file.add_operator(at + 1, schema.BuiltinOperator.RESHAPE, 1, [dequantized, shape], [whole])
         dequantized = whole
-    operator.inputs[1] = dequantized
+    return dequantized
 
 
 def _integers(file: TFLite, name: str, weight: Weight, values: np.ndarray, scales: np.ndarray) -> int:

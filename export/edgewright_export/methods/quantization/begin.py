@@ -22,7 +22,7 @@ from .graph import float_graph, tensor_at
 from .grid import Grid, largest
 from .groups import GROUPS, largest_group
 from .observe import observe
-from .plan import Activations, Plan, scales_of
+from .plan import Activations, Plan, scales_of, with_stored
 from .ranges import RANGES, grid_of
 from .reconstruct import reconstructed
 from .sites import Product, Sites, products, sites
@@ -145,6 +145,7 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
     static = sites(module, [p for p in found if modes[p.name] == "static"], whole=target.results_on_grids)
     grids, steps = grids_of(module, static, options, given), scales(module, found, ends, options)
     plan = Plan(module, found, modes, static, grids, ends, steps, target.grids_of_rows, target.four_bits)
+    plan = with_stored(plan, options, target.stored, lambda path: is_excluded(path, options.exclude))
     plan = replace(fixed_point(plan) if options.fixed_point else plan, powers=options.power_of_two)
     if options.max_bytes is not None:
         few = fewest(ends, modes, ctx)

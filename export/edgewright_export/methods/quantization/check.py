@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from torch import fx, nn
@@ -19,6 +19,7 @@ from .budget import bytes_of
 from .graph import float_graph, tensor_at
 from .grid import largest
 from .sites import products
+from .stored import fit_to_store, stored
 
 LEAST_SAMPLES = 2
 _LOOK = ("smooth", "compensate", "correct_bias", "reconstruct", "max_bytes")
@@ -32,7 +33,8 @@ def problems(state: State, ctx: Context, options: Options) -> list[Finding]:
         reason = "the model holds integer weights already"
         return [*found, Finding("", "", "", reason, "pass the float model that it was made from")]
     module = float_graph(state)
-    return [*found, *_places(module, options), *_calibrated(module, ctx, options), *_bytes(module, ctx, options)]
+    layers = _places(module, options, target_named(ctx.target).stored)
+    return [*found, *layers, *_calibrated(module, ctx, options), *_bytes(module, ctx, options)]
 
 
 def foretold(workload: Workload, bits: int, limit: int | None = None) -> Workload:
@@ -84,18 +86,17 @@ def _data(state: State, ctx: Context) -> list[Finding]:
     return [Finding("", "", "", reason, "pass some hundred samples of what the model will see")]
 
 
-def _places(module: fx.GraphModule, options: Options) -> list[Finding]:
-    layers = products(module)
-    paths = [p.path for p in layers]
+def _places(module: fx.GraphModule, options: Options, kinds: Collection[str]) -> list[Finding]:
+    paths = [*(p.path for p in products(module)), *(layer.path for layer in stored(module))]
     found = [
         _nowhere(pattern, paths)
         for pattern in options.exclude
         if not any(is_excluded(path, (pattern,)) for path in paths)
     ]
-    if not layers:
-        reason = "there is no convolution and no linear layer with constant weights"
+    if not paths:
+        reason = "there is no convolution and no linear layer, no embedding and no GRU or LSTM with constant weights"
         found.append(Finding("", "", "", reason, "quantization would change nothing; leave it out"))
-    elif not chosen(module, options):
+    elif not (chosen(module, options) or fit_to_store(module, (), kinds, lambda p: is_excluded(p, options.exclude))):
         reason = (
             f"exclude={options.exclude!r} and activations={options.activations!r} leave none of {len(paths)} layers"
         )

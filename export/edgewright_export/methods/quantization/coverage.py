@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx, nn
 
 from edgewright_runtime.bundle.manifest import QuantizedLayer
 
@@ -16,6 +16,8 @@ from .graph import tapped, tensor_at
 from .grid import largest
 from .plan import Plan, simulated
 from .sites import Product, products
+from .stored import Stored, stored, with_weights
+from .storing import part
 
 _RUNS = 8
 """Calibration inputs on which errors are measured."""
@@ -23,17 +25,18 @@ _DTYPES = {"static": "int8", "dynamic": "int8 of each run", "float": "float32"}
 
 
 def coverage(plan: Plan, given: Sequence[Call]) -> tuple[QuantizedLayer, ...]:
-    """One row for each convolution and linear layer of the model, quantized or not.
+    """One row for each convolution, linear layer, embedding and recurrent layer of the model, quantized or not.
 
     Args:
         plan: What is quantized.
         given: Inputs on which errors are measured.
     """
     errors = sqnr(plan, given)
-    done = {p.name for p in plan.products}
-    return tuple(
-        _row(plan, p, errors[p.name]) if p.name in done else _float_row(plan, p) for p in products(plan.module)
-    )
+    rows = {p.name: _float_row(plan, p.path, _op(plan, p), (p.weight,), p.macs) for p in products(plan.module)}
+    rows |= {layer.name: _float_row(plan, layer.path, layer.op, layer.weights, layer.macs) for layer in stored(plan.module)}
+    rows |= {p.name: _row(plan, p, errors[p.name]) for p in plan.products}
+    rows |= {layer.name: _stored_row(plan, layer, errors[layer.name]) for layer in plan.stored}
+    return tuple(rows[node.name] for node in plan.module.graph.nodes if node.name in rows)
 
 
 def sqnr(plan: Plan, given: Sequence[Call]) -> dict[str, float | None]:
@@ -42,18 +45,32 @@ def sqnr(plan: Plan, given: Sequence[Call]) -> dict[str, float | None]:
     parts = {p.name: whole.get_submodule(f"{p.name}__integer") for p in plan.products}
     nodes = {node.name: node for node in plan.module.graph.nodes}
     inputs = {p.name: nodes[p.name].args[0].name for p in plan.products}
-    sums = {p.name: [0.0, 0.0] for p in plan.products}
+    sums = {name: [0.0, 0.0] for name in (*inputs, *(layer.name for layer in plan.stored))}
+    read = {path: whole.get_submodule(part(plan.tables, path)) for path in plan.tables}
+    operands = {arg.name for layer in plan.stored for arg in nodes[layer.name].all_input_nodes}
+    ends = {p.result for p in plan.products} | {layer.name for layer in plan.stored}
     values: dict[str, Any] = {}
-    watched = tapped(plan.module, {*inputs.values(), *(p.result for p in plan.products)}, values.__setitem__)
+    watched = tapped(plan.module, {*inputs.values(), *operands, *ends}, values.__setitem__)
     for call in given[:_RUNS]:
         run(watched, [call])
-        for p in plan.products:
-            with torch.no_grad():
+        with torch.no_grad():
+            for p in plan.products:
                 _add(sums[p.name], values[p.result], parts[p.name](values[inputs[p.name]]))
+            for layer in plan.stored:
+                _add(sums[layer.name], values[layer.name], _of_integers(layer, nodes[layer.name], read, values))
     return {name: _decibels(*both) for name, both in sums.items()}
 
 
-def _add(sums: list[float], wanted: Tensor, found: Tensor) -> None:
+def _of_integers(layer: Stored, node: fx.Node, read: Mapping[str, nn.Module], values: Mapping[str, Any]) -> Any:
+    """The result of a layer with stored weights for the values that the float layer read."""
+    arguments = with_weights(layer, node, {path: read[path]() for path in layer.weights})
+    target: Any = node.target
+    return target(*fx.node.map_arg(arguments, lambda arg: values[arg.name]))
+
+
+def _add(sums: list[float], wanted: Any, found: Any) -> None:
+    """Of the first result, where there are several."""
+    wanted, found = (value if isinstance(value, Tensor) else value[0] for value in (wanted, found))
     sums[0] += float(wanted.double().square().sum())
     sums[1] += float((wanted.double() - found.double()).square().sum())
 
@@ -68,18 +85,26 @@ def _row(plan: Plan, product: Product, error: float | None) -> QuantizedLayer:
     bits = 4 if small else 8
     size = math.ceil(weight.numel() * bits / 8) + 4 * scales.numel()
     activations = _DTYPES[plan.modes[product.name]]
-    op = _op(weight)
+    op = _op(plan, product)
     return QuantizedLayer(product.path, op, f"int{bits}", activations, error, product.macs, 4 * weight.numel(), size)
 
 
-def _float_row(plan: Plan, product: Product) -> QuantizedLayer:
-    weight = tensor_at(plan.module, product.weight)
-    size = 4 * weight.numel()
-    return QuantizedLayer(product.path, _op(weight), "float32", "float32", None, product.macs, size, size)
+def _stored_row(plan: Plan, layer: Stored, error: float | None) -> QuantizedLayer:
+    grids = [plan.tables[path] for path in layer.weights]
+    counts = [tensor_at(plan.module, path).numel() for path in layer.weights]
+    kind = "embedding" if layer.op == "embedding" else "float"
+    bits = 4 if grids[0].most <= largest(4) and kind in plan.four_bits else 8
+    size = sum(math.ceil(count * bits / 8) + 4 * grid.scales.numel() for count, grid in zip(counts, grids, strict=True))
+    return QuantizedLayer(layer.path, layer.op, f"int{bits}", "float32", error, layer.macs, 4 * sum(counts), size)
 
 
-def _op(weight: Tensor) -> str:
-    return "linear" if weight.dim() == 2 else "conv"
+def _float_row(plan: Plan, path: str, op: str, weights: Sequence[str], macs: int) -> QuantizedLayer:
+    size = 4 * sum(tensor_at(plan.module, weight).numel() for weight in weights)
+    return QuantizedLayer(path, op, "float32", "float32", None, macs, size, size)
+
+
+def _op(plan: Plan, product: Product) -> str:
+    return "linear" if tensor_at(plan.module, product.weight).dim() == 2 else "conv"
 
 
 def share_of_macs(rows: Sequence[QuantizedLayer]) -> float:

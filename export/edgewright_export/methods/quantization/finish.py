@@ -63,7 +63,8 @@ def described(plan: Plan, options: Options) -> str:
     }
     parts = ", ".join(f"{modes[mode]} with {text}" for mode, text in kinds.items() if modes[mode])
     ends = f" ({options.ranges} of {options.activation_bits} bits)" if modes["static"] else ""
-    return f"{len(plan.products)} layers with weights of {options.weight_bits} bits: {parts}{ends}"
+    stored = f"; weights of {len(plan.stored)} embeddings and recurrent layers stored so" if plan.stored else ""
+    return f"{len(plan.products)} layers with weights of {options.weight_bits} bits: {parts}{ends}{stored}"
 
 
 def _in_words(plan: Plan, rows: Sequence[QuantizedLayer]) -> dict[str, str]:

@@ -20,5 +20,6 @@ def fixed_point(plan: Plan) -> Plan:
         name: replace(grid, scale=float(nearest_power(torch.tensor(grid.scale)))) for name, grid in plan.grids.items()
     }
     scales = {name: nearest_power(scale) for name, scale in plan.scales.items()}
-    return replace(plan, grids=grids, scales=scales, fixed_point=True)
+    tables = {path: replace(table, scales=nearest_power(table.scales)) for path, table in plan.tables.items()}
+    return replace(plan, grids=grids, scales=scales, tables=tables, fixed_point=True)
 

@@ -16,6 +16,7 @@ from ...state import Context, State
 from .calls import Call
 from .plan import Plan, simulated
 from .sites import Product, sites
+from .stored import Stored
 
 _RUNS = 4
 """Calibration inputs on which outputs are compared."""
@@ -47,9 +48,9 @@ def within_drop(
     def holds(candidate: Plan) -> bool:
         return float(evaluate(module_predictor(simulated(candidate)))) >= least
 
-    if holds(plan) or len(plan.products) == 1:
+    order = _worst_first(plan, given) if not holds(plan) else ()
+    if len(order) < 2:
         return plan, ()
-    order = _worst_first(plan, given)
     low, high = 1, len(order) - 1
     while low < high:
         middle = (low + high) // 2
@@ -60,16 +61,20 @@ def within_drop(
 def _worst_first(plan: Plan, given: Sequence[Call]) -> tuple[str, ...]:
     """Module paths of the layers, first the one whose quantization alone changes the outputs most."""
     wanted = _outputs(plan.module, given)
-    errors = {p.name: _apart(_outputs(simulated(alone(plan, p)), given), wanted) for p in plan.products}
-    ordered = sorted(plan.products, key=lambda p: -errors[p.name])
-    return tuple(dict.fromkeys(p.path for p in ordered))
+    layers: tuple[Product | Stored, ...] = (*plan.products, *plan.stored)
+    errors = {layer.name: _apart(_outputs(simulated(alone(plan, layer)), given), wanted) for layer in layers}
+    ordered = sorted(layers, key=lambda layer: -errors[layer.name])
+    return tuple(dict.fromkeys(layer.path for layer in ordered))
 
 
-def alone(plan: Plan, product: Product) -> Plan:
-    """The plan with this product alone."""
-    static = sites(plan.module, [product] if plan.modes[product.name] == "static" else [])
+def alone(plan: Plan, layer: Product | Stored) -> Plan:
+    """The plan with this layer alone."""
+    if isinstance(layer, Stored):
+        tables = {path: plan.tables[path] for path in layer.weights}
+        return replace(plan, products=(), sites=sites(plan.module, []), grids={}, stored=(layer,), tables=tables)
+    static = sites(plan.module, [layer] if plan.modes[layer.name] == "static" else [])
     grids = {name: plan.grids[plan.sites.grids[name]] for name in static.roots}
-    return replace(plan, products=(product,), sites=static, grids=grids)
+    return replace(plan, products=(layer,), sites=static, grids=grids, stored=(), tables={})
 
 
 def _outputs(module: fx.GraphModule, given: Sequence[Call]) -> list[Tensor]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import getitem as _item
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.ao.quantization.fx._decomposed
 from torch import Tensor, fx
 
+from . import storing
 from .graph import finished, put, tensor_at, twin
 from .grid import Grid, integers, sums_of_two_powers, weight_scales
-from .simulate import IntegerProduct, OnGrid, OnGridOfRun
+from .simulate import IntegerProduct, OnGrid, OnGridOfRun, StoredWeight
 from .sites import Product, Sites
+from .stored import Stored, Table, fit_to_store, names_of, tables
+
+if TYPE_CHECKING:
+    from .begin import Options
 
 ops = torch.ops.quantized_decomposed
 _BYTE = (-128, 127, torch.int8)
@@ -52,6 +57,8 @@ class Plan:
         fixed_point: Whether all scales are powers of two.
         powers: Whether weights are sums of at most two powers of two.
         biases: By the name of their product those that are not the graph's.
+        stored: Embeddings and recurrent layers whose weights are integers in the file.
+        tables: The grids of these weights, by qualified name.
     """
 
     module: fx.GraphModule
@@ -67,10 +74,29 @@ class Plan:
     powers: bool = False
     rounded: Mapping[str, Tensor] = field(default_factory=dict)
     biases: Mapping[str, Tensor] = field(default_factory=dict)
+    stored: tuple[Stored, ...] = ()
+    tables: Mapping[str, Table] = field(default_factory=dict)
+
+
+def with_stored(
+    plan: Plan, options: Options, kinds: Collection[str], is_excluded: Callable[[str], bool]
+) -> Plan:
+    """The plan with integer weights of embeddings and recurrent layers.
+
+    Args:
+        plan: Of the products.
+        options: Bits and groups of weights.
+        kinds: Of layers whose weights the target stores as integers.
+        is_excluded: By module path, whether a layer stays float32.
+    """
+    layers = fit_to_store(plan.module, plan.products, kinds, is_excluded)
+    group = options.group_size if isinstance(options.group_size, int) else None
+    grids = tables(plan.module, layers, bits=options.weight_bits, group=group, per_channel=options.per_channel)
+    return replace(plan, stored=layers, tables=grids)
 
 
 def simulated(plan: Plan) -> fx.GraphModule:
-    """The graph that computes what the device will; its :class:`IntegerProduct` can be trained."""
+    """The graph that computes what the device will; its weights, scales and grids can be trained."""
     graph = twin(plan.module)
     nodes = {node.name: node for node in graph.nodes}
     grids = {name: OnGrid(grid, plan.fixed_point) for name, grid in plan.grids.items()}
@@ -87,7 +113,28 @@ def simulated(plan: Plan) -> fx.GraphModule:
         if name in plan.sites.delivered and name not in results:
             made.add_module(f"{name}__grid", grids[name])
             _behind(graph, nodes[name], f"{name}__grid")
+    stored = storing.simulate(made, plan.stored, plan.tables, fixed_point=plan.fixed_point)
+    _share(plan, made, stored)
     return finished(made, graph)
+
+
+def _share(plan: Plan, made: fx.GraphModule, stored: Mapping[str, StoredWeight]) -> None:
+    """What is one tensor in the float graph is one parameter, and stays so when it is trained."""
+    made.graph.eliminate_dead_code()
+    read = {str(node.target) for node in made.graph.find_nodes(op="get_attr")}
+    owners: dict[str, list[tuple[torch.nn.Module, str]]] = {}
+    for product in plan.products if not (plan.rounded or plan.biases) else ():
+        part = made.get_submodule(f"{product.name}__integer")
+        owners.setdefault(product.weight, []).append((part, "weight"))
+        owners.setdefault(product.bias or "", []).append((part, "bias"))
+    for path, weight in stored.items():
+        owners.setdefault(path, []).append((weight, "weight"))
+    for names in names_of(plan.module):
+        places = [place for name in names for place in owners.get(name, ())]
+        for name in names if places else ():
+            places += [(made, name)] if name in read else []
+        for owner, name in places[1:]:
+            _put_at(owner, name, tensor_at(*places[0]))
 
 
 def _integer_product(plan: Plan, product: Product, node: fx.Node, grids: Mapping[str, OnGrid]) -> IntegerProduct:
@@ -140,17 +187,25 @@ def learned(plan: Plan, module: fx.GraphModule) -> Plan:
     parts = {p.name: module.get_submodule(f"{p.name}__integer") for p in plan.products}
     graph = twin(plan.module)
     made = fx.GraphModule(plan.module, graph)
+    names = {path: several for several in names_of(plan.module) for path in several}
     scales, biases = {}, {}
     for product in plan.products:
         part = parts[product.name]
         assert isinstance(part, IntegerProduct)
         for path, value in ((product.weight, part.weight), (product.bias, part.bias)):
             if path is not None and value is not None:
-                _set(made, path, value.detach().clone())
+                _set(made, names[path], value.detach().clone())
         if product.bias is None and part.bias is not None:
             biases[product.name] = part.bias.detach().clone()
         scales[product.name] = part.scales().detach().clone()
-    return replace(plan, module=made, grids=grids_in(plan, module), scales=scales, rounded={}, biases=biases)
+    stored = {}
+    for path, table in plan.tables.items():
+        weight = module.get_submodule(storing.part(plan.tables, path))
+        assert isinstance(weight, StoredWeight)
+        _set(made, names[path], weight.weight.detach().clone())
+        stored[path] = Table(weight.scales().detach().clone(), table.most)
+    grids = grids_in(plan, module)
+    return replace(plan, module=made, grids=grids, scales=scales, rounded={}, biases=biases, tables=stored)
 
 
 def grids_in(plan: Plan, module: fx.GraphModule) -> dict[str, Grid]:
@@ -162,9 +217,14 @@ def grids_in(plan: Plan, module: fx.GraphModule) -> dict[str, Grid]:
     return {**plan.grids, **{name: grid.grid for name, grid in found if isinstance(grid, OnGrid)}}
 
 
-def _set(module: torch.nn.Module, path: str, value: Tensor) -> None:
+def _set(module: torch.nn.Module, paths: Sequence[str], value: Tensor) -> None:
+    for path in paths:
+        _put_at(module, path, torch.nn.Parameter(value, requires_grad=False))
+
+
+def _put_at(module: torch.nn.Module, path: str, parameter: Tensor) -> None:
     owner, _, name = path.rpartition(".")
-    setattr(module.get_submodule(owner), name, torch.nn.Parameter(value, requires_grad=False))
+    setattr(module.get_submodule(owner), name, parameter)
 
 
 def written(plan: Plan) -> fx.GraphModule:
@@ -174,6 +234,7 @@ def written(plan: Plan) -> fx.GraphModule:
     made = fx.GraphModule(plan.module, graph)
     for product in plan.products:
         _write_product(plan, made, nodes, product)
+    storing.write(made, plan.stored, plan.tables)
     for name, root in plan.sites.grids.items():
         grid = plan.grids[root]
         users = _readers(plan.sites, nodes, name)

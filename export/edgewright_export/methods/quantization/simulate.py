@@ -235,3 +235,39 @@ class IntegerProduct(nn.Module):
         """One value an output, in a shape that fits the sums."""
         spatial = 0 if self.weight.dim() == 2 else self.weight.dim() - 2
         return values.view(-1, *[1] * spatial)
+
+
+class StoredWeight(nn.Module):
+    """A matrix that is stored as integers and read as float32.
+
+    Args:
+        weight: [rows, columns], float32.
+        scales: [rows], or [rows, groups] of neighbours.
+        most: The largest integer.
+        fixed_point: Whether scales are powers of two.
+    """
+
+    def __init__(self, weight: Tensor, scales: Tensor, most: int, fixed_point: bool = False) -> None:
+        super().__init__()
+        self._most = most
+        self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
+        self.scales = Scale(scales, fixed_point)
+
+    def forward(self, indices: Tensor | None = None, padding: int = -1, by_frequency: bool = False) -> Tensor:
+        """The matrix as it is read, or some of its rows.
+
+        Args:
+            indices: Of the rows, [...]; None: the whole matrix.
+            padding: The row that learns nothing, -1: all learn.
+            by_frequency: Whether what a row learns is divided by how often it is looked up.
+
+        Returns:
+            [rows, columns] or [..., columns].
+        """
+        rows, scales = self.weight, self.scales().view(len(self.weight), -1)
+        if indices is not None:
+            rows = torch.ops.aten.embedding.default(rows, indices, padding, by_frequency)
+            scales = scales[indices]
+        steps = scales.repeat_interleave(rows.shape[-1] // scales.shape[-1], -1)
+        read: Tensor = whole_steps(rows, steps, -self._most, self._most) * steps
+        return read

@@ -132,11 +132,12 @@ def _product(module: fx.GraphModule, node: fx.Node) -> Product:
         low=low,
         high=high,
         result=result.name,
-        macs=math.prod(map(_number, node.meta["val"].shape)) * tensor_at(module, str(weight.target))[0].numel(),
+        macs=math.prod(map(number, node.meta["val"].shape)) * tensor_at(module, str(weight.target))[0].numel(),
     )
 
 
-def _number(size: int | torch.SymInt) -> int:
+def number(size: int | torch.SymInt) -> int:
+    """A size; of an open one that of the example."""
     return size if isinstance(size, int) else int(size.node.hint or 1)
 
 
