@@ -33,6 +33,8 @@ from edgewright_runtime.bundle.manifest import QuantizedLayer
 from .quantization.cases import CASES
 from .test_quantization import CONTEXT, state_of
 
+pytestmark = pytest.mark.usefixtures("no_speed_asked")
+
 WORDS = 50
 
 
