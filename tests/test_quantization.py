@@ -19,7 +19,7 @@ from torch.nn import functional
 import sdk
 from device_profiles import Finding
 from device_profiles.errors import LoweringError, MethodError, OptionError
-from edgewright_export import calibration
+from edgewright_export import calibration, parity
 from edgewright_export.methods.quantization.attention import Watched, apart, attention_sites
 from edgewright_export.methods.quantization.begin import Options, begin, is_excluded
 from edgewright_export.methods.quantization.calls import calls
@@ -31,6 +31,7 @@ from edgewright_export.methods.quantization.plan import Plan, learned, simulated
 from edgewright_export.methods.quantization.ranges import RANGES, grid_of
 from edgewright_export.methods.quantization.simulate import IntegerProduct, OnGrid, OnGridOfRun
 from edgewright_export.methods.quantization.sites import products, sites
+from edgewright_export.methods.quantization.steady import steadiness_db
 from edgewright_export.state import Example, State
 
 from .models import ViT, seeded
@@ -513,3 +514,25 @@ def test_a_new_user_on_the_command_line(tmp_path):
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert '"weights": "int8"' in run.stdout and '"weights": "float32"' in run.stdout
+
+
+def test_values_between_two_steps_make_a_module_unsteady():
+    class Halves(nn.Module):
+        def __init__(self, offset: float) -> None:
+            super().__init__()
+            self.offset, self.layer = offset, nn.Linear(64, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(torch.sin(x) * 0 + x.round() + self.offset)
+
+    given = [(torch.cat([torch.tensor([[-127.0, 127.0]]), x.clamp(-3, 3) * 40], 1),) for (x,) in drawn(1, 62)]
+    found = []
+    for offset in (0.0, 0.5):
+        module = seeded(lambda offset=offset: Halves(offset))
+        plan = plan_of(module, given, activations="static", ranges="min-max", symmetric=True)
+        grids = {name: Grid(1.0, 0) for name in plan.grids}
+        plan = dataclasses.replace(plan, grids=grids)
+        found.append(steadiness_db(plan, simulated(plan), calls(given, Example(given[0], {}, "a test"))))
+    assert found[0] > 100 > 60 > found[1] > 20
+    assert (parity.quantized_db(found[0]), parity.quantized_db(math.inf)) == (30.0, 30.0)
+    assert parity.quantized_db(20.0) == 14.0

@@ -12,6 +12,8 @@ THRESHOLD_DB = {"float64": 80.0, "float32": 80.0, "float16": 40.0}
 """Least signal-to-noise ratio by the module's dtype."""
 QUANTIZED_DB = 30.0
 """That of a quantized module: a value between two steps of a grid may come out on either."""
+_UNSTEADY_DB = 6.0
+"""How much farther than a module is from itself its files may be."""
 NOT_COMPARABLE_DB = -300.0
 _SILENT_MAX_ABS = 1e-6
 """Largest absolute difference that counts as equal where the reference is all zeros."""
@@ -59,6 +61,15 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
 def worst_of(rows: list[OutputParity]) -> OutputParity:
     """The row with the lowest SNR among rows of the same output."""
     return min(rows, key=lambda row: math.inf if row.snr_db is None else row.snr_db)
+
+
+def quantized_db(steady_db: float) -> float:
+    """The threshold of a quantized module.
+
+    Args:
+        steady_db: How well it agrees with itself when float operations round otherwise.
+    """
+    return min(QUANTIZED_DB, steady_db - _UNSTEADY_DB)
 
 
 def threshold_db(dtypes: set[str]) -> float:

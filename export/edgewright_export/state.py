@@ -66,6 +66,8 @@ class State:
         layers: What methods that drop tokens save, part by part.
         quantized: What methods that quantize did, layer by layer.
         quantization: The grid in words, None while all is float.
+        steady_db: How well a quantized module agrees with itself when float operations round otherwise, None while all is
+            float.
         captured: The graph of ``module``; set once the methods are through.
     """
 
@@ -77,6 +79,7 @@ class State:
     layers: tuple[Layer, ...] = ()
     quantized: tuple[QuantizedLayer, ...] = ()
     quantization: Mapping[str, str] | None = None
+    steady_db: float | None = None
     captured: Captured | None = None
 
 

@@ -50,7 +50,7 @@ def verify(state: State, target: Target, row: EngineRow, lowered: Lowered, *, th
     cases = list(cases_of(state.module, state.captured, state))
     found, version = _compare(target, lowered, cases, threads)
     dtypes = {str(p.dtype).removeprefix("torch.") for p in _tensors(state)}
-    limit = parity.QUANTIZED_DB if state.quantized else parity.threshold_db(dtypes)
+    limit = parity.threshold_db(dtypes) if state.steady_db is None else parity.quantized_db(state.steady_db)
     failed = [o for o in found if o.snr_db is not None and o.snr_db < limit]
     if failed:
         where = first_difference(state, target, row, limit, threads)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+
+from torch import fx
 
 from device_profiles.errors import MethodError
 from edgewright_runtime.bundle.manifest import QuantizedLayer
@@ -16,6 +19,7 @@ from .begin import Options
 from .calls import Call
 from .coverage import coverage, share_of_bytes, share_of_macs, worst
 from .plan import Activations, Plan, simulated, written
+from .steady import steadiness_db
 
 
 def quantized(state: State, plan: Plan, given: Sequence[Call], changes: Sequence[str]) -> State:
@@ -27,12 +31,15 @@ def quantized(state: State, plan: Plan, given: Sequence[Call], changes: Sequence
         given: Inputs on which the errors of the layers are measured.
         changes: What was done, one line each.
     """
-    rows = coverage(plan, given)
+    rows, made = coverage(plan, given), bare(state, plan)
+    assert isinstance(made.module, fx.GraphModule)
+    steady = steadiness_db(plan, made.module, given)
     return replace(
-        bare(state, plan),
+        made,
         changes=(*state.changes, *changes, _worst_of(rows)),
         quantized=rows,
-        quantization=_in_words(plan, rows),
+        quantization=_in_words(plan, rows, steady),
+        steady_db=steady,
     )
 
 
@@ -67,13 +74,14 @@ def described(plan: Plan, options: Options) -> str:
     return f"{len(plan.products)} layers with weights of {options.weight_bits} bits: {parts}{ends}{stored}"
 
 
-def _in_words(plan: Plan, rows: Sequence[QuantizedLayer]) -> dict[str, str]:
+def _in_words(plan: Plan, rows: Sequence[QuantizedLayer], steady: float) -> dict[str, str]:
     return {
         "grid": "activations s8 affine, weights s8 around 0, sums s32, rescaled in float32, rounded half to even",
         "largest weight": ", ".join(sorted({str(most) for most in plan.most.values()})),
         "weights": "sums of at most two powers of two" if plan.powers else "all whole numbers",
         "scales": "powers of two" if plan.fixed_point else "float32",
         "scales of weights": ", ".join(sorted({_scales(plan.scales[p.name].dim()) for p in plan.products})),
+        "when float operations round otherwise": "the same" if math.isinf(steady) else f"the same but for {steady:.0f} dB",
         "integer multiply-accumulates": f"{100 * share_of_macs(rows):.1f} %",
         "weights stored as integers": f"{100 * share_of_bytes(rows):.1f} % of their bytes",
     }
