@@ -98,17 +98,16 @@ def main() -> None:
 
 @main.command()
 @click.argument("names", nargs=-1, type=click.Choice(list(QUALITY)))
-@click.option("--method", type=click.Choice(["PTQ", "QAT"]), help="These variants alone; the others stay as they are.")
-def quality(names: tuple[str, ...], method: str | None) -> None:
+@click.option("--row", "chosen", type=int, multiple=True, help="Variants, counted from 0; the others stay as they are.")
+def quality(names: tuple[str, ...], chosen: tuple[int, ...]) -> None:
     """Evaluates the named cases, or all, and writes the result files."""
     for name in names or QUALITY:
         case = CASES[name]()
         whole = float(case.evaluate(_run(case.module)))
-        rows = _measured(name) if method else {}
-        for number, variant in enumerate(QUALITY[name]):
-            if method in (None, variant[0]):
-                rows[number] = {"before": whole, **_evaluated(case, variant)}
-                _write("quality", name, {"rows": [rows[key] for key in sorted(rows)], "unit": case.unit})
+        rows = _measured(name) if chosen else {}
+        for number in chosen or range(len(QUALITY[name])):
+            rows[number] = {"before": whole, **_evaluated(case, QUALITY[name][number])}
+            _write("quality", name, {"rows": [rows[key] for key in sorted(rows)], "unit": case.unit})
     _show()
 
 
@@ -240,8 +239,8 @@ def _show() -> None:
 def quality_table() -> str:
     """One line a variant."""
     lines = [
-        "| model | method | engine | files beside the module | float | quantized | |",
-        "|---|---|---|---|---|---|---|",
+        "| model | method | engine | bytes | files beside the module | float | quantized | |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for path in sorted(RESULTS.glob("quality-*.json")):
         found = json.loads(path.read_text())
@@ -251,7 +250,7 @@ def quality_table() -> str:
             parity = "equal" if row["parity_db"] is None else f"{row['parity_db']:.0f} dB"
             figures = f"{row['before']:.4f} | {row['after']:.4f} | {found['unit']}"
             lines.append(
-                f"| {path.stem.removeprefix('quality-')} | {method} | {row['engine']} | {parity} | {figures} |"
+                f"| {path.stem.removeprefix('quality-')} | {method} | {row['engine']} | {row['file_bytes']:,} | {parity} | {figures} |"
             )
     return "\n".join(lines)
 
