@@ -242,7 +242,9 @@ def test_gradients_of_a_grid():
 def test_rows_say_what_became_integers():
     given = drawn(1, 3, 10, 10)
     plan = plan_of(residual(), given, exclude="head", weight_bits=4)
-    rows = coverage(plan, calls(given, Example(given[0], {}, "")))
+    example = Example(given[0], {}, "")
+    rows = coverage(plan, calls(given, example), example)
+    assert [row.macs for row in rows] == [10 * 10 * 8 * 27, 10 * 10 * 8 * 9, 8 * 5]
     assert [(row.path, row.weights, row.activations) for row in rows] == [
         ("first.0", "int4", "int8"), ("second", "int4", "int8"), ("head", "float32", "float32")
     ]  # fmt: skip

@@ -104,7 +104,8 @@ def plan_of(module: nn.Module, **options: Any) -> Plan:
 
 def rows_of(module: nn.Module, **options: Any) -> dict[str, QuantizedLayer]:
     given = given_to(module)
-    rows = coverage(plan_of(module, **options), calls(given, state_of(module, *given[0]).example))
+    example = state_of(module, *given[0]).example
+    rows = coverage(plan_of(module, **options), calls(given, example), example)
     return {row.path: row for row in rows}
 
 
@@ -327,7 +328,7 @@ def test_a_target_that_stores_no_recurrent_weights_keeps_them_float():
     state = state_of(module, *given[0])
     context: Any = SimpleNamespace(engine=SimpleNamespace(weight_qmax=127), target="executorch")
     plan = begin(state, Options.of(sdk.methods.PTQ()), context, calls(given, state.example))
-    rows = {row.path: row for row in coverage(plan, calls(given, state.example))}
+    rows = {row.path: row for row in coverage(plan, calls(given, state.example), state.example)}
     assert (rows["layers"].weights, rows["head"].weights) == ("float32", "int8")
     found = target_named("executorch").check(capture(written(plan_of(module)), state.example).program, {})
     assert any("recurrent" in finding.reason and finding.module_path == "layers" for finding in found)

@@ -29,7 +29,8 @@ class PTQ:
     Weights lie on a grid around 0 with a scale for each output, activations on one of 256 steps that is fixed by
     calibration (static) or found in each run (dynamic), sums are exact, and a result is rescaled once, in float32,
     and rounded half to even.  Batch norms are folded first.  What else stands between two such layers, sums, means of
-    pixels and moves, works on integers too where it can.  With ``max_quality_drop=`` and ``evaluate=`` the layers that
+    pixels and moves, works on integers too where it can.  Tables of embeddings and matrices of recurrent layers are stored
+    as integers and read as floats.  With ``max_quality_drop=`` and ``evaluate=`` the layers that
     lose most stay float32, as few as the limit asks for.
 
     Args:

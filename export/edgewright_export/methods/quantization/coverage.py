@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from edgewright_runtime.bundle.manifest import QuantizedLayer
 
+from ...state import Example
 from .calls import Call, run
 from .graph import tapped, tensor_at
 from .grid import largest
 from .plan import Plan, simulated
-from .sites import Product, products
+from .sites import Product, number, products
 from .stored import Stored, stored, with_weights
 from .storing import part
 
@@ -24,19 +27,31 @@ _RUNS = 8
 _DTYPES = {"static": "int8", "dynamic": "int8 of each run", "float": "float32"}
 
 
-def coverage(plan: Plan, given: Sequence[Call]) -> tuple[QuantizedLayer, ...]:
+def coverage(plan: Plan, given: Sequence[Call], example: Example) -> tuple[QuantizedLayer, ...]:
     """One row for each convolution, linear layer, embedding and recurrent layer of the model, quantized or not.
 
     Args:
         plan: What is quantized.
         given: Inputs on which errors are measured.
+        example: Inputs of the run whose multiply-accumulates are counted.
     """
     errors = sqnr(plan, given)
     rows = {p.name: _float_row(plan, p.path, _op(plan, p), (p.weight,), p.macs) for p in products(plan.module)}
     rows |= {layer.name: _float_row(plan, layer.path, layer.op, layer.weights, layer.macs) for layer in stored(plan.module)}
     rows |= {p.name: _row(plan, p, errors[p.name]) for p in plan.products}
     rows |= {layer.name: _stored_row(plan, layer, errors[layer.name]) for layer in plan.stored}
-    return tuple(rows[node.name] for node in plan.module.graph.nodes if node.name in rows)
+    found = [rows[node.name] for node in plan.module.graph.nodes if node.name in rows]
+    captured, own = _samples(plan.module, example)
+    return tuple(replace(row, macs=row.macs * own // captured) for row in found)
+
+
+def _samples(module: fx.GraphModule, example: Example) -> tuple[int, int]:
+    """First axes of the inputs that the graph was captured with, more than the example's where it has an open batch, and
+    of the example's own."""
+    values = [node.meta.get("val") for node in module.graph.find_nodes(op="placeholder")]
+    leaves = pytree.tree_leaves((example.args, example.kwargs))
+    pairs = [(a, b) for a, b in zip(values, leaves, strict=False) if isinstance(a, Tensor) and a.dim()]
+    return (number(pairs[0][0].shape[0]), len(pairs[0][1])) if pairs else (1, 1)
 
 
 def sqnr(plan: Plan, given: Sequence[Call]) -> dict[str, float | None]:

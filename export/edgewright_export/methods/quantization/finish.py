@@ -31,7 +31,7 @@ def quantized(state: State, plan: Plan, given: Sequence[Call], changes: Sequence
         given: Inputs on which the errors of the layers are measured.
         changes: What was done, one line each.
     """
-    rows, made = coverage(plan, given), bare(state, plan)
+    rows, made = coverage(plan, given, state.example), bare(state, plan)
     assert isinstance(made.module, fx.GraphModule)
     steady = steadiness_db(plan, made.module, given)
     return replace(
