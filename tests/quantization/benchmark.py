@@ -37,6 +37,7 @@ Variant = tuple[str, str, dict[str, Any]]
 
 _FOUR: dict[str, Any] = {"weight_bits": 4, "steps": 200, "learning_rate": 3e-4}
 _LM: dict[str, Any] = {"weight_bits": 4, "steps": 100, "learning_rate": 3e-4}
+_UNBIASED: dict[str, Any] = {"ranges": "min-max", "correct_bias": True}
 _GROUPS: dict[str, Any] = {"weight_bits": 4, "activations": "float", "group_size": 32}
 QUALITY: dict[str, list[Variant]] = {
     "mobilenet_v1_fmnist": [
@@ -70,8 +71,8 @@ QUALITY: dict[str, list[Variant]] = {
         ("PTQ", "native", {"weight_bits": 4}),
         *(("QAT", "native", {**_LM, "attention": weight, "seed": seed}) for seed in range(3) for weight in (0.0, 1.0)),
     ],
-    "efficientnet_lite0": [("PTQ", "native", {})],
-    "efficientnet_lite0_photos": [("PTQ", "native", {})],
+    "efficientnet_lite0": [("PTQ", "native", {}), ("PTQ", "native", _UNBIASED)],
+    "efficientnet_lite0_photos": [("PTQ", "native", {}), ("PTQ", "native", _UNBIASED)],
     "minilm": [
         ("PTQ", "native", {}),
         ("PTQ", "native", {"smooth": True}),
