@@ -276,7 +276,7 @@ def test_later_weights_make_up_for_the_error_of_earlier_ones(group):
     )
     scales = weight_scales(weight, 7, group=group)
     nearest = integers(weight, scales, 7) * spread(scales, weight)
-    found = round_weights(weight, scales, 7, (x.T @ x).double())
+    found = round_weights(weight[None], spread(scales, weight).expand(1, 20, 64), 7, (x.T @ x).double()[None])[0]
     assert torch.equal(integers(found, scales, 7) * spread(scales, weight), found)
     errors = [float((x @ (rounded - weight).T).square().sum()) for rounded in (nearest, found)]
     assert errors[1] < errors[0] / 4
@@ -285,7 +285,7 @@ def test_later_weights_make_up_for_the_error_of_earlier_ones(group):
 def test_inputs_that_are_always_zero_do_not_matter():
     weight, x = torch.randn(4, 8), torch.zeros(10, 8)
     scales = weight_scales(weight, 7)
-    found = round_weights(weight, scales, 7, (x.T @ x).double())
+    found = round_weights(weight[None], scales[:, None].expand(1, 4, 8), 7, (x.T @ x).double()[None])[0]
     torch.testing.assert_close(found, integers(weight, scales, 7) * spread(scales, weight))
 
 

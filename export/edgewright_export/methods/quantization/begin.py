@@ -138,7 +138,7 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
     if options.equalize:
         module = equalized(module, chosen(module, options))
     if options.smooth:
-        module = smoothed(module, chosen(module, options), given, ends)
+        module = smoothed(module, chosen(module, options), given, ends, per_channel=options.per_channel)
     found = chosen(module, options)
     target = target_named(ctx.target)
     modes = modes_of(module, found, options.activations, own=target.runs_on_own_grids)

@@ -7,73 +7,95 @@ covariance.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from .calls import Call, run
+from .columns import columns
 from .graph import tapped, tensor_at
 from .grid import spread
 from .plan import Plan
+from .sites import Product
 
 _DAMPING = 0.01
 """Share of the mean variance of the inputs that is added to each, so that the covariance can be inverted."""
+_PLACES = 1024
+"""Places of one sample at which it is looked at what a layer multiplies."""
 
 
 def compensated(plan: Plan, given: Sequence[Call]) -> Plan:
-    """The plan with the weights of its linear layers rounded so; convolutions are rounded to the nearest.
+    """The plan with weights rounded so.
 
     Args:
         plan: With the scales that stay.
         given: Calibration inputs.
     """
-    linear = [p for p in plan.products if tensor_at(plan.module, p.weight).dim() == 2]
-    covariances = _covariances(plan.module, {p.x for p in linear}, given)
-    rounded = {
-        p.name: round_weights(
-            tensor_at(plan.module, p.weight).detach(), plan.scales[p.name], plan.most[p.name], covariances[p.x]
-        )
-        for p in linear
-    }
+    covariances = _covariances(plan, given)
+    rounded = {p.name: _rounded(plan, p, covariances[_reads(plan, p)]) for p in plan.products}
     return replace(plan, rounded={**plan.rounded, **rounded})
 
 
-def _covariances(module: fx.GraphModule, names: Iterable[str], given: Sequence[Call]) -> dict[str, Tensor]:
-    """Sums of products of each two channels, [channels, channels], float64."""
-    sums: dict[str, Tensor] = {}
+def _rounded(plan: Plan, product: Product, covariance: Tensor) -> Tensor:
+    weight = tensor_at(plan.module, product.weight).detach()
+    steps = spread(plan.scales[product.name], weight).expand_as(weight)
+    rows, steps = (value.reshape(len(covariance), -1, covariance.shape[-1]) for value in (weight, steps))
+    return round_weights(rows, steps, plan.most[product.name], covariance).view(weight.shape)
+
+
+def _reads(plan: Plan, product: Product) -> tuple[str, str]:
+    """The same for products that multiply the same: the value, and how."""
+    node = next(node for node in plan.module.graph.nodes if node.name == product.name)
+    kernel = list(tensor_at(plan.module, product.weight).shape[1:])
+    return str(node.args[0]), f"{kernel} {node.args[3:]}"
+
+
+def _covariances(plan: Plan, given: Sequence[Call]) -> dict[tuple[str, str], Tensor]:
+    """Sums of products of each two numbers that an output multiplies, [groups, inputs, inputs], float64."""
+    sums: dict[tuple[str, str], Tensor] = {}
+    nodes = {node.name: node for node in plan.module.graph.nodes}
+    kinds = {_reads(plan, product): product for product in plan.products}
 
     def add(name: str, value: Tensor) -> None:
-        rows = value.detach().flatten(0, -2)
-        own = (rows.T @ rows).double()
-        sums[name] = sums[name] + own if name in sums else own
+        for key, product in kinds.items():
+            if key[0] == name:
+                rows = columns(nodes[product.name], tensor_at(plan.module, product.weight), value.detach(), _PLACES)
+                own = (rows @ rows.mT).double()
+                sums[key] = sums[key] + own if key in sums else own
 
-    run(tapped(module, names, add), given)
+    run(tapped(plan.module, {name for name, _ in kinds}, add), given)
     return sums
 
 
-def round_weights(weight: Tensor, scales: Tensor, most: int, covariance: Tensor) -> Tensor:
+def round_weights(weight: Tensor, steps: Tensor, most: int, covariance: Tensor) -> Tensor:
     """Weights on their grid.
 
     Args:
-        weight: [outputs, inputs].
-        scales: [outputs] or [outputs, groups].
+        weight: [groups, outputs, inputs].
+        steps: The step of each.
         most: The largest integer.
-        covariance: Of the inputs, [inputs, inputs].
+        covariance: Of the inputs of each group, [groups, inputs, inputs].
 
     Returns:
-        ``scale * q``, [outputs, inputs].
+        ``step * q``, [groups, outputs, inputs].
     """
-    steps = spread(scales, weight).expand_as(weight).double()
-    order = covariance.diagonal().argsort(descending=True)
-    damped = covariance + torch.eye(len(covariance)) * (_DAMPING * covariance.diagonal().mean()).clamp(min=1e-12)
-    damped = damped[order][:, order]
-    inverse = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
-    left, steps = weight.double()[:, order].clone(), steps[:, order]
-    for i in range(left.shape[1]):
-        nearest = (left[:, i] / steps[:, i]).round().clamp(-most, most) * steps[:, i]
-        error = (left[:, i] - nearest) / inverse[i, i]
-        left[:, i + 1 :] -= error[:, None] * inverse[i, i + 1 :]
-        left[:, i] = nearest
-    return left[:, order.argsort()].float()
+    order = covariance.diagonal(dim1=1, dim2=2).argsort(descending=True)
+    covariance = _ordered(_ordered(covariance, order).mT, order)
+    variances = covariance.diagonal(dim1=1, dim2=2)
+    damping = (_DAMPING * variances.mean(1)).clamp(min=1e-12)[:, None].expand_as(variances)
+    lower = torch.linalg.cholesky(covariance + damping.diag_embed())
+    inverse = torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
+    left, steps = _ordered(weight.double(), order), _ordered(steps.double(), order)
+    for i in range(left.shape[2]):
+        nearest = (left[:, :, i] / steps[:, :, i]).round().clamp(-most, most) * steps[:, :, i]
+        error = (left[:, :, i] - nearest) / inverse[:, i, i, None]
+        left[:, :, i + 1 :] -= error[:, :, None] * inverse[:, None, i, i + 1 :]
+        left[:, :, i] = nearest
+    return _ordered(left, order.argsort()).float()
+
+
+def _ordered(values: Tensor, order: Tensor) -> Tensor:
+    """Values with their last axis in the order of each group."""
+    return values.gather(2, order[:, None].expand_as(values))

@@ -9,28 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from .graph import finished, put, tensor_at, twin
 from .sites import Product
+from .streams import streams, with_inputs_scaled
 
-aten = torch.ops.aten
 _ROUNDS = 40
 _LITTLE = 0.01
 """A round is the last if the logarithms of its factors are no more than this."""
 _MOST = 16.0
 """A channel is moved by no more than this, else a bias would grow to be the largest value of a layer whose weights for it
 are next to nothing."""
-_ELEMENTWISE = (aten.relu.default, aten.relu_.default, aten.leaky_relu.default, aten.leaky_relu_.default)
-_POOLS = (
-    aten.max_pool1d.default, aten.max_pool2d.default, aten.avg_pool1d.default, aten.avg_pool2d.default,
-    aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default,
-)  # fmt: skip
-_PADS = (aten.pad.default, aten.constant_pad_nd.default)
-_MOVES = (aten.reshape.default, aten.view.default, aten.flatten.using_ints, aten.squeeze.dim, aten.squeeze.dims)
 
 
 @dataclass(frozen=True)
@@ -40,12 +32,10 @@ class Pair:
     Args:
         first: Its outputs are divided.
         second: Its inputs are multiplied.
-        groups: Of the second.
     """
 
     first: str
     second: str
-    groups: int
 
 
 def equalized(module: fx.GraphModule, found: Sequence[Product]) -> fx.GraphModule:
@@ -74,8 +64,10 @@ def equalized(module: fx.GraphModule, found: Sequence[Product]) -> fx.GraphModul
 
 def _equalize(pair: Pair, weights: dict[str, Tensor], biases: dict[str, Tensor], moved: Mapping[Pair, Tensor]) -> float:
     """One round for one pair; the logarithm of the factor farthest from 1."""
-    first, second = weights[pair.first], _grouped(weights[pair.second], pair.groups)
-    factor = (first.flatten(1).abs().amax(1) / second.abs().amax((1, 3)).flatten()).sqrt()
+    first, second = weights[pair.first], weights[pair.second]
+    groups = len(first) // second.shape[1]
+    met = second.view(groups, len(second) // groups, second.shape[1], -1).abs().amax((1, 3)).flatten()
+    factor = (first.flatten(1).abs().amax(1) / met).sqrt()
     usable = factor.isfinite() & (factor > 0)
     wanted = (moved[pair] * torch.where(usable, factor, torch.ones_like(factor))).clamp(1 / _MOST, _MOST)
     factor = wanted / moved[pair]
@@ -83,13 +75,8 @@ def _equalize(pair: Pair, weights: dict[str, Tensor], biases: dict[str, Tensor],
     weights[pair.first] = first / factor.view(-1, *[1] * (first.dim() - 1))
     if pair.first in biases:
         biases[pair.first] = biases[pair.first] / factor
-    weights[pair.second] = (second * factor.view(pair.groups, 1, -1, 1)).view(weights[pair.second].shape)
+    weights[pair.second] = with_inputs_scaled(second, factor)
     return float(factor.log().abs().max())
-
-
-def _grouped(weight: Tensor, groups: int) -> Tensor:
-    """As [groups, outputs, inputs, rest]."""
-    return weight.reshape(groups, len(weight) // groups, weight.shape[1], -1)
 
 
 def _put(made: fx.GraphModule, node: fx.Node, position: int, name: str, value: Tensor) -> None:
@@ -99,50 +86,5 @@ def _put(made: fx.GraphModule, node: fx.Node, position: int, name: str, value: T
 
 def pairs_in(module: fx.GraphModule, found: Sequence[Product]) -> tuple[Pair, ...]:
     """Those of these products that follow each other so that channels can be scaled between them."""
-    nodes = {node.name: node for node in module.graph.nodes}
-    second = {p.name: tensor_at(module, p.weight) for p in found}
-    pairs = []
-    for product in found:
-        follower = _next(nodes[product.name], second, len(second[product.name]))
-        if follower is not None:
-            groups = follower.args[6] if second[follower.name].dim() > 2 and len(follower.args) > 6 else 1
-            assert isinstance(groups, int)
-            pairs.append(Pair(product.name, follower.name, groups))
-    return tuple(pairs)
-
-
-def _next(node: fx.Node, products: Mapping[str, Tensor], channels: int) -> fx.Node | None:
-    """The product that alone reads a product's result, in which each channel is what the first made of it."""
-    axis = _dims(node) - 1 if products[node.name].dim() == 2 else _dims(node) - products[node.name].dim() + 1
-    while len(node.users) == 1:
-        (user,) = node.users
-        if user.name in products:
-            dims = products[user.name].dim()
-            return user if axis == (_dims(node) - 1 if dims == 2 else _dims(node) - dims + 1) else None
-        if not _keeps(user, node, axis, channels):
-            return None
-        node = user
-    return None
-
-
-def _keeps(user: fx.Node, node: fx.Node, axis: int, channels: int) -> bool:
-    """Whether a channel of the result is scaled as that of ``node`` is, in the same place."""
-    rest = _dims(node) - axis - 1
-    options: Any = user.args[1] if len(user.args) > 1 else ()
-    if user.target in _ELEMENTWISE:
-        return True
-    if user.target in _POOLS:
-        return rest == (1 if "1d" in str(user.target) else 2)
-    if user.target in _PADS:
-        modes, values = (user.args[2:3], user.args[3:4]) if user.target is aten.pad.default else ((), user.args[2:3])
-        return len(options) <= 2 * rest and (modes not in ((), ("constant",)) or not any(values))
-    if user.target is aten.mean.dim:
-        return all(place % _dims(node) > axis for place in options or (0,))
-    if user.target in _MOVES:
-        before, after = node.meta["val"].shape, user.meta["val"].shape
-        return len(after) == axis + 1 and after[axis] == channels and all(size == 1 for size in before[axis + 1 :])
-    return False
-
-
-def _dims(node: fx.Node) -> int:
-    return int(node.meta["val"].dim())
+    between = (stream for stream in streams(module, found) if len(stream.writers) == len(stream.readers) == 1)
+    return tuple(Pair(*stream.writers, *stream.readers) for stream in between)

@@ -25,7 +25,7 @@ _MOVES = (
     aten.reshape.default, aten.view.default, aten.flatten.using_ints, aten.permute.default, aten.transpose.int,
     aten.squeeze.dim, aten.squeeze.dims, aten.unsqueeze.default, aten.slice.Tensor, aten.select.int,
 )  # fmt: skip
-_SUMS = (aten.add.Tensor, aten.add_.Tensor)
+SUMS = (aten.add.Tensor, aten.add_.Tensor)
 _MEANS = (aten.mean.dim, aten.adaptive_avg_pool2d.default)
 _PADS = (aten.pad.default, aten.constant_pad_nd.default)
 
@@ -184,10 +184,10 @@ def _joins(module: fx.GraphModule, ends: set[str], readers: set[fx.Node]) -> lis
 
 
 def _may_join(node: fx.Node) -> bool:
-    if node.target not in (*_SUMS, *_MEANS):
+    if node.target not in (*SUMS, *_MEANS):
         return False
     shapes = [operand.meta["val"].shape for operand in _operands(node) if "val" in operand.meta]
-    if node.target in _SUMS:
+    if node.target in SUMS:
         return len(shapes) == len(node.args) == 2 and not node.kwargs and shapes[0] == shapes[1]
     if len(shapes) != 1 or len(shapes[0]) != 4:
         return False

@@ -2,6 +2,7 @@
 
 Some channels of a transformer's activations are far larger than the others and take most of the steps of a common grid.
 Each channel of the input of a linear layer is divided by a factor, and the weights that meet it are multiplied with it.
+What other layers write and nothing normalizes is left to ``smooth_streams.py``.
 """
 
 from __future__ import annotations
@@ -15,41 +16,55 @@ from .calls import Call, run
 from .graph import finished, put, tapped, tensor_at, twin
 from .grid import integers, weight_scales
 from .simulate import OnGridOfRun
-from .sites import Product
+from .sites import Product, products
+from .smooth_streams import STRENGTHS, factor_of, smooth_streams
+from .streams import streams
 
 aten = torch.ops.aten
-_STRENGTHS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75)
-"""Shares of the differences that go into the weights; for each input the best is chosen."""
 _ROWS = 256
 """Rows of an input on which that is judged."""
 _NORMS = (aten.layer_norm.default, aten.rms_norm.default)
 
 
 def smoothed(
-    module: fx.GraphModule, found: Sequence[Product], given: Sequence[Call], most: Mapping[str, int]
+    module: fx.GraphModule,
+    found: Sequence[Product],
+    given: Sequence[Call],
+    most: Mapping[str, int],
+    *,
+    per_channel: bool = True,
 ) -> fx.GraphModule:
-    """The graph, which computes the same, with smoother inputs of its linear layers.
+    """The graph, which computes the same, with smoother inputs of its layers.
 
     Args:
         module: The float graph.
-        found: Its products that are quantized; convolutions among them stay as they are.
+        found: Its products that are quantized.
         given: Calibration inputs.
         most: The largest weight of each product, by its name.
+        per_channel: Whether weights have a scale for each output; else what layers write stays as it is.
     """
+    between = streams(module, products(module)) if per_channel else ()
+    done = {name for stream in between for name in stream.readers}
+    linear = [p for p in found if tensor_at(module, p.weight).dim() == 2 and p.name not in done]
+    return _smooth_inputs(smooth_streams(module, between, found, given, most), linear, given, most)
+
+
+def _smooth_inputs(
+    module: fx.GraphModule, found: Sequence[Product], given: Sequence[Call], most: Mapping[str, int]
+) -> fx.GraphModule:
     graph = twin(module)
     made = fx.GraphModule(module, graph)
     readers: dict[str, list[Product]] = {}
     for product in found:
-        if tensor_at(module, product.weight).dim() == 2:
-            readers.setdefault(product.x, []).append(product)
+        readers.setdefault(product.x, []).append(product)
     seen = _rows(module, readers, given)
     nodes = {node.name: node for node in graph.nodes}
-    for name, products in readers.items():
-        weights = [tensor_at(module, p.weight).detach() for p in products]
-        factor = _best_factor(seen[name], weights, [most[p.name] for p in products])
+    for name, several in readers.items():
+        weights = [tensor_at(module, p.weight).detach() for p in several]
+        factor = _best_factor(seen[name], weights, [most[p.name] for p in several])
         if factor is not None:
-            _multiply_weights(made, nodes, products, factor)
-            _divide(made, nodes[name], [nodes[p.name] for p in products], factor)
+            _multiply_weights(made, nodes, several, factor)
+            _divide(made, nodes[name], [nodes[p.name] for p in several], factor)
     return finished(made, graph)
 
 
@@ -70,17 +85,10 @@ def _rows(module: fx.GraphModule, names: Iterable[str], given: Sequence[Call]) -
 def _best_factor(x: Tensor, weights: Sequence[Tensor], most: Sequence[int]) -> Tensor | None:
     """What each channel is divided by; None where nothing is better than to leave it."""
     largest = torch.stack([weight.abs().amax(0) for weight in weights]).amax(0)
-    factors = [_factor(x.abs().amax(0), largest, strength) for strength in _STRENGTHS]
+    factors = [factor_of(x.abs().amax(0), largest, strength) for strength in STRENGTHS]
     errors = [_error(x, weights, most, factor) for factor in factors]
     best = min(range(len(errors)), key=errors.__getitem__)
     return None if best == 0 else factors[best]
-
-
-def _factor(activations: Tensor, weights: Tensor, strength: float) -> Tensor:
-    if not strength:
-        return torch.ones_like(activations)
-    factor = activations.clamp(min=1e-5) ** strength / weights.clamp(min=1e-5) ** (1 - strength)
-    return torch.where(activations > 0, factor / factor.log().mean().exp(), torch.ones_like(factor))
 
 
 def _error(x: Tensor, weights: Sequence[Tensor], most: Sequence[int], factor: Tensor) -> float:
