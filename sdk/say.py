@@ -128,7 +128,7 @@ def _done(bundle: Bundle) -> list[str]:
 
 def _quality(bundle: Bundle) -> list[str]:
     found = bundle.quality
-    return [f"quality   {found.after:.6g}, {found.before:.6g} before, measured with evaluate="] if found else []
+    return [f"quality   {found.after + 0.0:.6g}, {found.before + 0.0:.6g} before, measured with evaluate="] if found else []
 
 
 def _latency(bundle: Bundle, profile: DeviceProfile) -> str:

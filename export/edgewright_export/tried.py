@@ -32,7 +32,10 @@ def kept_float(state: State, why: str) -> State:
     if state.module is state.reference:
         tried[:1] = [replace(one, chosen=True) for one in tried[:1]]
     else:
-        tried += [replace(one, what="float32, as it was before", quality=None, evaluated=None, chosen=True) for one in tried[:1]]
+        tried += [
+            replace(one, what="float32, as it was before", quality=None, evaluated=None, chosen=True)
+            for one in tried[:1]
+        ]
     return replace(state, changes=(*state.changes, why), tried=tuple(tried))
 
 
@@ -46,6 +49,5 @@ def with_qualities(tried: Sequence[Tried], before: float, after: float) -> tuple
     """
     found = [replace(one, quality=before, evaluated="module") if i == 0 else one for i, one in enumerate(tried)]
     return tuple(
-        replace(one, quality=after, evaluated="files") if one.chosen and one.evaluated is None else one
-        for one in found
+        replace(one, quality=after, evaluated="files") if one.chosen and one.evaluated is None else one for one in found
     )

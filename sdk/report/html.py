@@ -154,7 +154,7 @@ def number(value: float) -> str:
 
 def exact(value: float) -> str:
     """Six significant digits; a minus, not a hyphen."""
-    return f"{value:.6g}".replace("-", "−")
+    return f"{value + 0.0:.6g}".replace("-", "−")
 
 
 def signed(value: float) -> str:

@@ -54,7 +54,7 @@ def _tried(manifest: Manifest) -> Iterator[str]:
     if sum(one.chosen for one in manifest.tried) > 1:
         yield "more than one of what was tried is chosen"
     for one in manifest.tried:
-        if one.weight_bytes < 0:
+        if not 0 <= one.weight_bytes < 1 << 63:
             yield f"{one.what!r} was tried with {one.weight_bytes} bytes of weights"
         if one.quality is not None and one.evaluated is None:
             yield f"{one.what!r} has a quality and was not evaluated"
