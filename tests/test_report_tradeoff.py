@@ -54,6 +54,11 @@ def test_axes_have_round_numbers() -> None:
     assert tops == sorted(tops, reverse=True) and all(8 <= top <= 92 for top in tops)
 
 
+def test_one_level_is_the_quality_itself() -> None:
+    plot = tradeoff((tried(100, 99.0), tried(30, 99.0, chosen=True)))
+    assert plot is not None and plot.levels == ((50.0, "99"),)
+
+
 def test_points_that_lie_together_share_a_label() -> None:
     plot = tradeoff((tried(100, 1.0), tried(40, 0.5), tried(40, 0.5), tried(41, 0.51), tried(40, 0.0)))
     assert plot is not None

@@ -182,7 +182,7 @@ def option(value: Any) -> str:
     if isinstance(value, float):
         return number(value)
     if isinstance(value, (tuple, list)):
-        return ", ".join(option(item) for item in value)
+        return ", ".join(option(item) for item in value) or "none"
     return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
 
 

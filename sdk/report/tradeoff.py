@@ -89,12 +89,14 @@ class _Vertical:
 
     def levels(self) -> tuple[tuple[float, str], ...]:
         """Round numbers between the worst and the best, these themselves where there are no such numbers."""
+        if not self._span:
+            return ((self.at(self._low), f"{self._low + 0.0:.6g}".replace("-", "−")),)
         rough = self._span / 4 * self._one
-        if rough < 1e-300:
-            values, step = sorted({self._low, self._high}) if self._span else [self._low], self._one * 1e-3
-        else:
-            step = nice_step(rough)
+        step = nice_step(rough) if rough >= 1e-300 else self._one * 1e-3
+        if rough >= 1e-300:
             values = [i * step for i in range(math.ceil(self._low / step), math.floor(self._high / step) + 1)]
+        else:
+            values = [self._low, self._high]
         return tuple((self.at(value), self._text(value, step)) for value in values)
 
     def _text(self, value: float, step: float) -> str:
