@@ -62,11 +62,17 @@ def exported(tmp_path: Path, evaluate: Any, limit: float | None = None, **option
     )
 
 
-def test_without_a_limit_float_and_quantized_are_tried_and_nothing_is_evaluated_for_it(tmp_path: Path) -> None:
+def test_without_a_limit_float_and_quantized_are_tried_and_nothing_is_evaluated_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     evaluate = Evaluate()
     bundle = exported(tmp_path, evaluate)
     given, quantized = bundle.manifest.tried
     assert len(evaluate.found) == 2
+    said = [line.split(maxsplit=1) for line in capsys.readouterr().err.splitlines()]
+    assert ["method", bundle.manifest.changes[0]] in said
+    assert ["quality", f"{bundle.quality.after:.6g}, 0 before, measured with evaluate="] in said
+    assert "against the quantized module in PyTorch" in dict(said)["parity"]
     assert (given.what, given.quality, given.evaluated, given.chosen) == ("float32, as given", 0.0, "module", False)
     assert quantized.what == "3 of 3 layers quantized" and quantized.chosen and quantized.evaluated == "files"
     assert quantized.quality == bundle.quality.after == evaluate.found[1]
