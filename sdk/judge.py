@@ -88,8 +88,10 @@ class Judge:
             return manifest
         from edgewright_export.build import with_quality
         from edgewright_export.predict import module_predictor, session_predictor
+        from edgewright_export.tried import quality_as_given
 
-        before = float(self.evaluate(module_predictor(state.reference)))
+        known = quality_as_given(state)
+        before = float(self.evaluate(module_predictor(state.reference))) if known is None else known
         with session_predictor(state.captured, lowered, self.planned.threads) as predict:
             after = float(self.evaluate(predict))
         if not (math.isfinite(before) and math.isfinite(after)):
@@ -101,4 +103,4 @@ class Judge:
                 f"quality fell from {before:.6g} to {after:.6g}, by {before - after:.3g}; "
                 f"max_quality_drop is {self.max_quality_drop:g}"
             )
-        return with_quality(manifest, before, after)
+        return with_quality(manifest, state.tried, before, after)

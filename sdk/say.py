@@ -1,4 +1,4 @@
-"""What an export prints: at most eight lines on stderr."""
+"""What an export prints on stderr: at most eight lines, and one for each method."""
 
 from __future__ import annotations
 
@@ -68,15 +68,17 @@ def exported(bundle: Bundle, profile: DeviceProfile, planned: Plan) -> None:
 
 
 def lines(bundle: Bundle, profile: DeviceProfile, planned: Plan) -> list[str]:
-    """The lines: path, engine, inputs, parity, latency, idle accelerators, next gain, deployment."""
+    """The lines: path, engine, inputs, methods, parity, quality, latency, idle accelerators, next gain, deployment."""
     manifest, parity = bundle.manifest, bundle.parity
     version = manifest.engine.max_version or manifest.engine.verified_version
     rows = [
         f"{shown_path(bundle)}  {megabytes(bundle.file_bytes)}, {bundle.format} for {profile.id}",
         f"engine    {bundle.engine} {version}, {threads(planned.threads)} ({planned.why})",
         f"inputs    {', '.join(map(str, manifest.entries['main'].inputs)) or 'none'} (from {manifest.model.example})",
+        *(f"method    {line}" for line in _done(bundle)),
         f"parity    {decibels(parity.snr_db)} against {parity.reference} (threshold {parity.threshold_db:g} dB), "
         f"measured here in {parity.engine} {parity.engine_version}",
+        *_quality(bundle),
         f"latency   {_latency(bundle, profile)}",
     ]
     idle = [part.name for part in profile.accelerators if part is not None and planned.next_step == ""]
@@ -114,6 +116,19 @@ def decibels(value: float) -> str:
 def threads(count: int) -> str:
     """A number of threads."""
     return f"{count} thread" if count == 1 else f"{count} threads"
+
+
+def _done(bundle: Bundle) -> list[str]:
+    """The first change of each method."""
+    changes = bundle.manifest.changes
+    starts = [f"{method['name']}: " for method in bundle.manifest.recipe.methods]
+    found = (next((line for line in changes if line.startswith(start)), None) for start in starts)
+    return [line for line in found if line is not None]
+
+
+def _quality(bundle: Bundle) -> list[str]:
+    found = bundle.quality
+    return [f"quality   {found.after + 0.0:.6g}, {found.before + 0.0:.6g} before, measured with evaluate="] if found else []
 
 
 def _latency(bundle: Bundle, profile: DeviceProfile) -> str:

@@ -160,3 +160,8 @@ def test_methods_and_what_they_saved(edgewright, tmp_path):
     for wrong, code in (("token-dropping:keep=0", 1), ("tokendropping", 2), ("token-dropping:kep=1", 2)):
         assert edgewright(*arguments, "--method", wrong, "-o", tmp_path / "w.edge")[0] == code
     assert not (tmp_path / "w.edge").exists()
+
+
+def test_a_name_that_is_almost_right_is_named(edgewright):
+    code, _, err = edgewright("export", "tests.cli_model:biuld", "--device", "host")
+    assert code == 2 and "tests.cli_model has no 'biuld'; it has build" in err

@@ -25,6 +25,7 @@ from edgewright_runtime.bundle.manifest import (
     Quality,
     Segment,
     StateSpec,
+    Tried,
 )
 from edgewright_runtime.bundle.manifest import Recipe as PlainRecipe
 from edgewright_runtime.bundle.paths import partial_folder
@@ -33,6 +34,7 @@ from edgewright_runtime.preprocess import Classify, Image
 
 from .state import Recipe, State
 from .targets import Target
+from .tried import with_qualities
 from .verify import verify
 
 progress = logging.getLogger("edgewright.progress")
@@ -217,9 +219,10 @@ _MINIMUM = {"native": "0.1", "onnxruntime": "1.10", "executorch": "1.4", "litert
 """Oldest version of each engine that read our files in a test."""
 
 
-def with_quality(manifest: Manifest, before: float, after: float) -> Manifest:
-    """Records what ``evaluate`` returned."""
-    return replace(manifest, quality=Quality(before, after, "measured", "evaluate= on the module and on the session"))
+def with_quality(manifest: Manifest, tried: Sequence[Tried], before: float, after: float) -> Manifest:
+    """Records what ``evaluate`` returned, and what was tried."""
+    quality = Quality(before, after, "measured", "evaluate= on the module and on the session")
+    return replace(manifest, quality=quality, tried=with_qualities(tried, before, after))
 
 
 def plain_method(method: Any) -> dict[str, Any]:

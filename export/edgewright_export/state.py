@@ -10,7 +10,7 @@ import torch
 
 from device_profiles import DeviceProfile, EngineRow
 from edgewright_runtime.bundle import Cycles, Latency, Workload
-from edgewright_runtime.bundle.manifest import Layer, QuantizedLayer
+from edgewright_runtime.bundle.manifest import Layer, QuantizedLayer, Tried
 
 from .annotations import Annotation
 
@@ -68,6 +68,8 @@ class State:
         quantization: The grid in words, None while all is float.
         steady_db: How well a quantized module agrees with itself when float operations round otherwise, None while all is
             float.
+        tried: What the module might have become, first ``reference``; that whose quality is not known yet may be the
+            one that is chosen.
         captured: The graph of ``module``; set once the methods are through.
     """
 
@@ -80,6 +82,7 @@ class State:
     quantized: tuple[QuantizedLayer, ...] = ()
     quantization: Mapping[str, str] | None = None
     steady_db: float | None = None
+    tried: tuple[Tried, ...] = ()
     captured: Captured | None = None
 
 

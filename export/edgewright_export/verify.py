@@ -56,7 +56,8 @@ def verify(state: State, target: Target, row: EngineRow, lowered: Lowered, *, th
         where = first_difference(state, target, row, limit, threads)
         raise ParityError(_what_differs(lowered, failed, limit, where))
     labels = tuple(case.label for case in cases)
-    return Parity("measured", limit, lowered.engine, version, "the module in PyTorch", labels, tuple(found))
+    reference = "the quantized module in PyTorch" if state.quantized else "the module in PyTorch"
+    return Parity("measured", limit, lowered.engine, version, reference, labels, tuple(found))
 
 
 def _what_differs(lowered: Lowered, failed: list[OutputParity], limit: float, where: str) -> str:

@@ -162,4 +162,5 @@ def summary(bundle: Any) -> dict[str, Any]:
         "layers": [unstructure(row) for row in bundle.manifest.layers],
         "quantization": bundle.manifest.quantization,
         "quantized": [unstructure(row) for row in bundle.manifest.quantized],
+        "tried": [unstructure(row) for row in bundle.manifest.tried],
     }

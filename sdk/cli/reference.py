@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -27,8 +28,9 @@ def resolve(text: str) -> Any:
         raise click.UsageError(f"cannot import {module!r}: {error}") from error
     for name in attribute.split("."):
         if not hasattr(value, name):
-            known = ", ".join(sorted(n for n in vars(value) if not n.startswith("_"))[:8])
-            raise click.UsageError(f"{module} has no {attribute!r}; it has {known}")
+            known = sorted(n for n in vars(value) if not n.startswith("_"))
+            shown = difflib.get_close_matches(name, known, 3) or known[:8]
+            raise click.UsageError(f"{module} has no {attribute!r}; it has {', '.join(shown)}")
         value = getattr(value, name)
     return value
 

@@ -30,6 +30,9 @@ from edgewright_runtime.bundle.paths import write_file
 from edgewright_runtime.bundle.seal import MANIFEST_MAX_BYTES, MEASUREMENTS, REPORT
 from edgewright_runtime.measure import Timing
 
+from .axis import BINARY, TIME, Axis, decimals, linear_axis, time_axis
+from .tradeoff import tradeoff
+
 if TYPE_CHECKING:
     from ..bundle import Bundle
 
@@ -37,9 +40,7 @@ __all__ = ["write_report"]
 
 TEMPLATE = "report.html.jinja"
 KINDS = ("measured", "estimated", "simulated")
-BINARY = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B"))
 DECIMAL = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
-TIME = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 LABELS_SHOWN = 6
 
 
@@ -87,6 +88,7 @@ def _render(bundle: Bundle) -> str:
         runs=_by_kind(beside.runs),
         labels=_labels(bundle),
         parity_axis=_parity_axis(manifest.parity),
+        tradeoff=tradeoff(manifest.tried),
         provenance=_provenance(manifest, beside.runs),
     )
 
@@ -101,7 +103,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters = (size, seconds, short, number, signed, fields, option, share, plural)
+    filters = (size, seconds, short, number, exact, signed, fields, option, share, plural)
     environment.filters.update({function.__name__: function for function in filters})
     environment.globals.update(time_axis=time_axis)
     return environment
@@ -150,6 +152,11 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def exact(value: float) -> str:
+    """Six significant digits; a minus, not a hyphen."""
+    return f"{value + 0.0:.6g}".replace("-", "−")
+
+
 def signed(value: float) -> str:
     """Four significant digits after a sign; a minus, not a hyphen."""
     return f"{value:+.4g}".replace("-", "−")
@@ -175,7 +182,7 @@ def option(value: Any) -> str:
     if isinstance(value, float):
         return number(value)
     if isinstance(value, (tuple, list)):
-        return ", ".join(option(item) for item in value)
+        return ", ".join(option(item) for item in value) or "none"
     return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
 
 
@@ -194,71 +201,13 @@ def _scaled(value: float, units: Iterable[tuple[float, str]]) -> tuple[str, str]
 def _three_digits(value: float) -> str:
     if value == int(value) and abs(value) < 1e4:
         return str(int(value))
-    return f"{value:.{min(_decimals(value), 6)}f}"
-
-
-def _decimals(value: float) -> int:
-    """Digits after the point that make three significant ones."""
-    return max(0, 2 - math.floor(math.log10(abs(value) * 1.0005))) if value else 0
-
-
-# Axes.
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A linear scale from ``low`` to ``high``, shown in ``unit``."""
-
-    low: float
-    high: float
-    step: float
-    scale: float
-    unit: str
-    decimals: int
-
-    def at(self, value: float) -> float:
-        """Position in percent, clipped to the axis."""
-        span = self.high - self.low
-        place = (value - self.low) / span if span > 0 else 0.5
-        return round(100.0 * min(1.0, max(0.0, place)), 2)
-
-    def text(self, value: float) -> str:
-        """The value in the axis' unit, without it, always with the same decimals."""
-        return f"{value / self.scale:.{self.decimals}f}"
-
-    def tick(self, value: float) -> str:
-        """The value as a tick label: no more decimals than the steps need."""
-        return f"{round(value / self.scale, 6):g}"
-
-    @property
-    def ticks(self) -> tuple[float, ...]:
-        """Multiples of ``step`` on the axis."""
-        first = math.ceil(self.low / self.step - 1e-9)
-        last = math.floor(self.high / self.step + 1e-9)
-        return tuple(index * self.step for index in range(first, last + 1))
-
-
-def time_axis(values: Iterable[float], low: float = 0.0) -> Axis:
-    """An axis for seconds from ``low`` to the largest value, with the decimals that the smallest needs."""
-    shown = [value for value in values if value > 0]
-    high = max(shown, default=0.0)
-    scale, unit = next(((s, u) for s, u in TIME if high >= s), TIME[-1])
-    return _axis(low, high, scale, unit, min(shown, default=high))
-
-
-def _axis(low: float, high: float, scale: float, unit: str, smallest: float) -> Axis:
-    high = high if high > low else low + scale
-    rough = (high - low) / 5
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
-    decimals = min(_decimals(smallest / scale), _decimals(high / scale) + 1)
-    return Axis(low, high, step, scale, unit, decimals)
+    return f"{value:.{min(decimals(value), 6)}f}"
 
 
 def _parity_axis(parity: Parity) -> Axis:
     finite = [output.snr_db for output in parity.outputs if output.snr_db is not None]
     high = max([parity.threshold_db * 1.5, 1.0, *finite])
-    return _axis(0.0, high, 1.0, "dB", high)
+    return linear_axis(0.0, high, 1.0, "dB", high)
 
 
 # Measurements beside the core.
@@ -452,6 +401,8 @@ def _quality_figure(quality: Quality) -> Figure:
 
 # Where each number comes from.
 
+_WEIGHTS = "counted in each graph: every constant once, integers with their scales, everything else as it is"
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -475,6 +426,8 @@ def _provenance(manifest: Manifest, runs: tuple[Run, ...]) -> tuple[Provenance, 
     ]
     if manifest.quality:
         rows.append(Provenance("Quality", manifest.quality.kind, manifest.quality.source))
+    if manifest.tried:
+        rows.append(Provenance("Weights of what was tried", "measured", _WEIGHTS))
     return tuple(rows)
 
 

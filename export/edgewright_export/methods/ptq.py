@@ -12,6 +12,7 @@ from device_profiles.errors import OptionError
 from edgewright_runtime.bundle import Workload
 
 from ..state import Context, State
+from ..tried import kept_float
 from .quantization import check
 from .quantization.begin import Options, begin, names
 from .quantization.calls import calls
@@ -110,10 +111,10 @@ class PTQ:
         def without(paths: tuple[str, ...]) -> Plan:
             return begin(state, dataclasses.replace(options, exclude=(*options.exclude, *paths)), ctx, given)
 
-        plan, left = within_drop(begin(state, options, ctx, given), state, ctx, given, without)
+        plan, left, state = within_drop(begin(state, options, ctx, given), state, ctx, given, without)
         kept = f"; for max_quality_drop float32 stay {', '.join(left)}" if left else ""
         small = sum(plan.most[p.name] <= largest(4) for p in plan.products)
         fewer = f"; for max_bytes {small} of them have 4 bits" if self.max_bytes is not None else ""
         made = quantized(state, plan, given, (f"{self.name}: {described(plan, options)}{fewer}{kept}",))
         slow = None if self.even_if_slower or self.activations == "float" else too_slow(state, made, ctx)
-        return made if slow is None else dataclasses.replace(state, changes=(*state.changes, f"{self.name}: {slow}"))
+        return made if slow is None else kept_float(state, f"{self.name}: {slow}")

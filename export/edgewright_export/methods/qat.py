@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from device_profiles import Finding
@@ -12,12 +12,15 @@ from device_profiles.errors import OptionError
 from edgewright_runtime.bundle import Workload
 
 from ..state import Context, State
+from ..training import seen
+from ..tried import kept_float
 from .quantization import check
 from .quantization.begin import Options, begin, names
 from .quantization.calls import calls
 from .quantization.finish import bare, described, quantized, require_fit
 from .quantization.learn import Lesson, learn
 from .quantization.slower import too_slow
+from .quantization.tried import with_both
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class QAT:
     It begins as :class:`~.ptq.PTQ` ends.  Then weights, biases, what else the model learns, and the scales of all grids
     are trained, with rounding in the way forward and none in the way back (Jacob et al. 2018, "Quantization and training
     of neural networks for efficient integer-arithmetic-only inference"; Esser et al. 2020, "Learned step size
-    quantization").  Batch norms are folded before, so their statistics stay.
+    quantization").  Batch norms are folded before, so their statistics stay.  Without ``calibration=`` the first
+    256 samples of ``train=`` calibrate.
 
     Args:
         weight_bits, activation_bits, activations, per_channel, symmetric, ranges, smooth, exclude: As for PTQ.
@@ -88,7 +92,7 @@ class QAT:
 
     def check(self, state: State, ctx: Context) -> list[Finding]:
         """What keeps the model from being quantized."""
-        return check.problems(state, ctx, Options.of(self))
+        return check.problems(state, self._calibrated(state, ctx), Options.of(self))
 
     def effect(self, workload: Workload, ctx: Context) -> Workload:
         """The workload with integers in all convolutions and linear layers."""
@@ -100,15 +104,23 @@ class QAT:
 
     def apply(self, state: State, ctx: Context) -> State:
         """The state with a module that computes what the device will."""
-        given = calls(ctx.calibration or [(state.example.args, state.example.kwargs)], state.example)
-        assert ctx.train is not None
+        ctx = self._calibrated(state, ctx)
+        assert ctx.calibration is not None and ctx.train is not None
+        given = calls(ctx.calibration, state.example)
         lesson = Lesson(self.steps, self.learning_rate, self.distill, self.attention, self.seed)
         begun = begin(state, Options.of(self), ctx, given)
+        state = with_both(state, begun)
         untrained = bare(state, begun)
         require_fit(untrained, ctx)
         slow = None if self.even_if_slower or self.activations == "float" else too_slow(state, untrained, ctx)
         if slow is not None:
-            return replace(state, changes=(*state.changes, f"{self.name}: {slow}"))
+            return kept_float(state, f"{self.name}: {slow}")
         plan, (first, last) = learn(begun, ctx.train, lesson)
         trained = f"trained on {self.steps} batches, loss {first:.3g} -> {last:.3g}"
         return quantized(state, plan, given, (f"{self.name}: {described(plan, Options.of(self))}; {trained}",))
+
+    def _calibrated(self, state: State, ctx: Context) -> Context:
+        """With inputs of ``train=`` where the user passed none for calibration."""
+        if ctx.calibration is not None or ctx.train is None:
+            return ctx
+        return dataclasses.replace(ctx, calibration=seen.inputs(ctx.train, state.example, self.seed))

@@ -36,19 +36,27 @@ class Train:
     batches: Iterable[Any] | Callable[[], Iterable[Any]]
     loss: Callable[[Any, Any], Any] | None
 
+    def epoch(self) -> Iterator[Batch]:
+        """All batches once.
+
+        Raises:
+            OptionError: There is none, or one is no pair.
+        """
+        epoch = iter(self.batches() if callable(self.batches) else self.batches)
+        first = next(epoch, None)
+        if first is None:
+            raise OptionError("train holds no batch; each epoch needs at least one (inputs, targets)")
+        yield _batch(first)
+        yield from map(_batch, epoch)
+
     def endless(self) -> Iterator[Batch]:
         """All batches, epoch after epoch.
 
         Raises:
-            OptionError: An epoch is empty, or a batch is no pair.
+            OptionError: As for one epoch.
         """
         while True:
-            epoch = iter(self.batches() if callable(self.batches) else self.batches)
-            first = next(epoch, None)
-            if first is None:
-                raise OptionError("train holds no batch; each epoch needs at least one (inputs, targets)")
-            yield _batch(first)
-            yield from map(_batch, epoch)
+            yield from self.epoch()
 
 
 def given(train: Any) -> Train | None:

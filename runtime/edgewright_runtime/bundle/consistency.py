@@ -35,6 +35,7 @@ def contradictions(manifest: Manifest, reserved: Collection[str]) -> list[str]:
     referred |= {manifest.labels} if manifest.labels is not None else set()
     problems += [f"{name!r} is used but not listed" for name in sorted(referred - set(manifest.files))]
     problems += _segments(manifest)
+    problems += _tried(manifest)
     for name, entry in manifest.entries.items():
         problems += _tensors(name, entry)
     if "main" not in manifest.entries:
@@ -47,6 +48,16 @@ def _segments(manifest: Manifest) -> Iterator[str]:
         core = manifest.files.get(segment.file)
         if segment.offset < 0 or segment.bytes < 0 or (core and segment.offset + segment.bytes > core.bytes):
             yield f"a segment of {segment.file!r} ends outside the file"
+
+
+def _tried(manifest: Manifest) -> Iterator[str]:
+    if sum(one.chosen for one in manifest.tried) > 1:
+        yield "more than one of what was tried is chosen"
+    for one in manifest.tried:
+        if not 0 <= one.weight_bytes < 1 << 63:
+            yield f"{one.what!r} was tried with {one.weight_bytes} bytes of weights"
+        if one.quality is not None and one.evaluated is None:
+            yield f"{one.what!r} has a quality and was not evaluated"
 
 
 def _tensors(name: str, entry: Entry) -> Iterator[str]:

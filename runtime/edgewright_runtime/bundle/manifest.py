@@ -15,7 +15,7 @@ from ..preprocess import Classify, Image
 from .latency import Latency
 from .lowered import Entry
 
-MAJOR, MINOR = 1, 2
+MAJOR, MINOR = 1, 3
 CHUNK_BYTES = 1 << 20
 
 
@@ -171,6 +171,22 @@ class QuantizedLayer:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """Something that the model might have become."""
+
+    what: str
+    """``float32, as given``, ``26 of 28 layers quantized; float32 stay: conv1, head``."""
+    weight_bytes: int
+    """Of all constants of its graph, each once: integers with their scales, everything else as it is."""
+    quality: float | None
+    """What ``evaluate`` returned; None: no finite number, or it was not asked."""
+    evaluated: Literal["module", "files"] | None
+    """What ``evaluate`` was given; None: it was not asked."""
+    chosen: bool
+    """Whether it is what the files hold."""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """See ``runtime/BUNDLE.md``; field order is the order of that page."""
 
@@ -202,6 +218,8 @@ class Manifest:
     """Since schema 1.1."""
     quantized: tuple[QuantizedLayer, ...] = ()
     """Since schema 1.2."""
+    tried: tuple[Tried, ...] = ()
+    """Since schema 1.3; first the model as it was given."""
 
     def to_json(self) -> bytes:
         """The bytes of ``manifest.json``: sorted keys, two spaces, one newline at the end."""

@@ -35,14 +35,19 @@ def coverage(plan: Plan, given: Sequence[Call], example: Example) -> tuple[Quant
         given: Inputs on which errors are measured.
         example: Inputs of the run whose multiply-accumulates are counted.
     """
-    errors = sqnr(plan, given)
-    rows = {p.name: _float_row(plan, p.path, _op(plan, p), (p.weight,), p.macs) for p in products(plan.module)}
-    rows |= {layer.name: _float_row(plan, layer.path, layer.op, layer.weights, layer.macs) for layer in stored(plan.module)}
-    rows |= {p.name: _row(plan, p, errors[p.name]) for p in plan.products}
-    rows |= {layer.name: _stored_row(plan, layer, errors[layer.name]) for layer in plan.stored}
+    rows = by_name(plan, sqnr(plan, given))
     found = [rows[node.name] for node in plan.module.graph.nodes if node.name in rows]
     captured, own = _samples(plan.module, example)
     return tuple(replace(row, macs=row.macs * own // captured) for row in found)
+
+
+def by_name(plan: Plan, errors: Mapping[str, float | None]) -> dict[str, QuantizedLayer]:
+    """These rows by the names of their nodes, with the errors that are known and multiply-accumulates as captured."""
+    rows = {p.name: _float_row(plan, p.path, _op(plan, p), (p.weight,), p.macs) for p in products(plan.module)}
+    rows |= {layer.name: _float_row(plan, layer.path, layer.op, layer.weights, layer.macs) for layer in stored(plan.module)}
+    rows |= {p.name: _row(plan, p, errors.get(p.name)) for p in plan.products}
+    rows |= {layer.name: _stored_row(plan, layer, errors.get(layer.name)) for layer in plan.stored}
+    return rows
 
 
 def _samples(module: fx.GraphModule, example: Example) -> tuple[int, int]:

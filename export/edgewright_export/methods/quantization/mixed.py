@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from device_profiles.errors import OptionError
+from edgewright_runtime.bundle.manifest import Tried
 from edgewright_runtime.quiet import quiet
 
 from ...predict import module_predictor
 from ...state import Context, State
+from ...tried import figure
 from .calls import Call
 from .plan import Plan, simulated
 from .sites import Product, sites
 from .stored import Stored
+from .tried import as_given, candidate, with_both
 
+progress = logging.getLogger("edgewright.progress")
 _RUNS = 4
 """Calibration inputs on which outputs are compared."""
 
 
 def within_drop(
     plan: Plan, state: State, ctx: Context, given: Sequence[Call], without: Callable[[tuple[str, ...]], Plan]
-) -> tuple[Plan, tuple[str, ...]]:
+) -> tuple[Plan, tuple[str, ...], State]:
     """The plan if it keeps to ``max_quality_drop``, else one without the layers that lose most.
 
-    Layers are left out in the order in which each alone changes the outputs; how many is found by bisection.
+    Layers are left out in the order in which each alone changes the outputs; how many is found by bisection.  Nothing is
+    evaluated twice, and not what is left when all that was tried with fewer layers in float32 is not good enough: the
+    export evaluates its files.
 
     Args:
         plan: With all layers.
@@ -37,25 +46,63 @@ def within_drop(
         without: A plan without the layers of these module paths.
 
     Returns:
-        The plan, and the paths of the layers that are left out: all but one at most, for which the export's own check
-        of quality may fail.
+        The plan, the paths of the layers that are left out: all but one at most, for which the export's own check of
+        quality may fail; and the state with what was tried.
+
+    Raises:
+        OptionError: ``evaluate`` returned no finite number on the module as it was given.
     """
     evaluate, limit = ctx.evaluate, ctx.budget.quality_drop
     if evaluate is None or limit is None:
-        return plan, ()
-    least = float(evaluate(module_predictor(state.reference))) - limit
-
-    def holds(candidate: Plan) -> bool:
-        return float(evaluate(module_predictor(simulated(candidate)))) >= least
-
-    order = _worst_first(plan, given) if not holds(plan) else ()
+        return plan, (), with_both(state, plan)
+    progress.info("evaluating the module as it was given")
+    before = float(evaluate(module_predictor(state.reference)))
+    if not math.isfinite(before):
+        raise OptionError(f"evaluate returned {before} on the module; expected a finite number")
+    trials = _Trials(evaluate, before - limit, [replace(as_given(plan), quality=before, evaluated="module")])
+    order = _worst_first(plan, given) if not trials.holds(plan, ()) else ()
     if len(order) < 2:
-        return plan, ()
-    low, high = 1, len(order) - 1
+        return plan, (), trials.chosen(state, plan, ())
+    low, high, best = 1, len(order) - 1, None
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if holds(without(order[:middle])) else (middle + 1, high)
-    return without(order[:low]), order[:low]
+        fewer = without(order[:middle])
+        if trials.holds(fewer, order[:middle]):
+            high, best = middle, fewer
+        else:
+            low = middle + 1
+    best = best or without(order[:low])
+    return best, order[:low], trials.chosen(state, best, order[:low])
+
+
+@dataclass
+class _Trials:
+    """Evaluates plans, and keeps what came out.
+
+    Args:
+        evaluate: As the user passed it.
+        least: The quality that is good enough.
+        tried: First the module as it was given.
+    """
+
+    evaluate: Callable[[Callable[..., object]], float]
+    least: float
+    tried: list[Tried]
+
+    def holds(self, plan: Plan, left: Sequence[str]) -> bool:
+        """Whether a plan, with these layers in float32, is good enough."""
+        own = candidate(plan, left)
+        progress.info("evaluating %s", own.what)
+        quality = float(self.evaluate(module_predictor(simulated(plan))))
+        self.tried.append(replace(own, quality=figure(quality), evaluated="module"))
+        return quality >= self.least
+
+    def chosen(self, state: State, plan: Plan, left: Sequence[str]) -> State:
+        """The state with all that was tried, and a plan, evaluated or not, as what is chosen."""
+        own = candidate(plan, left)
+        known = own.what in [one.what for one in self.tried]
+        tried = self.tried if known else [*self.tried, own]
+        return replace(state, tried=tuple(replace(one, chosen=one.what == own.what) for one in tried))
 
 
 def _worst_first(plan: Plan, given: Sequence[Call]) -> tuple[str, ...]:
