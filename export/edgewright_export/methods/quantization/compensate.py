@@ -15,7 +15,7 @@ from torch import Tensor, fx
 
 from .calls import Call, run
 from .graph import tapped, tensor_at
-from .grid import spread
+from .grid import least, spread
 from .plan import Plan
 
 _DAMPING = 0.01
@@ -72,7 +72,7 @@ def round_weights(weight: Tensor, scales: Tensor, most: int, covariance: Tensor)
     inverse = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
     left, steps = weight.double()[:, order].clone(), steps[:, order]
     for i in range(left.shape[1]):
-        nearest = (left[:, i] / steps[:, i]).round().clamp(-most, most) * steps[:, i]
+        nearest = (left[:, i] / steps[:, i]).round().clamp(least(most), most) * steps[:, i]
         error = (left[:, i] - nearest) / inverse[i, i]
         left[:, i + 1 :] -= error[:, None] * inverse[i, i + 1 :]
         left[:, i] = nearest
