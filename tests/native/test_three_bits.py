@@ -20,8 +20,6 @@ from tests.native.test_engine import INVALID_MODEL, UNSUPPORTED, refused
 from tests.native.test_four_bits import GROUPED, ISAS, S8, Arrays, Small
 from tests.native.test_prepare_int8 import drawn, steps
 
-four.RANGES["int3"], four.NUMPY["int3"] = (-4, 4), np.dtype("int8")
-
 
 def small_and_wide(graph: Small, output: str) -> tuple[bytes, bytes]:
     """The file as the exporter writes it, and with the same weights in bytes."""
@@ -182,6 +180,20 @@ BROKEN: list[tuple[Callable[[], bytes], int, str]] = [
     (lambda: unpacked(EIGHT, shape=[1 << 40, 1 << 40]), INVALID_MODEL, "its shape is none"),
     (lambda: unpacked(EIGHT, version=2), UNSUPPORTED, r"edgewright.UnpackInt3 \(version 2\)"),
 ]
+
+
+def entries() -> list[bytes]:
+    """Such graphs for machines without Python, as those of :mod:`tests.native.test_four_bits`."""
+    cases = {
+        **{f"3 bits {group} {rows}": four.grouped_product("int3", group, rows) for group, rows in ((0, 75), (16, 1))},
+        "3 bits turned": four.turned_layer("int3", 40),
+        "3 bits calibrated": four.calibrated_convolution(1, "int3"),
+    }
+    found = []
+    for name, (graph, output, arrays) in cases.items():
+        small, wide = small_and_wide(graph, output)
+        found.append(four.entry_with(name, small, four.by_onnxruntime(wide, arrays), output, arrays))
+    return found
 
 
 def files() -> Iterator[bytes]:
