@@ -55,6 +55,8 @@ QUALITY: dict[str, list[Variant]] = {
         ("QAT", "native", _FOUR),
         ("QAT", "native", {"steps": 200, "learning_rate": 3e-4, "fixed_point": True}),
         ("QAT", "native", {"steps": 200, "learning_rate": 3e-4, "fixed_point": True, "power_of_two": True}),
+        ("PTQ", "native", {"max_bytes": 344_000}),
+        ("PTQ", "native", {"max_bytes": 292_000}),
     ],
     "vit_fmnist": [
         ("PTQ", "native", {}),
@@ -70,6 +72,7 @@ QUALITY: dict[str, list[Variant]] = {
     "byte_lm": [
         ("PTQ", "native", {"weight_bits": 4}),
         *(("QAT", "native", {**_LM, "attention": weight, "seed": seed}) for seed in range(3) for weight in (0.0, 1.0)),
+        *(("PTQ", "native", {"activations": "float", "max_bytes": limit}) for limit in (1_037_000, 873_000, 630_000)),
     ],
     "efficientnet_lite0": [("PTQ", "native", {}), ("PTQ", "native", _UNBIASED)],
     "efficientnet_lite0_photos": [("PTQ", "native", {}), ("PTQ", "native", _UNBIASED)],
@@ -78,6 +81,7 @@ QUALITY: dict[str, list[Variant]] = {
         ("PTQ", "native", {"smooth": True}),
         ("PTQ", "native", _GROUPS),
         ("PTQ", "native", {**_GROUPS, "compensate": True}),
+        ("PTQ", "native", {"activations": "float", "max_bytes": 4_400_000}),
     ],
 }
 
