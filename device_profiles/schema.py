@@ -73,7 +73,7 @@ class EngineRow:
     """What the board must install, as one shell command; empty if nothing."""
     opset_max: int | None = None
     ir_version_max: int | None = None
-    weight_bits: tuple[int, ...] = (32, 16, 8, 4)
+    weight_bits: tuple[int, ...] = (32, 16, 8, 4, 3, 2)
     weight_qmax: int = 127
     """Largest absolute int8 weight that the kernels of this engine on this core multiply exactly."""
 

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,7 +16,8 @@ from torch import Tensor, nn
 import sdk
 from device_profiles.errors import MethodError, OptionError
 from edgewright_export.methods.quantization import reconstruct
-from edgewright_export.methods.quantization.begin import Options, begin
+from edgewright_export.methods.quantization.begin import Options, begin, fewer_bits
+from edgewright_export.methods.quantization.budget import _down, _Step, _up_again
 from edgewright_export.methods.quantization.calls import calls
 from edgewright_export.methods.quantization.equalize import equalized, pairs_in
 from edgewright_export.methods.quantization.graph import float_graph, tensor_at
@@ -376,17 +384,22 @@ def test_layers_go_down_until_the_bytes_fit(tmp_path):
             output=tmp_path / f"{limit}.edge",
         )
         assert bundle.parity.snr_db > 100 and sum(row.bytes_after for row in bundle.manifest.quantized) <= limit
-        small = sum(row.weights == "int4" for row in bundle.manifest.quantized)
-        assert f"for max_bytes {small} of them have 4 bits" in bundle.manifest.changes[0]
+        counts = Counter(row.weights for row in bundle.manifest.quantized)
+        assert f"for max_bytes {counts['int4']} of them have 4 bits" in bundle.manifest.changes[0]
+        assert all(
+            f"{counts[f'int{bits}']} of them have {bits} bits" in bundle.manifest.changes[0]
+            for bits in (3, 2)
+            if counts[f"int{bits}"]
+        )
         return list(bundle.manifest.quantized)
 
     most = sum(row.bytes_after for row in rows(1 << 20))
     assert {row.weights for row in rows(most)} == {"int8", "float32"}
     some = rows(most - 200)
-    assert {row.weights for row in some} == {"int4", "int8", "float32"}
-    least = most - sum(row.bytes_before // 8 for row in some[1:])
-    assert {row.weights for row in rows(least)} == {"int4", "float32"}
-    with pytest.raises(MethodError, match=f"4 bits in 5 of 6 layers, and all weights then take {least} bytes"):
+    assert {"int8", "float32"} < {row.weights for row in some} <= {"int2", "int3", "int4", "int8", "float32"}
+    least = most - sum(row.bytes_before // 4 - math.ceil(row.bytes_before / 16) for row in some[1:])
+    assert {row.weights for row in rows(least)} == {"int2", "float32"}
+    with pytest.raises(MethodError, match=f"2 bits in 5 of 6 layers, and all weights then take {least} bytes"):
         rows(least - 1)
 
 
@@ -402,6 +415,122 @@ def test_the_layer_that_loses_least_goes_down_first():
     given = drawn(1, 32, count=8)
     plan = plan_of(seeded(Two).eval(), given, max_bytes=8 * 32 + 8 * 32 // 2 + 64, activations="float")
     assert [p.path for p in plan.products if plan.most[p.name] == 7] == ["faint"]
+
+
+def three_layers() -> nn.Module:
+    """Linear layers, the last with a long tail of weights on one side."""
+    module = seeded(lambda: nn.Sequential(nn.Linear(64, 96), nn.GELU(), nn.Linear(96, 64), nn.GELU(), nn.Linear(64, 33)))
+    with torch.no_grad():
+        module[4].weight.copy_(module[4].weight.abs() ** 3 * 50)
+    return module.eval()
+
+
+def exported_within(limit: int, path: Path, device: str = "host:native", **options: Any) -> sdk.Bundle:
+    given = drawn(2, 64, count=8)
+    return sdk.export(
+        three_layers(),
+        device,
+        example_inputs=given[0],
+        methods=[sdk.methods.PTQ(max_bytes=limit, **{"activations": "float", **options})],
+        calibration=given,
+        output=path,
+    )
+
+
+@pytest.mark.parametrize(
+    ("limit", "options", "bits"),
+    [
+        (7800, {}, {"int3", "int4"}),
+        (5600, {"compensate": True}, {"int2", "int3"}),
+        (5420, {"group_size": 32, "correct_bias": True}, {"int2"}),
+        (4400, {"per_channel": False}, {"int2"}),
+    ],
+)
+def test_floats_go_down_to_two_bits_in_the_native_engine(limit, options, bits, tmp_path):
+    bundle = exported_within(limit, tmp_path / "m.edge", **options)
+    rows = bundle.manifest.quantized
+    assert {row.weights for row in rows} == bits and sum(row.bytes_after for row in rows) <= limit
+    assert bundle.parity.snr_db > 100
+    assert all(f"have {kind[3]} bits" in bundle.manifest.changes[0] for kind in bits)
+    model = onnx.load(str(bundle.path / "model.onnx"))
+    onnx.checker.check_model(model)
+    assert any(node.op_type == "UnpackInt3" for node in model.graph.node) == ("int3" in bits)
+    assert any(t.data_type == onnx.TensorProto.INT2 for t in model.graph.initializer) == ("int2" in bits)
+    weights = bundle.manifest.files["weights.bin"].bytes
+    assert weights <= limit + 4 * (96 + 64 + 33) + 64 * 20
+
+
+def test_other_engines_stop_at_4_bits(tmp_path):
+    least = 4 * (64 * 96 * 2 + 64 * 33) // 8 + 4 * (96 + 64 + 33)
+    bundle = exported_within(least, tmp_path / "m.edge", "host:litert")
+    assert {row.weights for row in bundle.manifest.quantized} == {"int4"}
+    with pytest.raises(MethodError, match=rf"litert on [\w-]+ stores 4 bits in 3 of 3 layers, .* then take {least} bytes"):
+        exported_within(least - 1, tmp_path / "n.edge", "host:litert")
+    least -= 2 * (64 * 96 * 2 + 64 * 33) // 8
+    with pytest.raises(MethodError, match=rf"native on [\w-]+ stores 2 bits in 3 of 3 layers, .* then take {least} bytes"):
+        exported_within(least - 1, tmp_path / "n.edge")
+
+
+def test_a_device_may_store_fewer_kinds_of_bits():
+    modes: dict[str, Any] = {"a": "float", "b": "static"}
+    ends = {"a": 127, "b": 63}
+
+    def ladder(target: str, *bits: int) -> list[dict[str, int]]:
+        context: Any = SimpleNamespace(target=target, engine=SimpleNamespace(weight_bits=bits))
+        return list(fewer_bits(ends, modes, context))
+
+    static = [7, 3, 1]
+    assert [most["a"] for most in ladder("native", 8, 4, 3, 2)] == [7, 3, 1]
+    assert [most["b"] for most in ladder("native", 8, 4, 3, 2)] == static
+    assert ladder("native", 8, 4) == [{"a": 7, "b": 7}]
+    assert ladder("native", 8) == []
+    assert ladder("litert", 8, 4, 3, 2) == [{"a": 7, "b": 63}]
+    assert ladder("onnxruntime", 32, 16, 8, 4, 3, 2) == [ends]
+
+
+def test_as_many_bits_as_go_into_the_bytes():
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        sizes, errors = torch.rand(6, 4, generator=draw), torch.rand(6, 4, generator=draw)
+        steps = {
+            str(i): [
+                _Step(1, torch.ones(1), int(size), float(error) if size < 1000 else 0.0)
+                for size, error in zip([1000, *(1 + 900 * own.sort(descending=True)[0])], [0.0, *other], strict=True)
+            ]
+            for i, (own, other) in enumerate(zip(sizes, errors, strict=True))
+        }
+        least, most = sum(several[-1].size for several in steps.values()), 6000
+        for limit in (least, (least + most) // 2, most - 1):
+            at = _up_again(steps, _down(steps, most - limit), limit - most)
+            room = limit - sum(steps[name][i].size for name, i in at.items())
+            assert room >= 0
+            for name, now in at.items():
+                better = [step for step in steps[name][:now] if step.error < steps[name][now].error]
+                assert all(step.size - steps[name][now].size > room for step in better)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_the_longer_tail_has_the_longer_side(most):
+    draw = torch.Generator().manual_seed(1)
+    weight = torch.randn(16, 64, generator=draw).abs() ** 2
+    weight[::2] *= -1
+    weight[3] = 0
+    for group in (None, 16):
+        scales = weight_scales(weight, most, group=group, search=True)
+        whole = integers(weight, scales, most)
+        assert whole.min() == -most - 1 and whole.max() <= most and bool((scales != 0).all())
+        signs = scales.reshape(16, -1).sign().sum(1)
+        if group is None:
+            assert bool((signs[::2] > 0).all()) and bool((signs[1::2][torch.arange(8) != 1] < 0).all())
+        assert not whole[3].any()
+        mirrored = weight_scales(-weight, most, group=group, search=True)
+        assert torch.equal(integers(-weight, mirrored, most) * spread(mirrored, weight), -whole * spread(scales, weight))
+
+
+def test_bits_that_are_no_option_are_refused():
+    for bits in (2, 3):
+        with pytest.raises(OptionError, match=f"weight_bits {bits} is neither 8 nor 4: .*max_bytes"):
+            sdk.methods.PTQ(weight_bits=bits)
 
 
 def test_no_bytes_are_saved_where_4_bits_are_not_stored():

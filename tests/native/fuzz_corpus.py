@@ -67,6 +67,7 @@ def _of_every_dtype(content: onnx.ModelProto, dtypes: list[str]) -> Iterator[byt
 def _small_weights() -> Iterator[bytes]:
     """Every use of weights of less than 8 bits."""
     from tests.native import test_four_bits as four
+    from tests.native import test_three_bits as three
 
     cases = [four.turned_layer(dtype, group) for dtype in ("int4", "uint4", "int8", "int2") for group in (0, 40)]
     cases += [four.calibrated_convolution(groups, "int4") for groups in (1, 24)]
@@ -74,6 +75,7 @@ def _small_weights() -> Iterator[bytes]:
     cases += [four.dynamic_product(kind) for kind in ("MatMulInteger", "ConvInteger")]
     yield from (graph.model(output) for graph, output, _ in cases)
     yield four.broken((2, 20), axis=0, block_size=32)
+    yield from three.files()
 
 
 def _bundles() -> Iterator[bytes]:

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.native import case_file, test_four_bits, test_prepare_int8
+from tests.native import case_file, test_four_bits, test_prepare_int8, test_three_bits
 from tests.native.arm_setup import QEMU, emulate, program
 from tests.native.test_onnx_nodes import RUN
 
@@ -63,7 +63,8 @@ def test_every_kernel_for_8_bits_beside_the_scalar_one(cpu):
 
 @pytest.mark.parametrize(("cpu", "isa"), [*((cpu, "") for cpu in CPUS), ("cortex-a76", "neon")])
 def test_graphs_of_8_bits(cpu, isa, run_cases, tmp_path):
-    count = case_file.write_entries(tmp_path / "cases", [*test_prepare_int8.entries(), *test_four_bits.entries()])
+    kinds = (test_prepare_int8, test_four_bits, test_three_bits)
+    count = case_file.write_entries(tmp_path / "cases", [entry for kind in kinds for entry in kind.entries()])
     assert last_line(cpu, run_cases, str(tmp_path / "cases"), isa=isa) == f"{count} cases, 0 failed"
 
 

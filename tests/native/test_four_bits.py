@@ -24,6 +24,7 @@ from tests.native.test_prepare_int8 import drawn, steps
 ISAS = kernels.isas()
 RANGES = {"int8": (-128, 128), "uint8": (0, 256), "int4": (-8, 8), "uint4": (0, 16), "int2": (-2, 2), "uint2": (0, 4)}
 NUMPY = {name: getattr(ml_dtypes, name, None) or np.dtype(name) for name in RANGES}
+RANGES["int3"], NUMPY["int3"] = (-4, 4), np.dtype("int8")  # test_three_bits.py makes 3 bits of the bytes
 SMALL = ("int4", "uint4", "int2", "uint2")
 Arrays = list[np.ndarray]
 
@@ -421,6 +422,10 @@ def entries() -> list[bytes]:
 def entry_of(name: str, graph: Graph, output: str, arrays: Arrays) -> bytes:
     """Bytes may differ by a step, floats by what fp32 does."""
     model = graph.model(output)
-    wanted = by_onnxruntime(model, arrays)
+    return entry_with(name, model, by_onnxruntime(model, arrays), output, arrays)
+
+
+def entry_with(name: str, model: bytes, wanted: np.ndarray, output: str, arrays: Arrays) -> bytes:
+    """With a result that is known."""
     bound = 1e-5 * float(np.abs(wanted).max()) if wanted.dtype == np.float32 else 1
     return case_file.entry(name, model, {"x": arrays[0]}, {output: wanted}, rtol=0, atol=bound)

@@ -17,7 +17,7 @@ import sdk
 from edgewright_runtime import native_library
 from edgewright_runtime.engines import installed
 from sdk import Bundle
-from tests.native import case_file, test_four_bits, test_prepare_int8, web_setup
+from tests.native import case_file, test_four_bits, test_prepare_int8, test_three_bits, web_setup
 from tests.native.small_models import batched_linear, batched_linear_result
 from tests.native.small_models import model as small_model
 from tests.native.test_onnx_nodes import RUN
@@ -85,7 +85,8 @@ def test_every_node_case(build, node, cases):
 
 @pytest.mark.parametrize("build", BUILDS)
 def test_graphs_of_8_bits(build, node, tmp_path):
-    count = case_file.write_entries(tmp_path / "cases", [*test_prepare_int8.entries(), *test_four_bits.entries()])
+    kinds = (test_prepare_int8, test_four_bits, test_three_bits)
+    count = case_file.write_entries(tmp_path / "cases", [entry for kind in kinds for entry in kind.entries()])
     command = [node, str(HERE / "web_cases.mjs"), str(tmp_path / "cases"), build]
     found = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert found.stdout.splitlines()[-1:] == [f"{count} cases, 0 failed"], found.stdout + found.stderr

@@ -39,6 +39,7 @@ _FOUR: dict[str, Any] = {"weight_bits": 4, "steps": 200, "learning_rate": 3e-4}
 _LM: dict[str, Any] = {"weight_bits": 4, "steps": 100, "learning_rate": 3e-4}
 _UNBIASED: dict[str, Any] = {"ranges": "min-max", "correct_bias": True}
 _GROUPS: dict[str, Any] = {"weight_bits": 4, "activations": "float", "group_size": 32}
+_LOW: dict[str, Any] = {"activations": "float", "compensate": True}
 QUALITY: dict[str, list[Variant]] = {
     "mobilenet_v1_fmnist": [
         ("PTQ", "native", {}),
@@ -55,6 +56,8 @@ QUALITY: dict[str, list[Variant]] = {
         ("QAT", "native", _FOUR),
         ("QAT", "native", {"steps": 200, "learning_rate": 3e-4, "fixed_point": True}),
         ("QAT", "native", {"steps": 200, "learning_rate": 3e-4, "fixed_point": True, "power_of_two": True}),
+        ("PTQ", "native", {"max_bytes": 344_000}),
+        ("PTQ", "native", {"max_bytes": 292_000}),
     ],
     "vit_fmnist": [
         ("PTQ", "native", {}),
@@ -70,6 +73,8 @@ QUALITY: dict[str, list[Variant]] = {
     "byte_lm": [
         ("PTQ", "native", {"weight_bits": 4}),
         *(("QAT", "native", {**_LM, "attention": weight, "seed": seed}) for seed in range(3) for weight in (0.0, 1.0)),
+        ("PTQ", "native", {"activations": "float", "max_bytes": 873_000}),
+        *(("PTQ", "native", {**_LOW, "max_bytes": limit}) for limit in (873_000, 630_000)),
     ],
     "efficientnet_lite0": [("PTQ", "native", {}), ("PTQ", "native", _UNBIASED)],
     "efficientnet_lite0_photos": [("PTQ", "native", {}), ("PTQ", "native", _UNBIASED)],
@@ -78,6 +83,7 @@ QUALITY: dict[str, list[Variant]] = {
         ("PTQ", "native", {"smooth": True}),
         ("PTQ", "native", _GROUPS),
         ("PTQ", "native", {**_GROUPS, "compensate": True}),
+        ("PTQ", "native", {**_LOW, "max_bytes": 5_742_000}),
     ],
 }
 

@@ -15,9 +15,9 @@ from ..state import Context, State
 from ..tried import kept_float
 from .quantization import check
 from .quantization.begin import Options, begin, names
+from .quantization.budget import few_bits
 from .quantization.calls import calls
 from .quantization.finish import described, quantized
-from .quantization.grid import largest
 from .quantization.mixed import within_drop
 from .quantization.plan import Plan
 from .quantization.slower import too_slow
@@ -54,7 +54,8 @@ class PTQ:
         reconstruct: Steps for which weights, biases and scales of each block learn to give what it gives in float, on
             calibration inputs (BRECQ); some hundred are enough; 0: without.
         max_bytes: Bytes of the weights of all convolutions and linear layers with their scales.  Layers go down from 8 to 4
-            bits, first those whose weights change the outputs least for each byte, until this holds.
+            bits, with the native engine to 3 and 2, first those whose weights change the outputs least for each byte,
+            until this holds.
         exclude: Modules that stay float, by qualified name or pattern, with all that is inside: ``("head", "blocks.*.mlp")``.
         even_if_slower: Whether the model is quantized even if it was measured, where this machine is the device, to run
             slower than in float32; else it then stays float32, but for ``activations="float"``, which saves memory.
@@ -113,8 +114,7 @@ class PTQ:
 
         plan, left, state = within_drop(begin(state, options, ctx, given), state, ctx, given, without)
         kept = f"; for max_quality_drop float32 stay {', '.join(left)}" if left else ""
-        small = sum(plan.most[p.name] <= largest(4) for p in plan.products)
-        fewer = f"; for max_bytes {small} of them have 4 bits" if self.max_bytes is not None else ""
+        fewer = f"; for max_bytes {few_bits(plan)}" if self.max_bytes is not None else ""
         made = quantized(state, plan, given, (f"{self.name}: {described(plan, options)}{fewer}{kept}",))
         slow = None if self.even_if_slower or self.activations == "float" else too_slow(state, made, ctx)
         return made if slow is None else kept_float(state, f"{self.name}: {slow}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -48,9 +48,9 @@ class Target:
     """Whether a product of integers must end on a grid, which is not so where it can end in float32 as well."""
     runs_on_own_grids: bool = True
     """Whether ``auto`` lets linear layers between float operations have a grid of each run."""
-    four_bits: frozenset[str] = frozenset()
-    """Of ``static``, ``dynamic`` and ``float`` activations, and ``embedding``, those whose weights of 4 bits take 4 bits in
-    the file."""
+    bits: ClassVar[Mapping[str, tuple[int, ...]]] = {}
+    """By ``static``, ``dynamic`` and ``float`` activations, and ``embedding``, the bits in which it stores weights besides 8;
+    of those with fewer than it has here each takes the next that there is."""
     stored: frozenset[str] = frozenset({"embedding", "gru", "lstm"})
     """Layers whose weights it stores as integers although they compute in float."""
     grids_of_rows: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -35,7 +35,7 @@ class ExecuTorchTarget(Target):
         "executorch.backends.xnnpack.partition.xnnpack_partitioner",
     )
     passes = ("explicit_attention", "named_constants", "xnnpack_grids")
-    four_bits = frozenset({"dynamic"})
+    bits: ClassVar = {"dynamic": (4,)}
     stored = frozenset({"embedding"})
     grids_of_rows = True
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -32,7 +32,7 @@ class LiteRTTarget(Target):
     preload = ("torch", "torch.ao.quantization.fx._decomposed", "litert_torch")
     passes = ("topk_values",)
     runs_on_own_grids = False
-    four_bits = frozenset({"dynamic", "float"})
+    bits: ClassVar = {"dynamic": (4,), "float": (4,)}
     grids_of_rows = True
 
     def check(self, program: torch.export.ExportedProgram, annotations: Annotations) -> list[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 from edgewright_runtime.bundle import Entry, Lowered
 
@@ -25,7 +25,7 @@ class NativeTarget(OnnxRuntimeTarget):
     """
 
     results_on_grids = False
-    four_bits = frozenset({"static", "dynamic", "float", "embedding"})
+    bits: ClassVar = {"static": (4, 3, 2), "dynamic": (4, 3, 2), "float": (4, 3, 2), "embedding": (4,)}
 
     def gather(self, lowered: Lowered) -> Lowered:
         """See :class:`edgewright_export.targets.Target`."""

@@ -54,7 +54,7 @@ def _is_group(node: torch.fx.Node) -> bool:
 
 
 def _is_small(node: torch.fx.Node) -> bool:
-    return node.target is decomposed.dequantize_per_channel.default and bool(node.args[5] == _SMALL)
+    return node.target is decomposed.dequantize_per_channel.default and int(node.args[5]) <= _SMALL  # type: ignore[arg-type]
 
 
 def tidy(model: Any) -> None:
@@ -72,40 +72,6 @@ def tidy(model: Any) -> None:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             graph.move_zero_point(node)
     graph.forget_unread()
-
-
-def shrink(model: Any) -> None:
-    """Stores integer weights that all fit into 4 bits so; what reads them otherwise reads them through a ``Cast``."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.INT8 or len(tensor.dims) < 2:
-            continue
-        values = numpy_helper.to_array(tensor)
-        if not values.size or np.abs(values.astype(int)).max() > _SMALL:
-            continue
-        readers = [node for node in model.graph.node if tensor.name in node.input]
-        packed = helper.make_tensor(tensor.name, TensorProto.INT4, tensor.dims, values.flatten().tolist())
-        tensor.CopyFrom(packed)
-        for node in readers:
-            if node.op_type != "DequantizeLinear":
-                _cast(model.graph, tensor.name, node)
-            else:
-                _drop_zero_point(node)
-
-
-def _cast(graph: Any, name: str, reader: Any) -> None:
-    from onnx import TensorProto, helper
-
-    wide = f"{name}__s8"
-    if not any(wide in node.output for node in graph.node):
-        graph.node.insert(0, helper.make_node("Cast", [name], [wide], to=TensorProto.INT8))
-    reader.input[:] = [wide if own == name else own for own in reader.input]
-
-
-def _drop_zero_point(node: Any) -> None:
-    """It is 0, and would have to be of 4 bits too."""
-    del node.input[2:]
 
 
 class _Graph:

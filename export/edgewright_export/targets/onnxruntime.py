@@ -15,7 +15,7 @@ from device_profiles.errors import LoweringError
 from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
 from edgewright_runtime.engines import installed
 
-from . import Target, integer_ops, onnx_quantized
+from . import Target, integer_ops, onnx_quantized, onnx_small
 
 OPSET = 18
 """What the exporter writes natively; lower opsets are made from it."""
@@ -42,7 +42,7 @@ class OnnxRuntimeTarget(Target):
         """See :class:`edgewright_export.targets.Target`."""
         import onnx
 
-        small = bool(self.four_bits)
+        small = bool(self.bits)
         opset = onnx_quantized.opset_of(program, OPSET, small=small)
         written = torch.onnx.export(
             integer_ops.run(program),
@@ -57,7 +57,7 @@ class OnnxRuntimeTarget(Target):
         model = written.model_proto
         onnx_quantized.tidy(model)
         if small and opset == onnx_quantized.OPSET:
-            onnx_quantized.shrink(model)
+            onnx_small.shrink(model)
         specs = _rename(model, inputs, outputs)
         versions = {"torch": torch.__version__, "onnx": onnx.__version__}
         return write(model, self.engine, *specs, limits, folder, versions)

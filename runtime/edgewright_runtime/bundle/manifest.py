@@ -159,7 +159,7 @@ class QuantizedLayer:
     path: str
     op: str
     weights: str
-    """dtype in which they are stored: ``float32``, ``int8``, ``int4``."""
+    """dtype in which they are stored: ``float32``, ``int8``, ``int4``, ``int3``, ``int2``."""
     activations: str
     """dtype of the input that they are multiplied with: ``float32``, ``int8``, ``int8 of each run``."""
     sqnr_db: float | None

@@ -149,7 +149,7 @@ static const struct {
     [EDGE_S64] = {"int64", 64},   [EDGE_BOOL] = {"bool", 8},   [EDGE_F16] = {"float16", 16},
     [EDGE_F64] = {"float64", 64}, [EDGE_U32] = {"uint32", 32}, [EDGE_U64] = {"uint64", 64},
     [EW_U4] = {"uint4", 4},       [EW_S4] = {"int4", 4},       [EW_U2] = {"uint2", 2},
-    [EW_S2] = {"int2", 2},
+    [EW_S2] = {"int2", 2},        [EW_S3] = {"int3", 3},
 };
 #define DTYPE_COUNT (sizeof DTYPES / sizeof *DTYPES)
 
@@ -159,7 +159,9 @@ size_t ew_dtype_bytes(edge_dtype dtype) { return ew_dtype_bits(dtype) / 8; }
 
 static int small_at(const uint8_t *data, unsigned bits, int sign, size_t i) {
     size_t at = i * bits;
-    return ((data[at / 8] >> at % 8 & ((1 << bits) - 1)) ^ sign) - sign;
+    int both = data[at / 8];
+    if (at % 8 + bits > 8) both |= data[at / 8 + 1] << 8;
+    return ((both >> at % 8 & ((1 << bits) - 1)) ^ sign) - sign;
 }
 
 static int sign_of(edge_dtype dtype) { return ew_widened(dtype) == EDGE_S8 ? (int)ew_middle(dtype) : 0; }

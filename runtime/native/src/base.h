@@ -46,7 +46,7 @@ static inline bool ew_add(size_t a, size_t b, size_t *result) { return !__builti
 
 /* Integers of less than a byte, ONNX's numbers: dtypes of constants of a file and of nothing else.  The first element
  * is in the lowest bits of the first byte. */
-enum { EW_U4 = 21, EW_S4 = 22, EW_U2 = 25, EW_S2 = 26 };
+enum { EW_U4 = 21, EW_S4 = 22, EW_U2 = 25, EW_S2 = 26, EW_S3 = 30 /* ours, in no file: onnx_int3.c */ };
 
 /* Bits of an element, 0 for a dtype that the engine does not have. */
 unsigned ew_dtype_bits(edge_dtype dtype);

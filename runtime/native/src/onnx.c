@@ -252,7 +252,16 @@ static edge_status read_node(reader *r, ew_proto whole, ew_node *node) {
     node->opset = opset_of(r, node->domain);
     node->op = ew_find_op(node->domain, node->op_type, node->opset);
     if (node->op && node->op->flags & EW_INTERNAL) node->op = NULL;
-    if (!node->op) refuse(r, node);
+    if (!node->op && !ew_is_int3(node)) refuse(r, node);
+    return EDGE_OK;
+}
+
+/* Into the graph's nodes, unless it stands for a constant. */
+static edge_status add_node(reader *r, ew_proto proto) {
+    ew_node *node = &r->graph->nodes[r->graph->node_count];
+    EW_TRY(read_node(r, proto, node));
+    if (ew_is_int3(node)) return ew_read_int3(r->graph, node);
+    r->graph->node_count++;
     return EDGE_OK;
 }
 
@@ -278,7 +287,7 @@ static edge_status read_kind(reader *r, ew_proto proto, uint32_t number) {
         switch (number) {
         case GRAPH_INITIALIZER: EW_TRY(read_initializer(r, field.bytes)); break;
         case GRAPH_INPUT: EW_TRY(read_info(r, field.bytes, true)); break;
-        case GRAPH_NODE: EW_TRY(read_node(r, field.bytes, &r->graph->nodes[r->graph->node_count++])); break;
+        case GRAPH_NODE: EW_TRY(add_node(r, field.bytes)); break;
         case GRAPH_OUTPUT: EW_TRY(read_info(r, field.bytes, false)); break;
         }
     }

@@ -192,7 +192,7 @@ edge_status ew_read_tensor(ew_proto proto, edge_model *model, edge_tensor *tenso
     EW_TRY(read_fields(proto, arena, tensor, name, &found));
     const char *shown = name && *name ? *name : "";
     tensor->dtype = (edge_dtype)found.dtype;
-    if (found.dtype < 0 || found.dtype > 64 || !ew_dtype_bits(tensor->dtype))
+    if (found.dtype < 0 || found.dtype > 64 || found.dtype == EW_S3 || !ew_dtype_bits(tensor->dtype))
         return ew_fail(EDGE_UNSUPPORTED, "constant '%s' has ONNX dtype %lld, which the engine does not have", shown,
                        (long long)found.dtype);
     EW_TRY(size_of(tensor));

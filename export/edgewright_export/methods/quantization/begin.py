@@ -60,7 +60,11 @@ class Options:
     def wrong(self) -> list[str]:
         """What is out of range."""
         rules = (
-            (self.weight_bits not in (4, 8), f"weight_bits {self.weight_bits!r} is neither 8 nor 4"),
+            (
+                self.weight_bits not in (4, 8),
+                f"weight_bits {self.weight_bits!r} is neither 8 nor 4"
+                + (": fewer are for single layers, as max_bytes chooses them" if self.weight_bits in (2, 3) else ""),
+            ),
             (self.activation_bits not in (4, 8), f"activation_bits {self.activation_bits!r} is neither 8 nor 4"),
             (self.activations not in KINDS, f"activations {self.activations!r} is none of {', '.join(KINDS)}"),
             (
@@ -144,12 +148,12 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
     modes = modes_of(module, found, options.activations, own=target.runs_on_own_grids)
     static = sites(module, [p for p in found if modes[p.name] == "static"], whole=target.results_on_grids)
     grids, steps = grids_of(module, static, options, given), scales(module, found, ends, options)
-    plan = Plan(module, found, modes, static, grids, ends, steps, target.grids_of_rows, target.four_bits)
+    plan = Plan(module, found, modes, static, grids, ends, steps, target.grids_of_rows, target.bits)
     plan = with_stored(plan, options, target.stored, lambda path: is_excluded(path, options.exclude))
     plan = replace(fixed_point(plan) if options.fixed_point else plan, powers=options.power_of_two)
     if options.max_bytes is not None:
-        few = fewest(ends, modes, ctx)
-        plan = within_bytes(plan, given, few, scales(module, found, few, options), options.max_bytes)
+        fewer = [(few, scales(module, found, few, options)) for few in fewer_bits(ends, modes, ctx)]
+        plan = within_bytes(plan, given, fewer, options.max_bytes)
     if options.compensate:
         plan = compensated(plan, given)
     if options.reconstruct:
@@ -225,10 +229,16 @@ def ends_of(module: fx.GraphModule, ctx: Context, options: Options) -> dict[str,
     return {p.name: min(ctx.engine.weight_qmax, largest(options.weight_bits)) for p in products(module)}
 
 
-def fewest(ends: Mapping[str, int], modes: Mapping[str, Activations], ctx: Context) -> dict[str, int]:
-    """The largest weights where each layer has as few bits as the target stores."""
-    four = target_named(ctx.target).four_bits if 4 in ctx.engine.weight_bits else frozenset[str]()
-    return {name: min(end, largest(4)) if modes.get(name) in four else end for name, end in ends.items()}
+def fewer_bits(
+    ends: Mapping[str, int], modes: Mapping[str, Activations], ctx: Context
+) -> tuple[dict[str, int], ...]:
+    """The largest weights of each layer with fewer bits, first with the most; as they are where these are not stored."""
+    kept = target_named(ctx.target).bits
+    bits = sorted({4, *(few for several in kept.values() for few in several)} & set(ctx.engine.weight_bits), reverse=True)
+    return tuple(
+        {name: min(end, largest(few)) if few in kept.get(modes.get(name, ""), ()) else end for name, end in ends.items()}
+        for few in bits
+    )
 
 
 def group_of(module: fx.GraphModule, product: Product, most: int, options: Options) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -14,10 +15,10 @@ from ... import calibration
 from ...quantized_program import is_quantized as has_grids
 from ...registry import target_named
 from ...state import Context, State
-from .begin import Options, chosen, ends_of, fewest, is_excluded, modes_of, scales
+from .begin import Options, chosen, ends_of, fewer_bits, is_excluded, modes_of, scales
 from .budget import bytes_of
 from .graph import float_graph, tensor_at
-from .grid import largest
+from .grid import stored_bits
 from .sites import products
 from .stored import fit_to_store, stored
 
@@ -135,15 +136,22 @@ def _bytes(module: fx.GraphModule, ctx: Context, options: Options) -> list[Findi
     """Fewer bytes are wanted than all weights take with the fewest bits."""
     if options.max_bytes is None:
         return []
-    layers, found = products(module), chosen(module, options)
-    modes = modes_of(module, found, options.activations, own=target_named(ctx.target).runs_on_own_grids)
-    ends = fewest(ends_of(module, ctx, options), modes, ctx)
-    steps = scales(module, found, ends, options)
-    least = sum(bytes_of(tensor_at(module, p.weight), steps.get(p.name), ends[p.name]) for p in layers)
-    if least <= options.max_bytes:
-        return []
-    small = [p for p in found if ends[p.name] <= largest(4)]
-    stored = f"{ctx.target} on {ctx.device.id} stores 4 bits in {len(small)} of {len(layers)} layers"
-    reason = f"max_bytes={options.max_bytes}: {stored}, and all weights then take {least} bytes"
+    target, layers, found = target_named(ctx.target), products(module), chosen(module, options)
+    modes = modes_of(module, found, options.activations, own=target.runs_on_own_grids)
+    ends = ends_of(module, ctx, options)
+    sizes = {p.name: math.inf if p in found else 4 * tensor_at(module, p.weight).numel() for p in layers}
+    bits: dict[str, int] = {}
+    for few in (ends, *fewer_bits(ends, modes, ctx)):
+        steps = scales(module, found, few, options)
+        for p in found:
+            bits[p.name] = stored_bits(few[p.name], target.bits.get(modes[p.name], ()))
+            size = bytes_of(tensor_at(module, p.weight), steps[p.name], bits[p.name])
+            sizes[p.name] = min(size, sizes[p.name])
+        if sum(sizes.values()) <= options.max_bytes:
+            return []
+    least = min([4, *bits.values()])
+    small = sum(few <= least for few in bits.values())
+    stored = f"{ctx.target} on {ctx.device.id} stores {least} bits in {small} of {len(layers)} layers"
+    reason = f"max_bytes={options.max_bytes}: {stored}, and all weights then take {sum(sizes.values())} bytes"
     fix = "allow as many, exclude fewer layers, or choose another engine (device='id:engine')"
     return [Finding("", "", "", reason, fix)]

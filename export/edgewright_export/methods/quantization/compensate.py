@@ -16,7 +16,7 @@ from torch import Tensor
 from .calls import Call, run
 from .columns import columns
 from .graph import tapped, tensor_at
-from .grid import spread
+from .grid import least, spread
 from .plan import Plan
 from .sites import Product
 
@@ -89,7 +89,7 @@ def round_weights(weight: Tensor, steps: Tensor, most: int, covariance: Tensor) 
     inverse = torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
     left, steps = _ordered(weight.double(), order), _ordered(steps.double(), order)
     for i in range(left.shape[2]):
-        nearest = (left[:, :, i] / steps[:, :, i]).round().clamp(-most, most) * steps[:, :, i]
+        nearest = (left[:, :, i] / steps[:, :, i]).round().clamp(least(most), most) * steps[:, :, i]
         error = (left[:, :, i] - nearest) / inverse[:, i, i, None]
         left[:, :, i + 1 :] -= error[:, :, None] * inverse[:, None, i, i + 1 :]
         left[:, :, i] = nearest

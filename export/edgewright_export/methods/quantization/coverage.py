@@ -16,7 +16,7 @@ from edgewright_runtime.bundle.manifest import QuantizedLayer
 from ...state import Example
 from .calls import Call, run
 from .graph import tapped, tensor_at
-from .grid import largest
+from .grid import stored_bits
 from .plan import Plan, simulated
 from .sites import Product, number, products
 from .stored import Stored, stored, with_weights
@@ -101,8 +101,7 @@ def _decibels(signal: float, noise: float) -> float | None:
 
 def _row(plan: Plan, product: Product, error: float | None) -> QuantizedLayer:
     weight, scales = tensor_at(plan.module, product.weight), plan.scales[product.name]
-    small = plan.most[product.name] <= largest(4) and plan.modes[product.name] in plan.four_bits
-    bits = 4 if small else 8
+    bits = plan.bits_of(product)
     size = math.ceil(weight.numel() * bits / 8) + 4 * scales.numel()
     activations = _DTYPES[plan.modes[product.name]]
     op = _op(plan, product)
@@ -113,7 +112,7 @@ def _stored_row(plan: Plan, layer: Stored, error: float | None) -> QuantizedLaye
     grids = [plan.tables[path] for path in layer.weights]
     counts = [tensor_at(plan.module, path).numel() for path in layer.weights]
     kind = "embedding" if layer.op == "embedding" else "float"
-    bits = 4 if grids[0].most <= largest(4) and kind in plan.four_bits else 8
+    bits = stored_bits(grids[0].most, plan.bits.get(kind, ()))
     size = sum(math.ceil(count * bits / 8) + 4 * grid.scales.numel() for count, grid in zip(counts, grids, strict=True))
     return QuantizedLayer(layer.path, layer.op, f"int{bits}", "float32", error, layer.macs, 4 * sum(counts), size)
 

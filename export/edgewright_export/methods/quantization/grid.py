@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 
 _FACTORS = torch.linspace(1.0, 0.4, 61).tolist()
 """Shares of the largest weight that are tried as the end of a grid."""
+_FACTORS_OF_FEW = torch.logspace(math.log10(1.25), -1, 61).tolist()
+"""The same of 2 and 3 bits, whose best grid may leave most of a long tail out."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,19 @@ def _float32(value: float) -> float:
 
 
 def largest(bits: int) -> int:
-    """The largest weight of so many bits; the least is its negative."""
+    """The largest weight of so many bits."""
     return (1 << (bits - 1)) - 1
+
+
+def least(most: int) -> int:
+    """The least weight: the negative of the largest; of 2 and 3 bits one less, for there that is a quarter and an eighth of
+    all places.  Their scales may be negative, so that the longer tail of the weights has the longer side."""
+    return -most - 1 if most <= largest(3) else -most
+
+
+def stored_bits(most: int, offered: Collection[int]) -> int:
+    """Bits in which weights up to ``most`` are stored: the fewest that hold them, of 8 and those that are offered."""
+    return min(bits for bits in (8, *offered) if most <= largest(bits))
 
 
 def weight_scales(weight: Tensor, most: int, *, group: int | None = None, search: bool = False) -> Tensor:
@@ -78,25 +92,25 @@ def weight_scales(weight: Tensor, most: int, *, group: int | None = None, search
         search: Whether the scale with the least squared error is looked for, instead of that of the largest weight.
 
     Returns:
-        [outputs] or [outputs, groups], float32; 1 where all weights are 0.
+        [outputs] or [outputs, groups], float32; 1 where all weights are 0; above 0 but for 2 and 3 bits.
     """
     rows = weight.detach().reshape(weight.shape[0], -1, group) if group else weight.detach().flatten(1)
-    ends = rows.abs().amax(-1)
-    scales = ends / most
+    scales = rows.abs().amax(-1) / -least(most)
     if search:
-        errors = torch.stack([_squared_error(rows, scales * factor, most) for factor in _FACTORS])
-        scales = scales * torch.tensor(_FACTORS)[errors.argmin(0)]
-    return torch.where(scales > 0, scales, torch.ones_like(scales))
+        factors = _FACTORS if least(most) == -most else [*_FACTORS_OF_FEW, *(-factor for factor in _FACTORS_OF_FEW)]
+        errors = torch.stack([_squared_error(rows, scales * factor, most) for factor in factors])
+        scales = scales * torch.tensor(factors)[errors.argmin(0)]
+    return torch.where(scales != 0, scales, torch.ones_like(scales))
 
 
 def _squared_error(rows: Tensor, scales: Tensor, most: int) -> Tensor:
-    steps = torch.where(scales > 0, scales, torch.ones_like(scales)).unsqueeze(-1)
-    return ((rows / steps).round().clamp(-most, most) * steps - rows).square().sum(-1)
+    steps = torch.where(scales != 0, scales, torch.ones_like(scales)).unsqueeze(-1)
+    return ((rows / steps).round().clamp(least(most), most) * steps - rows).square().sum(-1)
 
 
 def integers(weight: Tensor, scales: Tensor, most: int) -> Tensor:
     """Weights on their grid, as whole float32 numbers; the shape of ``weight``."""
-    return (weight / spread(scales, weight)).round().clamp(-most, most)
+    return (weight / spread(scales, weight)).round().clamp(least(most), most)
 
 
 def nearest_power(scale: Tensor) -> Tensor:

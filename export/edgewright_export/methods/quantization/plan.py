@@ -13,7 +13,7 @@ from torch import Tensor, fx
 
 from . import storing
 from .graph import finished, put, tensor_at, twin
-from .grid import Grid, integers, sums_of_two_powers, weight_scales
+from .grid import Grid, integers, least, stored_bits, sums_of_two_powers, weight_scales
 from .simulate import IntegerProduct, OnGrid, OnGridOfRun, StoredWeight
 from .sites import Product, Sites
 from .stored import Stored, Table, fit_to_store, names_of, tables
@@ -52,7 +52,7 @@ class Plan:
         most: The largest weight of each product, by its name.
         scales: Of the weights, [outputs] or [outputs, groups], by the name of the product.
         rows: Whether grids of each run are those of single rows.
-        four_bits: Modes in which weights of 4 bits are stored as such.
+        bits: Those of less than a byte in which the target stores weights, by mode.
         rounded: Weights by the name of their product that were not rounded to the nearest, but lie on their grid.
         fixed_point: Whether all scales are powers of two.
         powers: Whether weights are sums of at most two powers of two.
@@ -69,13 +69,17 @@ class Plan:
     most: Mapping[str, int]
     scales: Mapping[str, Tensor]
     rows: bool = False
-    four_bits: frozenset[str] = frozenset()
+    bits: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     fixed_point: bool = False
     powers: bool = False
     rounded: Mapping[str, Tensor] = field(default_factory=dict)
     biases: Mapping[str, Tensor] = field(default_factory=dict)
     stored: tuple[Stored, ...] = ()
     tables: Mapping[str, Table] = field(default_factory=dict)
+
+    def bits_of(self, product: Product) -> int:
+        """Bits of a stored weight of a product."""
+        return stored_bits(self.most[product.name], self.bits.get(self.modes[product.name], ()))
 
 
 def with_stored(
@@ -273,6 +277,7 @@ def _through(graph: fx.Graph, node: fx.Node, grid: Grid) -> fx.Node:
 def _write_product(plan: Plan, made: fx.GraphModule, nodes: Mapping[str, fx.Node], product: Product) -> None:
     graph, node = made.graph, nodes[product.name]
     weight, scales, most = _weight(plan, product), plan.scales[product.name], plan.most[product.name]
+    ends = least(most), most
     whole = integers(weight, scales, most)
     if plan.powers:
         whole = sums_of_two_powers(whole, most)
@@ -285,10 +290,10 @@ def _write_product(plan: Plan, made: fx.GraphModule, nodes: Mapping[str, fx.Node
         values: tuple[Any, ...] = tuple(map(graph.get_attr, names))
         if scales.dim() == 2:
             group = weight[0].numel() // scales.shape[1]
-            options = (*values, -most, most, torch.int8, group, torch.float32)
+            options = (*values, *ends, torch.int8, group, torch.float32)
             constant = graph.call_function(ops.dequantize_per_channel_group.default, options)
         else:
-            constant = graph.call_function(ops.dequantize_per_channel.default, (*values, 0, -most, most, torch.int8))
+            constant = graph.call_function(ops.dequantize_per_channel.default, (*values, 0, *ends, torch.int8))
         constant.meta = {key: node.meta[key] for key in ("nn_module_stack", "stack_trace") if key in node.meta}
         arguments = [node.args[0], constant, *node.args[2:]]
         bias = _bias(plan, product)

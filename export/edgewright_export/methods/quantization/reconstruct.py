@@ -126,7 +126,7 @@ def _rates(own: Sequence[nn.Module]) -> list[tuple[nn.Parameter, Tensor]]:
     found = []
     for module in own:
         if isinstance(module, IntegerProduct):
-            found.append((module.weight, _WEIGHT_RATE * spread(module.scales().detach(), module.weight)))
+            found.append((module.weight, _WEIGHT_RATE * spread(module.scales().detach().abs(), module.weight)))
             if module.bias is not None:
                 found.append((module.bias, torch.tensor(_BIAS_RATE)))
         elif isinstance(module, Scale):

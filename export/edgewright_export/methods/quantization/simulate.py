@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .grid import Grid, nearest_power, spread, sums_of_two_powers
+from .grid import Grid, least, nearest_power, spread, sums_of_two_powers
 
 _EXACT = float(1 << 24)
 """Below it float32 holds every whole number."""
@@ -180,7 +180,7 @@ class IntegerProduct(nn.Module):
 
     def integers(self) -> Tensor:
         """The weights on their grid, as float32."""
-        whole = whole_steps(self.weight, spread(self.scales(), self.weight), -self._most, self._most)
+        whole = whole_steps(self.weight, spread(self.scales(), self.weight), least(self._most), self._most)
         if not self._powers:
             return whole
         return whole + (sums_of_two_powers(whole.detach(), self._most) - whole).detach()

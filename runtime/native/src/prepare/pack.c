@@ -27,8 +27,10 @@ static void set_layout(packer *k, int isa) {
 static uint32_t code_of(const packer *k) {
     int layout = !is_depthwise(k) ? k->kernel.nr : is_s8(k) ? k->kernel.mr : 1;
     uint32_t kind = (uint32_t)k->packing->kind | (is_grouped(k) ? 4 : 0); /* depthwise is no product */
-    uint32_t small = (uint32_t)ew_is_small(k->weights->dtype) << 1 | (ew_widened(k->weights->dtype) == EDGE_U8);
-    return (uint32_t)EW_PACKING_VERSION << 24 | (uint32_t)k->packing->taps << 12 | small << 10 | (uint32_t)layout << 4 |
+    edge_dtype dtype = k->weights->dtype;
+    uint32_t small = (uint32_t)ew_is_small(dtype) << 1 | (ew_widened(dtype) == EDGE_U8);
+    uint32_t fewer = ew_is_small(dtype) ? 4 - ew_dtype_bits(dtype) : 0; /* constants of one place may differ in it */
+    return (uint32_t)EW_PACKING_VERSION << 24 | fewer << 22 | (uint32_t)k->packing->taps << 12 | small << 10 | (uint32_t)layout << 4 |
            (uint32_t)is_s8(k) << 3 | kind;
 }
 
