@@ -44,10 +44,10 @@ class PTQ:
         per_channel: One scale for each output, or one for all.
         symmetric: Zero points of activations are 0.
         ranges: How the ends of a grid are chosen: ``min-max``, ``percentile``, ``mse`` or ``entropy``.
-        smooth: Whether differences between the channels of a linear layer's input go into its weights, as far as
-            calibration says that it helps (SmoothQuant).
-        compensate: Whether weights of linear layers are rounded one input after the other, with later ones making up for
-            the error on calibration inputs (GPTQ).
+        smooth: Whether differences between the channels of what a linear layer reads, or of what layers write and others
+            read with residual sums on the way, go into weights, as far as calibration says that it helps (SmoothQuant).
+        compensate: Whether weights are rounded one input after the other, with later ones making up for the error on
+            calibration inputs (GPTQ); in depthwise convolutions that is worth most.
         equalize: Whether channels between two layers, with nothing or a ReLU between, are scaled so that weights of both are
             alike (cross-layer equalization); it needs no calibration.
         correct_bias: Whether biases take away the mean error of each output on calibration inputs.
