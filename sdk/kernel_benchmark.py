@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from device_profiles.errors import OptionError
 from device_profiles.record import structure, unstructure
-from edgewright_runtime import kernels, kernels_s8
+from edgewright_runtime import kernels, kernels_s8, kernels_sparse
 from edgewright_runtime.bundle.paths import write_file
 from edgewright_runtime.engines import engine_named, installed
 from edgewright_runtime.kernels import Kernel, Prepared
@@ -56,6 +56,15 @@ class GemmShape:
         a, b = _normal(draw, self.m, self.k), _normal(draw, self.k, self.n)
         packed, bias = kernels.pack(kernel, b), _normal(draw, self.n)
         return kernels.prepare_gemm(kernel, a, packed, self.n, bias=bias, block=block)
+
+    def prepare_sparse(self, kernel: Kernel, sparsity: float) -> Prepared:
+        """The same with so large a share of blocks of weights that are zero."""
+        draw = np.random.default_rng(0)
+        a, b = _normal(draw, self.m, self.k), _normal(draw, self.k, self.n)
+        held = draw.random((self.k, -(-self.n // kernel.nr))) >= sparsity
+        b *= np.repeat(held, kernel.nr, axis=1)[:, : self.n]
+        packed, bias = kernels_sparse.pack(kernel, b), _normal(draw, self.n)
+        return kernels_sparse.prepare_spmm(kernel, a, packed, self.n, bias=bias)
 
     def fits(self, kernel: Kernel) -> bool:
         """Whether the kernel can do it."""
@@ -121,7 +130,9 @@ class KernelTiming:
 
     ``calls`` is how many calls of the kernel a sample takes, ``calling_s`` what so many calls take that have nothing to
     do; the samples include it.  ``ratio`` is the median over that of the scalar kernel of the same dtype (None: not
-    timed), with its interval.
+    timed), with its interval.  ``sparsity`` is the share of blocks that are zero (None: dense weights), ``over_dense`` the
+    median over that of the dense kernel of the same instruction set and dtype (None: this is dense), with its interval;
+    operations are those of the dense product.
     """
 
     network: str
@@ -141,6 +152,10 @@ class KernelTiming:
     ratio: float | None
     ratio_low: float | None
     ratio_high: float | None
+    sparsity: float | None
+    over_dense: float | None
+    over_dense_low: float | None
+    over_dense_high: float | None
 
 
 @dataclass(frozen=True)
@@ -159,7 +174,11 @@ class KernelBenchResult:
 
 
 def bench_kernels(
-    shapes: Sequence[str], isas: Sequence[str], seconds: float, dtypes: Sequence[str] = ()
+    shapes: Sequence[str],
+    isas: Sequence[str],
+    seconds: float,
+    dtypes: Sequence[str] = (),
+    sparsities: Sequence[float] = (),
 ) -> KernelBenchResult:
     """Times every kernel that has a shape file's op, all kernels of a shape interleaved, on one thread.
 
@@ -168,9 +187,10 @@ def bench_kernels(
         isas: Instruction sets; empty: every usable one but scalar code.
         seconds: At least so long for each kernel and shape.
         dtypes: f32, s8; empty: all.
+        sparsities: Shares of zeros with which sparse kernels are timed beside the dense ones.
 
     Raises:
-        OptionError: No such shape file, instruction set or dtype, or a file with mistakes.
+        OptionError: No such shape file, instruction set or dtype, a sparsity outside of 0 to 1, or a file with mistakes.
         DependencyError: The native engine was not built.
     """
     engine_named("native")
@@ -179,9 +199,14 @@ def bench_kernels(
     unknown = sorted(set(dtypes) - set(kernels.DTYPES))
     if unknown:
         raise OptionError(f"no dtype {', '.join(map(repr, unknown))}; there are {', '.join(kernels.DTYPES)}")
+    outside = [sparsity for sparsity in sparsities if not 0 <= sparsity <= 1]
+    if outside:
+        raise OptionError(f"sparsity {outside[0]!r} is no share from 0 to 1")
     of = dtypes or kernels.DTYPES
-    table = [row for row in kernels.rows() if row.isa in chosen and row.dtype in of and row.format == "dense"]
-    rows = [row for file in files for shape in file.shapes for row in _time_shape(file.name, shape, table, seconds)]
+    table = [row for row in kernels.rows() if row.isa in chosen and row.dtype in of]
+    rows = [
+        row for file in files for shape in file.shapes for row in _time_shape(file.name, shape, table, seconds, sparsities)
+    ]
     versions = {name: installed(name) or "" for name in PACKAGES}
     return KernelBenchResult(tuple(rows), files, "measured", 1, seconds, found, versions, current_commit(), now())
 
@@ -253,26 +278,48 @@ def _isas(wanted: Sequence[str]) -> list[str]:
     return [isa for isa in usable if isa in wanted] or [isa for isa in usable if isa != SCALAR] or usable
 
 
-def _time_shape(network: str, shape: Shape, table: Sequence[Kernel], seconds: float) -> list[KernelTiming]:
-    rows = {row.name: row for row in table if shape.fits(row)}
-    prepared = {name: shape.prepare(row) for name, row in rows.items()}
-    timings = measure(prepared, min_samples=_SAMPLES, min_seconds=seconds)
-    scalar = {row.dtype: timings[name] for name, row in rows.items() if row.isa == SCALAR}
-    return [
-        _row(network, shape, row, prepared[name], timings[name], scalar.get(row.dtype)) for name, row in rows.items()
+@dataclass(frozen=True)
+class _Contender:
+    """A kernel on a shape; ``sparsity`` None: with dense weights."""
+
+    kernel: Kernel
+    sparsity: float | None
+    prepared: Prepared
+
+
+def _time_shape(
+    network: str, shape: Shape, table: Sequence[Kernel], seconds: float, sparsities: Sequence[float]
+) -> list[KernelTiming]:
+    dense = [_Contender(row, None, shape.prepare(row)) for row in table if shape.fits(row)]
+    sparse = [
+        _Contender(row, sparsity, shape.prepare_sparse(row, sparsity))
+        for row in table
+        for sparsity in sparsities
+        if isinstance(shape, GemmShape) and row.op == "spmm"
     ]
+    found = [*dense, *sparse]
+    timings = measure({str(i): one.prepared for i, one in enumerate(found)}, min_samples=_SAMPLES, min_seconds=seconds)
+    timed = [(one, timings[str(i)]) for i, one in enumerate(found)]
+    beside = {(one.kernel.isa, one.kernel.dtype): timing for one, timing in timed if one.sparsity is None}
+    return [_row(network, shape, one, timing, beside) for one, timing in timed]
 
 
 def _row(
-    network: str, shape: Shape, kernel: Kernel, prepared: Prepared, timing: Timing, scalar: Timing | None
+    network: str, shape: Shape, one: _Contender, timing: Timing, dense: Mapping[tuple[str, str], Timing]
 ) -> KernelTiming:
-    calling = measure({"": prepared.idle}, min_samples=_SAMPLES, min_seconds=0)[""]
+    calling = measure({"": one.prepared.idle}, min_samples=_SAMPLES, min_seconds=0)[""]
+    kernel = one.kernel
+    own = None if one.sparsity is None else dense.get((kernel.isa, kernel.dtype))
     return KernelTiming(
         network, shape, kernel.name, kernel.isa, kernel.dtype, shape.operations, len(timing.samples_s),
         timing.min_s, timing.quantile_s(0.1), timing.median_s, timing.quantile_s(0.9),
-        shape.operations / timing.median_s, prepared.calls, calling.median_s,
-        *(ratio(timing, scalar) if scalar else (None, None, None)),
+        shape.operations / timing.median_s, one.prepared.calls, calling.median_s,
+        *_ratio(timing, dense.get((SCALAR, kernel.dtype))), one.sparsity, *_ratio(timing, own),
     )  # fmt: skip
+
+
+def _ratio(timing: Timing, base: Timing | None) -> tuple[float | None, float | None, float | None]:
+    return ratio(timing, base) if base else (None, None, None)
 
 
 def _normal(draw: np.random.Generator, *shape: int) -> np.ndarray:

@@ -94,6 +94,21 @@ def test_a_result_file_says_where_it_was_taken(edgewright, small, tmp_path):
     assert code == 1 and "OutputError" in err
 
 
+def test_sparse_products_are_timed_beside_dense_ones(edgewright, small):
+    chosen = ("--shapes", small, "--seconds", "0", "--isa", BEST, "--sparsity", "0.5", "--sparsity", "0.9")
+    rows = json.loads(edgewright(*chosen, "--json")[1])["rows"]
+    sparse = [row for row in rows if row["sparsity"] is not None]
+    names = [f"edge_spmm_f32_{block}_{BEST}" for block in ("1x1", "4x1")]
+    assert [(row["kernel"], row["sparsity"]) for row in sparse] == [(name, share) for name in names for share in (0.5, 0.9)]
+    assert all(row["over_dense_low"] <= row["over_dense"] <= row["over_dense_high"] for row in sparse)
+    assert all(row["operations"] == 2 * 100 * 9 * 5 and row["shape"]["name"] == "product" for row in sparse)
+    assert all(row["over_dense"] is None for row in rows if row["sparsity"] is None)
+    code, out, _ = edgewright(*chosen)
+    assert code == 0 and "x dense" in out and "90%" in out
+    code, _, err = edgewright("--shapes", small, "--seconds", "0", "--sparsity", "80")
+    assert code == 1 and "OptionError: sparsity 80.0" in err
+
+
 def test_what_is_not_there_is_refused_with_what_is(edgewright, small):
     code, _, err = edgewright("--shapes", "nothing", "--seconds", "0")
     assert code == 1 and "OptionError: no shapes 'nothing'" in err and all(name in err for name in shape_names())

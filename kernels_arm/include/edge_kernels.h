@@ -32,6 +32,20 @@ typedef struct edge_gemm_grouped {
 typedef void edge_gemm_grouped_run(const edge_gemm_grouped *job, int64_t rows, const float *const *a, float *c,
                                    const float *add);
 
+/* The same with sparse weights: blocks of some successive columns (the nr of the kernel) and one depth, of which only those
+ * are there that hold a weight.  What meets no block is not read. */
+typedef struct edge_spmm_f32 {
+    edge_gemm_f32 product; /* its b is not read */
+    const int32_t *start;  /* of each group of columns, the place of its first block; then that behind the last one */
+    const uint16_t *index; /* of each block: tap * depth + its place in the tap, ascending */
+    const float *value;    /* of each block: its weights */
+    int64_t first, last;   /* columns that are made: a multiple of 4, and the end, that too or n */
+} edge_spmm_f32;
+
+/* work: mr * taps * depth floats, that no other thread uses */
+typedef void edge_spmm_f32_run(const edge_spmm_f32 *job, int64_t rows, const float *const *a, float *c, const float *add,
+                               float *work);
+
 /* One output row of a depthwise convolution.  line[i]: input row under kernel row i, or NULL outside of the image. */
 typedef struct edge_depthwise_f32 {
     int64_t channels, in_width, out_width, kernel_height, kernel_width, stride, dilation, pad; /* along the width */
@@ -137,10 +151,12 @@ typedef enum edge_kernel_op {
     EDGE_MIX,
     EDGE_QUANTIZE,
     EDGE_DEQUANTIZE,
-    EDGE_GEMM_GROUPED
+    EDGE_GEMM_GROUPED,
+    EDGE_SPMM
 } edge_kernel_op;
 typedef enum edge_kernel_dtype { EDGE_KERNEL_F32, EDGE_KERNEL_S8 } edge_kernel_dtype;
-typedef enum edge_kernel_format { EDGE_DENSE } edge_kernel_format;
+/* Sparse ones are named by the columns and the depth of a block. */
+typedef enum edge_kernel_format { EDGE_DENSE, EDGE_BLOCKS_1X1, EDGE_BLOCKS_4X1 } edge_kernel_format;
 /* In order of preference, the last one that a machine has is the best. */
 typedef enum edge_isa {
     EDGE_ISA_SCALAR,
@@ -184,6 +200,15 @@ EDGE_KERNEL_API void edge_gemm_pack_f32(const edge_kernel *kernel, int64_t n, in
 /* Packs small weights b[k, n], in words of 32 / bits values: as many of them as floats of a matrix [words of k, n]. */
 EDGE_KERNEL_API void edge_gemm_pack_grouped(const edge_kernel *kernel, int64_t n, int64_t k, int32_t bits, const int8_t *b,
                             int64_t b_row, int64_t b_col, int32_t *packed);
+
+/* The most depth, of all taps, that an index can name. */
+enum { EDGE_SPMM_MOST_DEPTH = 65536 };
+/* Blocks of b[k, n] that hold anything but zeros, and the packing: start has a value for each group of columns and one more,
+ * index one for each block, value nr for each. */
+EDGE_KERNEL_API int64_t edge_spmm_blocks(const edge_kernel *kernel, int64_t n, int64_t k, const float *b, int64_t b_row,
+                                         int64_t b_col);
+EDGE_KERNEL_API void edge_spmm_pack_f32(const edge_kernel *kernel, int64_t n, int64_t k, const float *b, int64_t b_row,
+                                        int64_t b_col, int32_t *start, uint16_t *index, float *value);
 
 /* Bytes of the packed form of b[taps][depth][n], and the packing; b[t][i][j] is at b[(t * depth + i) * b_row + j * b_col]. */
 EDGE_KERNEL_API size_t edge_gemm_packed_s8(const edge_kernel *kernel, int64_t n, int64_t depth, int64_t taps);

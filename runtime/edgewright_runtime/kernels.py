@@ -32,9 +32,10 @@ OPS = (
     "quantize",
     "dequantize",
     "gemm_grouped",
+    "spmm",
 )
 DTYPES = ("f32", "s8")
-FORMATS = ("dense",)
+FORMATS = ("dense", "blocks_1x1", "blocks_4x1")
 MAPS = ("exp", "erf", "gelu", "tanh", "sigmoid", "silu")
 COMBINES = ("max", "add")
 
@@ -285,11 +286,13 @@ def prepare_gemm(
     return prepare_rows(kernel, job, a, index, add, out, block, (packed, bias))
 
 
-def prepare_rows(kernel: Kernel, job: Any, a: Any, index: Any, add: Any, out: Any, block: int, kept: Any) -> Prepared:
-    """The calls of a product, for either dtype.
+def prepare_rows(
+    kernel: Kernel, job: Any, a: Any, index: Any, add: Any, out: Any, block: int, kept: Any, work: Any = None
+) -> Prepared:
+    """The calls of a product, of any dtype and format.
 
     Args:
-        kernel: A row of op gemm.
+        kernel: A row of a product.
         job: What the kernel takes first.
         a: [lines, depth]
         index: [m, taps], integers: which lines of ``a`` make a row.
@@ -297,8 +300,11 @@ def prepare_rows(kernel: Kernel, job: Any, a: Any, index: Any, add: Any, out: An
         out: [m, n]
         block: Rows of one call; 0: all in one.
         kept: Whatever else must stay in memory.
+        work: Memory that the kernel takes besides, or None.
     """
     rows, taps = index.shape
+    types = _PRODUCT if work is None else [*_PRODUCT, ctypes.c_void_p]
+    more = () if work is None else (work.ctypes.data,)
     pointers = np.ascontiguousarray(a.ctypes.data + index.astype(np.intp) * a.strides[0])
     calls, idle = [], []  # type: List[Any], List[Any]
     for begin in range(0, rows, block or max(rows, 1)):
@@ -308,9 +314,9 @@ def prepare_rows(kernel: Kernel, job: Any, a: Any, index: Any, add: Any, out: An
             out.ctypes.data + begin * out.strides[0],
             None if add is None else add.ctypes.data + begin * add.strides[0],
         )
-        calls.append(_ready(_PRODUCT, ctypes.addressof(job), count, *places))
-        idle.append(_ready(_PRODUCT, ctypes.addressof(job), 0, *places))
-    return Prepared(function(kernel, _PRODUCT), calls, idle, out, (job, a, add, pointers, kept))
+        calls.append(_ready(types, ctypes.addressof(job), count, *places, *more))
+        idle.append(_ready(types, ctypes.addressof(job), 0, *places, *more))
+    return Prepared(function(kernel, types), calls, idle, out, (job, a, add, pointers, kept, work))
 
 
 def gemm(
@@ -638,9 +644,9 @@ def _name(names: Tuple[str, ...], number: int, kind: str) -> str:
 
 def expect(kernel: Kernel, ops: Tuple[str, ...], dtype: str) -> None:
     """Refuses a row of another op or dtype, and one that this machine cannot run."""
-    if kernel.op not in ops or (kernel.dtype, kernel.format) != (dtype, "dense"):
+    if kernel.op not in ops or kernel.dtype != dtype:
         raise ValueError(
-            "expected a dense {} kernel of op {}, given is {}".format(dtype, " or ".join(ops), kernel.name)
+            "expected a {} kernel of op {}, given is {}".format(dtype, " or ".join(ops), kernel.name)
         )
     if not kernel.usable:
         raise ValueError("{} needs {}; this machine has {}".format(kernel.name, kernel.isa, ", ".join(isas())))

@@ -62,6 +62,9 @@ def model(
 @click.option("--isa", multiple=True, help="Instruction set; again for more.  [default: every usable one but scalar]")
 @click.option("--dtype", multiple=True, help="f32 or s8; again for more.  [default: all]")
 @click.option(
+    "--sparsity", type=float, multiple=True, help="Time sparse products too, with such a share of zeros; again for more."
+)
+@click.option(
     "--seconds", type=float, default=0.2, show_default=True, help="At least so long for each kernel and shape."
 )
 @click.option("-o", "--output", type=click.Path(), help="Write the result as JSON.")
@@ -70,6 +73,7 @@ def kernels(
     shapes: tuple[str, ...],
     isa: tuple[str, ...],
     dtype: tuple[str, ...],
+    sparsity: tuple[float, ...],
     seconds: float,
     output: str | None,
     as_json: bool,
@@ -77,13 +81,14 @@ def kernels(
     """Time the kernels of the native engine on this machine, one thread, those of a shape interleaved A B A B.
 
     An operation is a multiplication or an addition.  A ratio is over the time of the scalar kernel of the same dtype,
-    where that is timed too (ratio of medians, 95 % bootstrap interval).
+    where that is timed too (ratio of medians, 95 % bootstrap interval).  Of a sparse kernel, operations are those of the
+    dense product, and "x dense" is how many times as fast it is as the dense kernel of the same instruction set.
     """
     from ..kernel_benchmark import bench_kernels, write_result
 
     if seconds < 0:
         raise OptionError("--seconds takes a number that is not negative")
-    result = bench_kernels(shapes, isa, seconds, dtype)
+    result = bench_kernels(shapes, isa, seconds, dtype, sparsity)
     if output:
         write_result(result, Path(output))
     if as_json:
@@ -92,18 +97,25 @@ def kernels(
     compared = any(row.ratio is not None for row in result.rows)
     columns = ("network", "shape", "kernel", "p10 us", "median us", "p90 us", "n", "GOP/s", "calling us")
     ratios = ("ratio", "95 % interval") if compared else ()
-    print_table((*columns, *ratios), (_kernel_row(row) for row in result.rows))
+    sparse = ("zeros", "x dense", "95 % interval") if sparsity else ()
+    print_table((*columns, *ratios, *sparse), (_kernel_row(row, bool(sparsity)) for row in result.rows))
     click.echo(f"kind measured, this machine: {result.machine['processor']}, load {result.machine['load']}, 1 thread")
 
 
-def _kernel_row(row: object) -> tuple[str, ...]:
+def _kernel_row(row: object, sparse: bool) -> tuple[str, ...]:
     from ..kernel_benchmark import KernelTiming
 
     assert isinstance(row, KernelTiming)
     times = (f"{value * 1e6:.1f}" for value in (row.p10_s, row.median_s, row.p90_s))
     speed, calling = f"{row.operations_per_s / 1e9:.1f}", f"{row.calling_s * 1e6:.1f}"
     spread = () if row.ratio is None else (f"{row.ratio:.3g}", f"{row.ratio_low:.3g} to {row.ratio_high:.3g}")
-    return (row.network, row.shape.name, row.kernel, *times, str(row.samples), speed, calling, *spread)
+    fixed = (row.network, row.shape.name, row.kernel, *times, str(row.samples), speed, calling, *spread)
+    if not sparse:
+        return fixed
+    if row.sparsity is None or not (row.over_dense and row.over_dense_low and row.over_dense_high):
+        return (*fixed, "", "", "")
+    interval = f"{1 / row.over_dense_high:.2f} to {1 / row.over_dense_low:.2f}"
+    return (*fixed, f"{row.sparsity:.0%}", f"{1 / row.over_dense:.2f}", interval)
 
 
 def _row(row: object) -> tuple[str, ...]:

@@ -25,9 +25,9 @@ from edgewright_runtime.kernels import COMBINES, INFINITY, MAPS, Kernel
 from tests.native.small_models import model
 
 HEADER = Path(__file__).parents[2] / "kernels_arm" / "include" / "edge_kernels.h"
-OPS = [op for op in kernels.OPS if op not in ("quantize", "dequantize", "gemm_grouped")]
+OPS = [op for op in kernels.OPS if op not in ("quantize", "dequantize", "gemm_grouped", "spmm")]
 TESTED = {(op, "f32", "dense") for op in OPS}
-ROWS = [row for row in kernels.rows() if row.dtype == "f32" and row.op != "gemm_grouped"]
+ROWS = [row for row in kernels.rows() if row.dtype == "f32" and row.op in OPS]
 ISAS = kernels.isas()
 HALF_ULP = 2.0**-24
 TINY = 2.0**-149
@@ -44,7 +44,7 @@ def each(*ops: str) -> pytest.MarkDecorator:
 
 
 def each_of(rows: list[Kernel], ops: tuple[str, ...]) -> pytest.MarkDecorator:
-    found = [row for row in rows if row.usable and row.format == "dense" and row.op in ops]
+    found = [row for row in rows if row.usable and row.op in ops]
     return pytest.mark.parametrize("kernel", found, ids=[row.name for row in found])
 
 
@@ -130,7 +130,7 @@ def test_names_are_unique_and_end_with_their_instruction_set():
     assert len({row.name for row in rows}) == len(rows)
     assert len({row[:4] for row in rows}) == len(rows)
     assert all(row.name.startswith(f"edge_{row.op}_{row.dtype}_") and row.name.endswith(f"_{row.isa}") for row in rows)
-    assert all((row.mr > 0 and row.nr > 0) == (row.op in ("gemm", "gemm_grouped")) for row in rows)
+    assert all((row.mr > 0 and row.nr > 0) == (row.op in ("gemm", "gemm_grouped", "spmm")) for row in rows)
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -735,7 +735,7 @@ def touch_nothing_behind(kernel: Kernel) -> None:
 def touch_each(rows: list[Kernel], isa: str, touch: Callable[[Kernel], None]) -> None:
     """Names each row before it runs, so that the last name is the one that ended the process."""
     for row in rows:
-        if row.isa == isa and row.format == "dense":
+        if row.isa == isa:
             print(row.name, flush=True)
             touch(row)
 
