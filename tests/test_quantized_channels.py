@@ -167,3 +167,25 @@ def test_all_at_once_reach_the_file(tmp_path):
     )
     assert bundle.parity.snr_db > 100
     assert {row.weights for row in bundle.manifest.quantized} == {"int8"}
+
+
+@pytest.mark.parametrize("engine", ["native", "onnxruntime", "litert"])
+def test_a_bias_of_an_output_without_weights_fits_into_32_bits(engine, tmp_path):
+    """As a batch norm leaves a channel that died: its bias would be some 1e14 of the unit of its sums."""
+    module, given = seeded(Bottlenecks).eval(), drawn(1, 3, 16, 16, count=4)
+    with torch.no_grad():
+        module.stem[0].weight[3:5] *= 1e-12
+        module.stem[0].bias[3:5] = torch.tensor([0.7, -0.4])
+        module.last.weight[2] = 0
+        module.last.bias[2] = 3
+    bundle = sdk.export(
+        module,
+        f"host:{engine}",
+        example_inputs=given[0],
+        methods=[sdk.methods.PTQ()],
+        calibration=given,
+        output=tmp_path / "m.edge",
+    )
+    assert bundle.parity.snr_db > 45
+    with torch.no_grad():
+        assert error_of(plan_of(module, given), given, module) < 0.01

@@ -25,6 +25,7 @@ from .observe import observe
 from .plan import Activations, Plan, scales_of, with_stored
 from .ranges import RANGES, grid_of
 from .reconstruct import reconstructed
+from .room import with_room_for_biases
 from .sites import Product, Sites, products, sites
 from .smooth import smoothed
 
@@ -158,7 +159,7 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
         plan = compensated(plan, given)
     if options.reconstruct:
         plan = reconstructed(plan, given, options.reconstruct)
-    return corrected(plan, given) if options.correct_bias else plan
+    return with_room_for_biases(corrected(plan, given) if options.correct_bias else plan)
 
 
 def modes_of(

@@ -15,6 +15,7 @@ from ...training.distill import labelled, outputs_apart, ran
 from ...training.loop import fit
 from .attention import Watched, apart, attention_sites
 from .plan import Plan, learned, simulated
+from .room import with_room_for_biases
 from .simulate import Scale
 
 _SCALE_RATE = 1e-3
@@ -56,7 +57,7 @@ def learn(plan: Plan, train: Train, lesson: Lesson) -> tuple[Plan, tuple[float, 
     losses = fit(
         ((others, lesson.rate), (scales, _SCALE_RATE)), train.endless(), loss, steps=lesson.steps, seed=lesson.seed
     )
-    return learned(plan, student), losses
+    return with_room_for_biases(learned(plan, student)), losses
 
 
 def _is_scale(module: nn.Module) -> bool:
