@@ -121,7 +121,7 @@ typedef void edge_depthwise_s8_run(const edge_depthwise_s8 *job, const uint8_t *
 typedef void edge_quantize_s8(const edge_grid *grid, const float *x, uint8_t *y, int64_t count);
 typedef void edge_dequantize_s8(const edge_grid *grid, const uint8_t *x, float *y, int64_t count);
 
-/* y = clamp(round((a + b) / y.scale) + y.zero) */
+/* y = clamp(round((a + b) / y.scale) + y.zero), a float32 after each operation */
 typedef struct edge_add_s8_job {
     edge_grid a, b, y;
     int32_t low, high;

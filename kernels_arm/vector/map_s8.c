@@ -1,4 +1,4 @@
-/* Bytes to floats and back. */
+/* Bytes to floats and back, in float32 as a file says it: no fused multiply-add, see CMakeLists.txt. */
 #include <stdbool.h>
 
 #include "vector.h"
@@ -63,17 +63,19 @@ void EDGE_NAME(edge_dequantize_s8)(const edge_grid *grid, const uint8_t *x, floa
     v_store_some(y + i, widen(part, grid) * grid->scale, count - i);
 }
 
+EDGE_INLINE vf sum(const edge_add_s8_job *j, const uint8_t *a, const uint8_t *b) {
+    return (widen(a, &j->a) * j->a.scale + widen(b, &j->b) * j->b.scale) / j->y.scale;
+}
+
 void EDGE_NAME(edge_add_s8)(const edge_add_s8_job *j, const uint8_t *a, const uint8_t *b, uint8_t *y, int64_t count) {
     float low = (float)(j->low - j->y.zero), high = (float)(j->high - j->y.zero);
-    float of_a = j->a.scale / j->y.scale, of_b = j->b.scale / j->y.scale;
     int64_t i = 0;
-    for (; i + EDGE_LANES <= count; i += EDGE_LANES)
-        narrow(widen(a + i, &j->a) * of_a + widen(b + i, &j->b) * of_b, low, high, j->y.zero, y + i);
+    for (; i + EDGE_LANES <= count; i += EDGE_LANES) narrow(sum(j, a + i, b + i), low, high, j->y.zero, y + i);
     if (i == count) return;
     uint8_t left[EDGE_LANES] = {0}, right[EDGE_LANES] = {0}, part[EDGE_LANES];
     memcpy(left, a + i, (size_t)(count - i));
     memcpy(right, b + i, (size_t)(count - i));
-    narrow(widen(left, &j->a) * of_a + widen(right, &j->b) * of_b, low, high, j->y.zero, part);
+    narrow(sum(j, left, right), low, high, j->y.zero, part);
     memcpy(y + i, part, (size_t)(count - i));
 }
 
