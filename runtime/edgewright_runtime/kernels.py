@@ -77,7 +77,7 @@ class _Row(ctypes.Structure):
     ]
 
 
-class _Gemm(ctypes.Structure):
+class Gemm(ctypes.Structure):
     """``edge_gemm_f32``"""
 
     _fields_ = [
@@ -282,7 +282,7 @@ def prepare_gemm(
         fits("add", add, (rows, n), apart=True)
     add_row = 0 if add is None else add.strides[0] // _FLOAT_BYTES
     sizes = (n, a.shape[1], taps, packed.ctypes.data, None if bias is None else bias.ctypes.data)
-    job = _Gemm(*sizes, out.strides[0] // _FLOAT_BYTES, add_row, low, high)
+    job = Gemm(*sizes, out.strides[0] // _FLOAT_BYTES, add_row, low, high)
     return prepare_rows(kernel, job, a, index, add, out, block, (packed, bias))
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Optional, Tuple
 import numpy as np
 
 from . import kernels
-from .kernels import INFINITY, Kernel, Prepared
+from .kernels import INFINITY, Gemm, Kernel, Prepared
 
 _SIDE = 4
 """Columns come in so many."""
@@ -30,10 +30,7 @@ class _Job(ctypes.Structure):
     """``edge_spmm_f32``"""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("n", "depth", "taps")),
-        *((name, ctypes.c_void_p) for name in ("b", "bias")),
-        *((name, ctypes.c_int64) for name in ("c_row", "add_row")),
-        *((name, ctypes.c_float) for name in ("low", "high")),
+        ("product", Gemm),
         *((name, ctypes.c_void_p) for name in ("start", "index", "value")),
         *((name, ctypes.c_int64) for name in ("first", "last")),
     ]
@@ -100,8 +97,7 @@ def prepare_spmm(
         raise ValueError("columns {} to {}: expected multiples of {} within {}".format(first, last, _SIDE, n))
     out = np.empty((rows, n), np.float32) if out is None else out
     work = np.empty(kernel.mr * taps * depth, np.float32)
-    job = _Job(
-        n, depth, taps, None, None if bias is None else bias.ctypes.data, out.strides[0] // 4,
-        0 if add is None else add.strides[0] // 4, low, high, *(array.ctypes.data for array in packed), first, last,
-    )  # fmt: skip
+    add_row = 0 if add is None else add.strides[0] // 4
+    product = Gemm(n, depth, taps, None, None if bias is None else bias.ctypes.data, out.strides[0] // 4, add_row, low, high)
+    job = _Job(product, *(array.ctypes.data for array in packed), first, last)
     return kernels.prepare_rows(kernel, job, a, index, add, out, block, (packed, bias), work)

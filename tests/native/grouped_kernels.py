@@ -7,17 +7,14 @@ import ctypes
 import numpy as np
 
 from edgewright_runtime import kernels
-from edgewright_runtime.kernels import INFINITY, Kernel, Prepared
+from edgewright_runtime.kernels import INFINITY, Gemm, Kernel, Prepared
 
 
 class _Job(ctypes.Structure):
     """``edge_gemm_grouped``"""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("n", "depth", "taps")),
-        *((name, ctypes.c_void_p) for name in ("b", "bias")),
-        *((name, ctypes.c_int64) for name in ("c_row", "add_row")),
-        *((name, ctypes.c_float) for name in ("low", "high")),
+        ("product", Gemm),
         *((name, ctypes.c_void_p) for name in ("words", "scale")),
         ("group", ctypes.c_int64),
         ("bits", ctypes.c_int32),
@@ -71,8 +68,7 @@ def prepare_gemm(
     out = np.empty((rows, n), np.float32) if out is None else out
     kernels.fits("words", words, (packed_size(kernel, n, depth, bits),), dtype=np.int32)
     kernels.fits("scale", scale, (kernels.packed_size(f32_kernel(kernel), n, depth // group),))
-    job = _Job(
-        n, depth, 1, None, None if bias is None else bias.ctypes.data, out.strides[0] // 4,
-        0 if add is None else add.strides[0] // 4, low, high, words.ctypes.data, scale.ctypes.data, group, bits,
-    )  # fmt: skip
+    add_row = 0 if add is None else add.strides[0] // 4
+    product = Gemm(n, depth, 1, None, None if bias is None else bias.ctypes.data, out.strides[0] // 4, add_row, low, high)
+    job = _Job(product, words.ctypes.data, scale.ctypes.data, group, bits)
     return kernels.prepare_rows(kernel, job, a, np.arange(rows)[:, None], add, out, block, (words, scale, bias))

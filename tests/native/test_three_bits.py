@@ -17,8 +17,8 @@ from edgewright_runtime.native_library import Model
 from tests.native import test_four_bits as four
 from tests.native.eight_bits import dynamic
 from tests.native.test_engine import INVALID_MODEL, UNSUPPORTED, refused
-from tests.native.test_four_bits import GROUPED, ISAS, S8, Arrays, Small
-from tests.native.test_prepare_int8 import drawn, steps
+from tests.native.test_four_bits import GROUPED, S8, Arrays, Small
+from tests.native.test_prepare_int8 import drawn
 
 
 def small_and_wide(graph: Small, output: str) -> tuple[bytes, bytes]:
@@ -31,19 +31,8 @@ def small_and_wide(graph: Small, output: str) -> tuple[bytes, bytes]:
 
 
 def compare(graph: Small, output: str, arrays: Arrays, monkeypatch: Any, ran: list[tuple[str, str]]) -> None:
-    """On every instruction set: the operators of the session with stems of their kernels, and the result."""
     small, wide = small_and_wide(graph, output)
-    wanted = four.by_onnxruntime(wide, arrays)
-    for isa in ISAS:
-        monkeypatch.setenv("EDGEWRIGHT_FORCE_ISA", isa)
-        session = Model(small).session()
-        found = session.run(arrays)[0]
-        assert [(op, kernel and kernel.removesuffix(f"_{isa}")) for op, kernel in steps(session)] == ran
-        assert found.shape == wanted.shape and found.dtype == wanted.dtype
-        if wanted.dtype == np.float32:
-            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
-        else:
-            assert np.abs(found.astype(int) - wanted.astype(int)).max() <= 1
+    four.assert_runs(small, four.by_onnxruntime(wide, arrays), arrays, monkeypatch, ran)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 75])

@@ -7,11 +7,11 @@ covariance.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from .calls import Call, run
 from .columns import columns
@@ -20,6 +20,8 @@ from .grid import least, spread
 from .plan import Plan
 from .sites import Product
 
+_Reads = tuple[str, str]
+"""The same for products that multiply the same: the value, and how."""
 _DAMPING = 0.01
 """Share of the mean variance of the inputs that is added to each, so that the covariance can be inverted."""
 _PLACES = 1024
@@ -33,8 +35,10 @@ def compensated(plan: Plan, given: Sequence[Call]) -> Plan:
         plan: With the scales that stay.
         given: Calibration inputs.
     """
-    covariances = _covariances(plan, given)
-    rounded = {p.name: _rounded(plan, p, covariances[_reads(plan, p)]) for p in plan.products}
+    nodes = {node.name: node for node in plan.module.graph.nodes}
+    reads = {p.name: _reads(plan, p, nodes[p.name]) for p in plan.products}
+    covariances = _covariances(plan, given, {reads[p.name]: (nodes[p.name], p.weight) for p in plan.products})
+    rounded = {p.name: _rounded(plan, p, covariances[reads[p.name]]) for p in plan.products}
     return replace(plan, rounded={**plan.rounded, **rounded})
 
 
@@ -45,23 +49,27 @@ def _rounded(plan: Plan, product: Product, covariance: Tensor) -> Tensor:
     return round_weights(rows, steps, plan.most[product.name], covariance).view(weight.shape)
 
 
-def _reads(plan: Plan, product: Product) -> tuple[str, str]:
-    """The same for products that multiply the same: the value, and how."""
-    node = next(node for node in plan.module.graph.nodes if node.name == product.name)
+def _reads(plan: Plan, product: Product, node: fx.Node) -> _Reads:
     kernel = list(tensor_at(plan.module, product.weight).shape[1:])
     return str(node.args[0]), f"{kernel} {node.args[3:]}"
 
 
-def _covariances(plan: Plan, given: Sequence[Call]) -> dict[tuple[str, str], Tensor]:
-    """Sums of products of each two numbers that an output multiplies, [groups, inputs, inputs], float64."""
-    sums: dict[tuple[str, str], Tensor] = {}
-    nodes = {node.name: node for node in plan.module.graph.nodes}
-    kinds = {_reads(plan, product): product for product in plan.products}
+def _covariances(
+    plan: Plan, given: Sequence[Call], kinds: Mapping[_Reads, tuple[fx.Node, str]]
+) -> dict[_Reads, Tensor]:
+    """Sums of products of each two numbers that an output multiplies, [groups, inputs, inputs], float64.
+
+    Args:
+        plan: Holds the float graph.
+        given: Calibration inputs.
+        kinds: For each a product that reads so, and its weights.
+    """
+    sums: dict[_Reads, Tensor] = {}
 
     def add(name: str, value: Tensor) -> None:
-        for key, product in kinds.items():
+        for key, (node, weight) in kinds.items():
             if key[0] == name:
-                rows = columns(nodes[product.name], tensor_at(plan.module, product.weight), value.detach(), _PLACES)
+                rows = columns(node, tensor_at(plan.module, weight), value.detach(), _PLACES)
                 own = (rows @ rows.mT).double()
                 sums[key] = sums[key] + own if key in sums else own
 

@@ -7,17 +7,19 @@ What other layers write and nothing normalizes is left to ``smooth_streams.py``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, fx
 
 from .calls import Call, run
+from .factors import best_factor
 from .graph import finished, put, tapped, tensor_at, twin
 from .grid import integers, weight_scales
 from .simulate import OnGridOfRun
 from .sites import Product, products
-from .smooth_streams import STRENGTHS, factor_of, smooth_streams
+from .smooth_streams import smooth_streams
 from .streams import streams
 
 aten = torch.ops.aten
@@ -61,7 +63,9 @@ def _smooth_inputs(
     nodes = {node.name: node for node in graph.nodes}
     for name, several in readers.items():
         weights = [tensor_at(module, p.weight).detach() for p in several]
-        factor = _best_factor(seen[name], weights, [most[p.name] for p in several])
+        largest = torch.stack([weight.abs().amax(0) for weight in weights]).amax(0)
+        error = functools.partial(_error, seen[name], weights, [most[p.name] for p in several])
+        factor = best_factor(seen[name].abs().amax(0), largest, error)
         if factor is not None:
             _multiply_weights(made, nodes, several, factor)
             _divide(made, nodes[name], [nodes[p.name] for p in several], factor)
@@ -80,15 +84,6 @@ def _rows(module: fx.GraphModule, names: Iterable[str], given: Sequence[Call]) -
 
     run(tapped(module, names, look), given)
     return {name: torch.cat(parts) for name, parts in rows.items()}
-
-
-def _best_factor(x: Tensor, weights: Sequence[Tensor], most: Sequence[int]) -> Tensor | None:
-    """What each channel is divided by; None where nothing is better than to leave it."""
-    largest = torch.stack([weight.abs().amax(0) for weight in weights]).amax(0)
-    factors = [factor_of(x.abs().amax(0), largest, strength) for strength in STRENGTHS]
-    errors = [_error(x, weights, most, factor) for factor in factors]
-    best = min(range(len(errors)), key=errors.__getitem__)
-    return None if best == 0 else factors[best]
 
 
 def _error(x: Tensor, weights: Sequence[Tensor], most: Sequence[int], factor: Tensor) -> float:

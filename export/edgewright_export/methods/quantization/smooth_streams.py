@@ -15,16 +15,15 @@ import torch
 from torch import Tensor, fx
 
 from .calls import Call, run
+from .factors import best_factor
 from .graph import finished, put, tapped, tensor_at, twin
 from .grid import integers, spread, weight_scales
 from .simulate import OnGridOfRun
 from .sites import Product, products
-from .streams import Stream, with_inputs_scaled
+from .streams import Stream, largest_met, with_inputs_scaled
 
-STRENGTHS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75)
-"""Shares of the differences that go into the weights; the best is chosen."""
 _CALLS = 8
-"""Calibration inputs on which that is judged."""
+"""Calibration inputs on which factors are judged."""
 
 
 @dataclass(frozen=True)
@@ -89,20 +88,6 @@ def smooth_streams(
     return finished(made, graph)
 
 
-def factor_of(activations: Tensor, weights: Tensor, strength: float) -> Tensor:
-    """What channels are divided by, [channels], with 1 as their geometric mean.
-
-    Args:
-        activations: The largest magnitude of each channel.
-        weights: The largest weight that meets it.
-        strength: One of :data:`STRENGTHS`.
-    """
-    if not strength:
-        return torch.ones_like(activations)
-    factor = activations.clamp(min=1e-5) ** strength / weights.clamp(min=1e-5) ** (1 - strength)
-    return torch.where(activations > 0, factor / factor.log().mean().exp(), torch.ones_like(factor))
-
-
 def _values(module: fx.GraphModule, names: Iterable[str], given: Sequence[Call]) -> dict[str, list[Tensor]]:
     found: dict[str, list[Tensor]] = {}
     watched = tapped(module, names, lambda name, value: found.setdefault(name, []).append(value.detach()))
@@ -114,17 +99,8 @@ def _best_factor(stream: Stream, readers: Sequence[_Reader]) -> Tensor | None:
     """What each channel is divided by; None where nothing is better than to leave it."""
     seen = [x.abs().movedim(stream.axis, -1).flatten(0, -2).amax(0) for reader in readers for x in reader.seen]
     largest = torch.stack(seen).amax(0)
-    weights = torch.stack([_met(reader.weight, len(largest)) for reader in readers]).amax(0)
-    factors = [factor_of(largest, weights, strength) for strength in STRENGTHS]
-    errors = [sum(_error(stream, reader, factor) for reader in readers) for factor in factors]
-    best = min(range(len(errors)), key=errors.__getitem__)
-    return None if best == 0 else factors[best]
-
-
-def _met(weight: Tensor, channels: int) -> Tensor:
-    """The largest weight that meets each channel."""
-    groups = channels // weight.shape[1]
-    return weight.view(groups, len(weight) // groups, weight.shape[1], -1).abs().amax((1, 3)).flatten()
+    weights = torch.stack([largest_met(reader.weight, len(largest)) for reader in readers]).amax(0)
+    return best_factor(largest, weights, lambda factor: sum(_error(stream, reader, factor) for reader in readers))
 
 
 def _error(stream: Stream, reader: _Reader, factor: Tensor) -> float:

@@ -54,9 +54,19 @@ def streams(module: fx.GraphModule, products: Sequence[Product]) -> tuple[Stream
 
 def with_inputs_scaled(weight: Tensor, factor: Tensor) -> Tensor:
     """Weights of a product, those that meet a channel multiplied with its factor."""
-    groups = len(factor) // weight.shape[1]
-    rows = weight.reshape(groups, len(weight) // groups, weight.shape[1], -1)
-    return (rows * factor.view(groups, 1, -1, 1)).view(weight.shape)
+    rows = _by_group(weight, len(factor))
+    return (rows * factor.view(len(rows), 1, -1, 1)).view(weight.shape)
+
+
+def largest_met(weight: Tensor, channels: int) -> Tensor:
+    """The largest weight of a product that meets each channel, [channels]."""
+    return _by_group(weight, channels).abs().amax((1, 3)).flatten()
+
+
+def _by_group(weight: Tensor, channels: int) -> Tensor:
+    """[groups, outputs, inputs, taps]"""
+    groups = channels // weight.shape[1]
+    return weight.reshape(groups, len(weight) // groups, weight.shape[1], -1)
 
 
 class _Search:
