@@ -38,7 +38,7 @@ Variant = tuple[str, str, dict[str, Any]]
 _FOUR: dict[str, Any] = {"weight_bits": 4, "steps": 200, "learning_rate": 3e-4}
 _LM: dict[str, Any] = {"weight_bits": 4, "steps": 100, "learning_rate": 3e-4}
 _CAREFUL: dict[str, Any] = {"smooth": True, "compensate": True}
-_WHOLE_STEM: dict[str, Any] = {**_CAREFUL, "exclude": ["_conv_stem", "_blocks.0", "_blocks.1"]}
+_LEARNED: dict[str, Any] = {"smooth": True, "reconstruct": 200}
 _GROUPS: dict[str, Any] = {"weight_bits": 4, "activations": "float", "group_size": 32}
 _LOW: dict[str, Any] = {"activations": "float", "compensate": True}
 QUALITY: dict[str, list[Variant]] = {
@@ -77,8 +77,8 @@ QUALITY: dict[str, list[Variant]] = {
         ("PTQ", "native", {"activations": "float", "max_bytes": 873_000}),
         *(("PTQ", "native", {**_LOW, "max_bytes": limit}) for limit in (873_000, 630_000)),
     ],
-    "efficientnet_lite0": [("PTQ", "native", options) for options in ({}, _CAREFUL, _WHOLE_STEM)],
-    "efficientnet_lite0_photos": [("PTQ", "native", options) for options in ({}, _CAREFUL, _WHOLE_STEM)],
+    "efficientnet_lite0": [("PTQ", "native", options) for options in ({}, _CAREFUL, _LEARNED)],
+    "efficientnet_lite0_photos": [("PTQ", "native", options) for options in ({}, _CAREFUL, _LEARNED)],
     "minilm": [
         ("PTQ", "native", {}),
         ("PTQ", "native", {"smooth": True}),
