@@ -13,7 +13,7 @@ import numpy as np
 
 from device_profiles.errors import OptionError
 from device_profiles.record import structure, unstructure
-from edgewright_runtime import kernels, kernels_s8, kernels_sparse
+from edgewright_runtime import kernels, kernels_planes, kernels_s8
 from edgewright_runtime.bundle.paths import write_file
 from edgewright_runtime.engines import engine_named, installed
 from edgewright_runtime.kernels import Kernel, Prepared
@@ -58,13 +58,12 @@ class GemmShape:
         return kernels.prepare_gemm(kernel, a, packed, self.n, bias=bias, block=block)
 
     def prepare_sparse(self, kernel: Kernel, sparsity: float) -> Prepared:
-        """The same with so large a share of blocks of weights that are zero."""
+        """The same with so large a share of blocks of weights that are zero, and channels first."""
         draw = np.random.default_rng(0)
-        a, b = _normal(draw, self.m, self.k), _normal(draw, self.k, self.n)
-        held = draw.random((self.k, -(-self.n // kernel.nr))) >= sparsity
-        b *= np.repeat(held, kernel.nr, axis=1)[:, : self.n]
-        packed, bias = kernels_sparse.pack(kernel, b), _normal(draw, self.n)
-        return kernels_sparse.prepare_spmm(kernel, a, packed, self.n, bias=bias)
+        x, w = _normal(draw, self.k, self.m), _normal(draw, self.n, self.k)
+        held = draw.random((-(-self.n // kernel.nr), self.k)) >= sparsity
+        w *= np.repeat(held, kernel.nr, axis=0)[: self.n]
+        return kernels_planes.prepare_spmm(kernel, x, kernels_planes.pack(kernel, w), self.n, bias=_normal(draw, self.n))
 
     def fits(self, kernel: Kernel) -> bool:
         """Whether the kernel can do it."""

@@ -32,19 +32,33 @@ typedef struct edge_gemm_grouped {
 typedef void edge_gemm_grouped_run(const edge_gemm_grouped *job, int64_t rows, const float *const *a, float *c,
                                    const float *add);
 
-/* The same with sparse weights: blocks of some successive columns (the nr of the kernel) and one depth, of which only those
- * are there that hold a weight.  What meets no block is not read. */
+/* c = clamp(w x + bias + add) with sparse weights w[n, k] and rows of values, x[k][count] and c[n][count], as images with
+ * their channels first are.  Weights come in blocks of some successive rows (the nr of the kernel) and one depth, of which
+ * only those are there that hold a weight.  What meets no block is not read. */
 typedef struct edge_spmm_f32 {
-    edge_gemm_f32 product; /* its b is not read */
-    const int32_t *start;  /* of each group of columns, the place of its first block; then that behind the last one */
-    const uint16_t *index; /* of each block: tap * depth + its place in the tap, ascending */
+    int64_t x_row, c_row, add_row;
+    const float *bias; /* n values, NULL: zero */
+    float low, high;
+    const int32_t *start;  /* of each group of rows of w, the place of its first block; then that behind the last one */
+    const uint16_t *index; /* of each block: its depth, ascending */
     const float *value;    /* of each block: its weights */
-    int64_t first, last;   /* columns that are made: a multiple of 4, and the end, that too or n */
 } edge_spmm_f32;
 
-/* work: mr * taps * depth floats, that no other thread uses */
-typedef void edge_spmm_f32_run(const edge_spmm_f32 *job, int64_t rows, const float *const *a, float *c, const float *add,
-                               float *work);
+/* Rows [begin, end) of c: begin is a multiple of 4, end that too or n. */
+typedef void edge_spmm_f32_run(const edge_spmm_f32 *job, int64_t begin, int64_t end, int64_t count, const float *x,
+                               float *c, const float *add);
+
+enum { EDGE_PLANE_MOST_TAPS = 256 };
+/* A depthwise convolution of one channel, whose kernel has at most so many taps: an image [in_height][in_width] to one of [out_height][out_width]. */
+typedef struct edge_depthwise_plane_f32 {
+    int64_t in_height, in_width, out_height, out_width, kernel_height, kernel_width;
+    int64_t stride_y, stride_x, dilation_y, dilation_x, pad_top, pad_left;
+    float low, high;
+} edge_depthwise_plane_f32;
+
+/* work: edge_plane_floats of the job, that no other thread uses. */
+typedef void edge_depthwise_plane_f32_run(const edge_depthwise_plane_f32 *job, const float *weights, float bias,
+                                          const float *x, float *y, float *work);
 
 /* One output row of a depthwise convolution.  line[i]: input row under kernel row i, or NULL outside of the image. */
 typedef struct edge_depthwise_f32 {
@@ -152,10 +166,11 @@ typedef enum edge_kernel_op {
     EDGE_QUANTIZE,
     EDGE_DEQUANTIZE,
     EDGE_GEMM_GROUPED,
-    EDGE_SPMM
+    EDGE_SPMM,
+    EDGE_DEPTHWISE_PLANE
 } edge_kernel_op;
 typedef enum edge_kernel_dtype { EDGE_KERNEL_F32, EDGE_KERNEL_S8 } edge_kernel_dtype;
-/* Sparse ones are named by the columns and the depth of a block. */
+/* Sparse ones are named by the rows (outputs) and the depth (inputs) of a block. */
 typedef enum edge_kernel_format { EDGE_DENSE, EDGE_BLOCKS_1X1, EDGE_BLOCKS_4X1 } edge_kernel_format;
 /* In order of preference, the last one that a machine has is the best. */
 typedef enum edge_isa {
@@ -201,14 +216,17 @@ EDGE_KERNEL_API void edge_gemm_pack_f32(const edge_kernel *kernel, int64_t n, in
 EDGE_KERNEL_API void edge_gemm_pack_grouped(const edge_kernel *kernel, int64_t n, int64_t k, int32_t bits, const int8_t *b,
                             int64_t b_row, int64_t b_col, int32_t *packed);
 
-/* The most depth, of all taps, that an index can name. */
+/* The most depth that an index can name. */
 enum { EDGE_SPMM_MOST_DEPTH = 65536 };
-/* Blocks of b[k, n] that hold anything but zeros, and the packing: start has a value for each group of columns and one more,
- * index one for each block, value nr for each. */
-EDGE_KERNEL_API int64_t edge_spmm_blocks(const edge_kernel *kernel, int64_t n, int64_t k, const float *b, int64_t b_row,
-                                         int64_t b_col);
-EDGE_KERNEL_API void edge_spmm_pack_f32(const edge_kernel *kernel, int64_t n, int64_t k, const float *b, int64_t b_row,
-                                        int64_t b_col, int32_t *start, uint16_t *index, float *value);
+/* Blocks of w[n, k] that hold anything but zeros, and the packing: start has a value for each group of rows and one more,
+ * index one for each block, value nr for each; w[i][j] is at w[i * w_row + j * w_col]. */
+EDGE_KERNEL_API int64_t edge_spmm_blocks(const edge_kernel *kernel, int64_t n, int64_t k, const float *w, int64_t w_row,
+                                         int64_t w_col);
+EDGE_KERNEL_API void edge_spmm_pack_f32(const edge_kernel *kernel, int64_t n, int64_t k, const float *w, int64_t w_row,
+                                        int64_t w_col, int32_t *start, uint16_t *index, float *value);
+
+/* Floats that a depthwise convolution of one channel works in. */
+EDGE_KERNEL_API size_t edge_plane_floats(const edge_depthwise_plane_f32 *job);
 
 /* Bytes of the packed form of b[taps][depth][n], and the packing; b[t][i][j] is at b[(t * depth + i) * b_row + j * b_col]. */
 EDGE_KERNEL_API size_t edge_gemm_packed_s8(const edge_kernel *kernel, int64_t n, int64_t depth, int64_t taps);

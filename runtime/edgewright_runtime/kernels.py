@@ -33,6 +33,7 @@ OPS = (
     "dequantize",
     "gemm_grouped",
     "spmm",
+    "depthwise_plane",
 )
 DTYPES = ("f32", "s8")
 FORMATS = ("dense", "blocks_1x1", "blocks_4x1")
@@ -287,9 +288,9 @@ def prepare_gemm(
 
 
 def prepare_rows(
-    kernel: Kernel, job: Any, a: Any, index: Any, add: Any, out: Any, block: int, kept: Any, work: Any = None
+    kernel: Kernel, job: Any, a: Any, index: Any, add: Any, out: Any, block: int, kept: Any
 ) -> Prepared:
-    """The calls of a product, of any dtype and format.
+    """The calls of a product, of any dtype.
 
     Args:
         kernel: A row of a product.
@@ -300,11 +301,8 @@ def prepare_rows(
         out: [m, n]
         block: Rows of one call; 0: all in one.
         kept: Whatever else must stay in memory.
-        work: Memory that the kernel takes besides, or None.
     """
     rows, taps = index.shape
-    types = _PRODUCT if work is None else [*_PRODUCT, ctypes.c_void_p]
-    more = () if work is None else (work.ctypes.data,)
     pointers = np.ascontiguousarray(a.ctypes.data + index.astype(np.intp) * a.strides[0])
     calls, idle = [], []  # type: List[Any], List[Any]
     for begin in range(0, rows, block or max(rows, 1)):
@@ -314,9 +312,9 @@ def prepare_rows(
             out.ctypes.data + begin * out.strides[0],
             None if add is None else add.ctypes.data + begin * add.strides[0],
         )
-        calls.append(_ready(types, ctypes.addressof(job), count, *places, *more))
-        idle.append(_ready(types, ctypes.addressof(job), 0, *places, *more))
-    return Prepared(function(kernel, types), calls, idle, out, (job, a, add, pointers, kept, work))
+        calls.append(ready(_PRODUCT, ctypes.addressof(job), count, *places))
+        idle.append(ready(_PRODUCT, ctypes.addressof(job), 0, *places))
+    return Prepared(function(kernel, _PRODUCT), calls, idle, out, (job, a, add, pointers, kept))
 
 
 def gemm(
@@ -492,8 +490,8 @@ def prepare_lines(
     ]
     calls, idle = [], []  # type: List[Any], List[Any]
     for table, one in zip(tables, outs):
-        calls.append(_ready(_LINE, ctypes.addressof(job), ctypes.addressof(table), one.ctypes.data))
-        idle.append(_ready(_LINE, ctypes.addressof(empty), ctypes.addressof(table), one.ctypes.data))
+        calls.append(ready(_LINE, ctypes.addressof(job), ctypes.addressof(table), one.ctypes.data))
+        idle.append(ready(_LINE, ctypes.addressof(empty), ctypes.addressof(table), one.ctypes.data))
     return Prepared(function(kernel, _LINE), calls, idle, out, (job, empty, tables, windows, kept))
 
 
@@ -680,7 +678,7 @@ def _expect(kernel: Kernel, ops: Tuple[str, ...]) -> None:
     expect(kernel, ops, "f32")
 
 
-def _ready(types: Any, *values: Any) -> Tuple[Any, ...]:
+def ready(types: Any, *values: Any) -> Tuple[Any, ...]:
     """Arguments as C values: a call converts nothing."""
     return tuple(types[place](value) for place, value in enumerate(values))
 

@@ -131,42 +131,57 @@ static void check_all_grouped(const edge_kernel *k, const edge_kernel *scalar) {
         }
 }
 
-static void check_sparse(const edge_kernel *k, const edge_kernel *scalar, int64_t rows, int64_t n, int64_t depth,
-                         int64_t taps, int rare) {
+static void check_sparse(const edge_kernel *k, const edge_kernel *scalar, int64_t count, int64_t n, int64_t depth,
+                         int rare) {
     const edge_kernel *kernels[2] = {k, scalar};
     static int32_t start[64];
     static uint16_t index[4096];
-    const float *pointers[(2 * 64 + 1) * 2];
-    float *a = filled(0, rows * taps * (depth + 3) - 3, rare), *b = filled(1, taps * depth * n, 0);
-    float *bias = filled(2, n, 0), *add = filled(3, rows * (n + 5) - 5, 0);
-    for (int64_t i = 0; i < rows * taps; i++) pointers[i] = a + i * (depth + 3);
-    for (int64_t i = 0; i < taps * depth * n; i++)
-        if (drawn() < 0.2f) b[i] = 0;
+    float *x = filled(0, depth * (count + 3) - 3, rare), *w = filled(1, depth * n, 0);
+    float *bias = filled(2, n, 0), *add = filled(3, n * (count + 5) - 5, 0);
+    for (int64_t i = 0; i < depth * n; i++)
+        if (drawn() < 0.2f) w[i] = 0;
     for (int form = 0; form < 3; form++) {
         for (int which = 0; which < 2; which++) {
             const edge_kernel *at_work = kernels[which];
-            int64_t blocks = edge_spmm_blocks(at_work, n, taps * depth, b, n, 1);
-            float *value = at(4, blocks * at_work->nr), *c = at(5 + which, rows * (n + 7) - 7);
-            edge_spmm_pack_f32(at_work, n, taps * depth, b, n, 1, start, index, value);
-            edge_spmm_f32 job = {{.n = n, .depth = depth, .taps = taps, .c_row = n + 7, .add_row = n + 5,
-                                  .bias = form ? bias : NULL, .low = form > 1 ? -1.5f : -INFINITY,
-                                  .high = form > 1 ? 2.5f : INFINITY},
-                                 start, index, value, 0, n};
-            ((edge_spmm_f32_run *)at_work->run)(&job, rows, pointers, c, form > 1 ? add : NULL,
-                                                at(7, at_work->mr * taps * depth));
+            float *value = at(4, edge_spmm_blocks(at_work, n, depth, w, depth, 1) * at_work->nr);
+            edge_spmm_pack_f32(at_work, n, depth, w, depth, 1, start, index, value);
+            edge_spmm_f32 job = {.x_row = count + 3, .c_row = count + 7, .add_row = count + 5,
+                                 .bias = form ? bias : NULL, .low = form > 1 ? -1.5f : -INFINITY,
+                                 .high = form > 1 ? 2.5f : INFINITY, .start = start, .index = index, .value = value};
+            ((edge_spmm_f32_run *)at_work->run)(&job, 0, n, count, x, at(5 + which, n * (count + 7) - 7),
+                                                form > 1 ? add : NULL);
         }
-        compare(5, 6, 1e-6 * (double)(4 + taps * depth), "sparse columns", n);
+        compare(5, 6, 1e-6 * (double)(4 + depth), "values of a sparse product", count);
     }
 }
 
 static void check_all_sparse(const edge_kernel *k, const edge_kernel *scalar) {
-    static const int64_t columns[] = {1, 3, 4, 5, 8, 19};
-    for (int64_t rows = 1; rows <= 2 * k->mr + 1; rows++)
-        for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
-            check_sparse(k, scalar, rows, columns[i], 7, 1, 0);
+    static const int64_t rows[] = {1, 3, 4, 5, 8, 19};
+    for (int64_t count = 1; count <= 2 * k->mr + 1; count++) check_sparse(k, scalar, count, rows[count % 6], 7, 0);
     for (int64_t depth = 1; depth <= 19; depth++)
-        for (int64_t taps = 1; taps <= 2; taps++)
-            for (int rare = 0; rare <= 40; rare += 40) check_sparse(k, scalar, k->mr + 2, 13, depth, taps, rare);
+        for (int rare = 0; rare <= 40; rare += 40) check_sparse(k, scalar, k->mr + 2, 13, depth, rare);
+}
+
+static void check_plane(const edge_kernel *k, const edge_kernel *scalar, int64_t side, int64_t stride, int64_t dilation,
+                        int64_t height, int64_t width) {
+    const edge_kernel *kernels[2] = {k, scalar};
+    int64_t reach = (side - 1) * dilation, pad = reach / 2;
+    int64_t out_height = (height + 2 * pad - reach - 1) / stride + 1, out_width = (width + 2 * pad - reach - 1) / stride + 1;
+    if (height + 2 * pad <= reach || width + 2 * pad <= reach) return;
+    float *image = filled(0, height * width, 40), *weights = filled(1, side * side, 0);
+    edge_depthwise_plane_f32 job = {height, width,  out_height, out_width, side, side,  stride, stride,
+                                    dilation, dilation, pad, pad, -3.0f, 4.0f};
+    for (int which = 0; which < 2; which++)
+        ((edge_depthwise_plane_f32_run *)kernels[which]->run)(&job, weights, 0.25f, image, at(5 + which, out_height * out_width),
+                                                              at(7, (int64_t)edge_plane_floats(&job)));
+    compare(5, 6, 2e-6 * (double)(4 + side * side), "columns of a plane", width);
+}
+
+static void check_planes(const edge_kernel *k, const edge_kernel *scalar) {
+    for (int64_t width = 1; width <= 70; width++)
+        for (int64_t side = 1; side <= 5; side += 2)
+            for (int64_t stride = 1; stride <= 3; stride++)
+                check_plane(k, scalar, side, stride, 1 + width % 3 / 2, 1 + width % 5, width);
 }
 
 static void check_depthwise(const edge_kernel *k, const edge_kernel *scalar, int64_t channels, int64_t side,
@@ -247,6 +262,7 @@ static long check_table(void) {
         else if (k->op == EDGE_GEMM_GROUPED) check_all_grouped(k, scalar);
         else if (k->op == EDGE_SPMM) check_all_sparse(k, scalar);
         else if (k->op == EDGE_DEPTHWISE) check_depthwises(k, scalar);
+        else if (k->op == EDGE_DEPTHWISE_PLANE) check_planes(k, scalar);
         else if (k->op == EDGE_DOTS || k->op == EDGE_MIX) check_few_by_many(k, scalar);
         else check_rows(k, scalar);
     }

@@ -25,7 +25,7 @@ from edgewright_runtime.kernels import COMBINES, INFINITY, MAPS, Kernel
 from tests.native.small_models import model
 
 HEADER = Path(__file__).parents[2] / "kernels_arm" / "include" / "edge_kernels.h"
-OPS = [op for op in kernels.OPS if op not in ("quantize", "dequantize", "gemm_grouped", "spmm")]
+OPS = [op for op in kernels.OPS if op not in ("quantize", "dequantize", "gemm_grouped", "spmm", "depthwise_plane")]
 TESTED = {(op, "f32", "dense") for op in OPS}
 ROWS = [row for row in kernels.rows() if row.dtype == "f32" and row.op in OPS]
 ISAS = kernels.isas()

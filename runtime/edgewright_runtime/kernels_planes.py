@@ -1,0 +1,152 @@
+"""Kernels of values with channels first on numpy arrays, sparse products and what stands between: for tests and benchmarks."""
+
+import ctypes
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import kernels
+from .kernels import INFINITY, Kernel, Prepared
+
+_SIDE = 4
+"""Rows of a result come in so many."""
+_SPMM = [ctypes.c_void_p, *[ctypes.c_int64] * 3, *[ctypes.c_void_p] * 3]
+_PLANE = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_float, *[ctypes.c_void_p] * 3]
+
+
+class Packed(NamedTuple):
+    """The blocks of a [n, k] matrix that hold anything but zeros.
+
+    Args:
+        start: [groups of rows + 1], int32, the place of the first block of each group, then that behind the last one.
+        index: [blocks], uint16, which column of the matrix.
+        value: [blocks, rows of a block], float32.
+    """
+
+    start: Any
+    index: Any
+    value: Any
+
+
+class _Product(ctypes.Structure):
+    """``edge_spmm_f32``"""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("x_row", "c_row", "add_row")),
+        ("bias", ctypes.c_void_p),
+        *((name, ctypes.c_float) for name in ("low", "high")),
+        *((name, ctypes.c_void_p) for name in ("start", "index", "value")),
+    ]
+
+
+class _Plane(ctypes.Structure):
+    """``edge_depthwise_plane_f32``"""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("in_height", "in_width", "out_height", "out_width")),
+        *((name, ctypes.c_int64) for name in ("kernel_height", "kernel_width", "stride_y", "stride_x")),
+        *((name, ctypes.c_int64) for name in ("dilation_y", "dilation_x", "pad_top", "pad_left")),
+        *((name, ctypes.c_float) for name in ("low", "high")),
+    ]
+
+
+def pack(kernel: Kernel, w: Any) -> Packed:
+    """The weights of a product as a kernel reads them.
+
+    Args:
+        kernel: A row of op spmm.
+        w: [n, k], float32, of any strides; a block is left out where all of it is zero.
+    """
+    kernels.expect(kernel, ("spmm",), "f32")
+    w = np.asarray(w, np.float32)
+    (n, depth), library = w.shape, kernels.entries()
+    given = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
+    library.edge_spmm_blocks.restype, library.edge_spmm_blocks.argtypes = ctypes.c_int64, given
+    library.edge_spmm_pack_f32.restype, library.edge_spmm_pack_f32.argtypes = None, given + [ctypes.c_void_p] * 3
+    places = (kernels.row_pointer(kernel), n, depth, w.ctypes.data, w.strides[0] // 4, w.strides[1] // 4)
+    blocks = library.edge_spmm_blocks(*places)
+    found = Packed(
+        np.empty(-(-n // kernel.nr) + 1, np.int32), np.empty(blocks, np.uint16), np.empty((blocks, kernel.nr), np.float32)
+    )
+    library.edge_spmm_pack_f32(*places, *(array.ctypes.data for array in found))
+    return found
+
+
+def prepare_spmm(
+    kernel: Kernel,
+    x: Any,
+    packed: Packed,
+    n: int,
+    *,
+    bias: Any = None,
+    add: Any = None,
+    low: float = -INFINITY,
+    high: float = INFINITY,
+    out: Any = None,
+    rows: tuple[int, int] | None = None,
+) -> Prepared:
+    """``clamp(w @ x + bias + add)`` that can be repeated, with weights that are packed already.
+
+    Args:
+        kernel: A row of op spmm.
+        x: [k, count], float32; rows may be apart.
+        packed: What :func:`pack` made of the [n, k] weights.
+        n: Rows of the result.
+        bias: [n], float32, or None.
+        add: [n, count], float32, or None; rows may be apart.
+        low: Clamped to at least this.
+        high: Clamped to at most this.
+        out: [n, count], float32, where to; rows may be apart.  None: a new array.
+        rows: The first, a multiple of 4, and the end of those that are made, that too or n; None: all.
+    """
+    kernels.expect(kernel, ("spmm",), "f32")
+    count, (begin, end) = x.shape[1], rows or (0, n)
+    if begin % _SIDE or not 0 <= begin <= end <= n or (end % _SIDE and end != n):
+        raise ValueError(f"rows {begin} to {end}: expected multiples of {_SIDE} within {n}")
+    out = np.empty((n, count), np.float32) if out is None else out
+    job = _Product(
+        x.strides[0] // 4, out.strides[0] // 4, 0 if add is None else add.strides[0] // 4,
+        None if bias is None else bias.ctypes.data, low, high, *(array.ctypes.data for array in packed),
+    )  # fmt: skip
+    places = (x.ctypes.data, out.ctypes.data, None if add is None else add.ctypes.data)
+    call, idle = (
+        kernels.ready(_SPMM, ctypes.addressof(job), begin, to, count, *places) for to in (end, begin)
+    )
+    return Prepared(kernels.function(kernel, _SPMM), [call], [idle], out, (job, x, add, packed, bias))
+
+
+def prepare_plane(
+    kernel: Kernel,
+    image: Any,
+    weights: Any,
+    bias: float,
+    out: Any,
+    *,
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    pad: tuple[int, int] = (0, 0),
+    low: float = -INFINITY,
+    high: float = INFINITY,
+) -> Prepared:
+    """A depthwise convolution of one channel that can be repeated.
+
+    Args:
+        kernel: A row of op depthwise_plane.
+        image: [height, width], float32, without gaps.
+        weights: [kernel_height, kernel_width], float32, without gaps.
+        bias: Added to each result.
+        out: [out_height, out_width], float32, where to, without gaps.
+        stride: Pixels from one window to the next, down and to the right.
+        dilation: Pixels from one tap to the next.
+        pad: Lines of zeros above and before the image.  What a window sees behind is zeros as well.
+        low: Clamped to at least this.
+        high: Clamped to at most this.
+    """
+    kernels.expect(kernel, ("depthwise_plane",), "f32")
+    job = _Plane(*image.shape, *out.shape, *weights.shape, *stride, *dilation, *pad, low, high)
+    library = kernels.entries()
+    library.edge_plane_floats.restype, library.edge_plane_floats.argtypes = ctypes.c_size_t, [ctypes.c_void_p]
+    work = np.full(library.edge_plane_floats(ctypes.addressof(job)), np.nan, np.float32)
+    places = (weights.ctypes.data, bias, image.ctypes.data, out.ctypes.data, work.ctypes.data)
+    call = kernels.ready(_PLANE, ctypes.addressof(job), *places)
+    return Prepared(kernels.function(kernel, _PLANE), [call], [], out, (job, image, weights, work))
