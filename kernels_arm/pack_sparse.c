@@ -1,10 +1,19 @@
 /* The blocks of w[n, k] that hold anything but zeros, group of rows after group of rows. */
+#include <string.h>
+
 #include "edge_kernels.h"
+
+/* Weights may lie in a file at an odd place. */
+static float read(const float *at) {
+    float value;
+    memcpy(&value, at, sizeof value);
+    return value;
+}
 
 /* NaN is not zero. */
 static int holds(const edge_kernel *kernel, int64_t n, int64_t row, const float *column, int64_t w_row) {
     for (int64_t i = row; i < row + kernel->nr && i < n; i++)
-        if (column[i * w_row] != 0) return 1;
+        if (read(column + i * w_row) != 0) return 1;
     return 0;
 }
 
@@ -24,7 +33,7 @@ void edge_spmm_pack_f32(const edge_kernel *kernel, int64_t n, int64_t k, const f
             const float *column = w + j * w_col;
             if (!holds(kernel, n, row, column, w_row)) continue;
             index[count++] = (uint16_t)j;
-            for (int64_t i = row; i < row + kernel->nr; i++) *value++ = i < n ? column[i * w_row] : 0;
+            for (int64_t i = row; i < row + kernel->nr; i++) *value++ = i < n ? read(column + i * w_row) : 0;
         }
     }
     *start = count;

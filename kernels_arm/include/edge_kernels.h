@@ -48,17 +48,18 @@ typedef struct edge_spmm_f32 {
 typedef void edge_spmm_f32_run(const edge_spmm_f32 *job, int64_t begin, int64_t end, int64_t count, const float *x,
                                float *c, const float *add);
 
-enum { EDGE_PLANE_MOST_TAPS = 256 };
-/* A depthwise convolution of one channel, whose kernel has at most so many taps: an image [in_height][in_width] to one of [out_height][out_width]. */
+/* A depthwise convolution of images with their channels first, [in_height][in_width] to [out_height][out_width] each. */
+enum { EDGE_PLANE_MOST_SIDE = 9 }; /* of the kernel */
 typedef struct edge_depthwise_plane_f32 {
     int64_t in_height, in_width, out_height, out_width, kernel_height, kernel_width;
-    int64_t stride_y, stride_x, dilation_y, dilation_x, pad_top, pad_left;
+    int64_t stride_y, stride_x, dilation_y, dilation_x, pad_top, pad_left; /* pad_top below 0: lines that nobody sees */
     float low, high;
 } edge_depthwise_plane_f32;
 
-/* work: edge_plane_floats of the job, that no other thread uses. */
-typedef void edge_depthwise_plane_f32_run(const edge_depthwise_plane_f32 *job, const float *weights, float bias,
-                                          const float *x, float *y, float *work);
+/* Images are x_step and y_step apart.  work: edge_plane_floats of the job, that no other thread uses. */
+typedef void edge_depthwise_plane_f32_run(const edge_depthwise_plane_f32 *job, int64_t channels, const float *weights,
+                                          const float *bias, const float *x, int64_t x_step, float *y, int64_t y_step,
+                                          float *work);
 
 /* One output row of a depthwise convolution.  line[i]: input row under kernel row i, or NULL outside of the image. */
 typedef struct edge_depthwise_f32 {

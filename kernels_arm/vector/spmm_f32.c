@@ -3,16 +3,7 @@
  * row that is made, which is as many vectors as there are registers for. */
 #include "vector.h"
 
-#if EDGE_LANES == 16
-enum { FOUR = 4, ONE = 8 }; /* the most vectors of a tile */
-#elif EDGE_LANES == 8
-enum { FOUR = 3, ONE = 8 };
-#elif defined(__aarch64__)
-enum { FOUR = 4, ONE = 8 };
-#else
-enum { FOUR = 2, ONE = 4 };
-#endif
-enum { SIDE = 4, MOST = 8 };
+enum { SIDE = 4, FOUR = EDGE_LANES == 8 ? 3 : 4, ONE = 8 }; /* rows of a block; the most vectors of a tile */
 
 /* What is done for one tile: `count` values are left of a vector that is not whole, 0: all are. */
 typedef struct tile {
@@ -72,7 +63,7 @@ EDGE_INLINE void one_row(const tile *t, const int part, const int wide) {
     const edge_spmm_f32 *s = t->s;
     int32_t i = s->start[t->begin];
     for (int64_t row = t->begin; row < t->end; row++) {
-        vf acc[MOST];
+        vf acc[ONE];
 #pragma GCC unroll 8
         for (int v = 0; v < wide; v++) acc[v] = v_set(s->bias ? s->bias[row] : 0);
         for (int32_t end = s->start[row + 1]; i < end; i++) {
@@ -85,45 +76,32 @@ EDGE_INLINE void one_row(const tile *t, const int part, const int wide) {
     }
 }
 
-/* Tiles of nearly one size; the last one begins where it ends with the last value. */
-#define TILES(most, rows, cases)                                                                                       \
+/* As many tiles of the most vectors as there are, then smaller ones; the last vector ends with the last value. */
+#define TILES(most, rows)                                                                                              \
     tile t = {s, begin, end, count, x, add, c};                                                                        \
-    int64_t vectors = (count + EDGE_LANES - 1) / EDGE_LANES, tiles = (vectors + most - 1) / most;                      \
-    if (vectors == 1 && count < EDGE_LANES) {                                                                          \
+    if (count < EDGE_LANES) {                                                                                          \
         rows(&t, 1, 1);                                                                                                \
         return;                                                                                                        \
     }                                                                                                                  \
-    if (tiles == 1 && vectors * EDGE_LANES > count) tiles = 2;                                                         \
-    for (int64_t at = 0; tiles > 0; tiles--) {                                                                         \
-        int64_t wide = (vectors + tiles - 1) / tiles, place = at * EDGE_LANES, last = count - wide * EDGE_LANES;       \
-        if (place > last) place = last;                                                                                \
+    for (int64_t at = 0, wide; at < count; at += wide * EDGE_LANES) {                                                  \
+        wide = (count - at) / EDGE_LANES;                                                                              \
+        wide = wide >= most ? most : wide >= 4 ? 4 : wide >= 2 ? 2 : 1;                                                \
+        int64_t place = at + EDGE_LANES > count ? count - EDGE_LANES : at;                                             \
         t.x = x + place;                                                                                               \
         t.c = c + place;                                                                                               \
         t.add = add ? add + place : NULL;                                                                              \
-        switch (wide) { cases }                                                                                        \
-        vectors -= wide;                                                                                               \
-        at += wide;                                                                                                    \
+        if (wide == most) rows(&t, 0, most);                                                                           \
+        else if (wide == 4 && most > 4) rows(&t, 0, 4);                                                                \
+        else if (wide == 2) rows(&t, 0, 2);                                                                            \
+        else rows(&t, 0, 1);                                                                                           \
     }
-#define CASE(rows, wide)                                                                                               \
-    case wide: rows(&t, 0, wide); break;
 
 void EDGE_NAME(edge_spmm_f32_4x1)(const edge_spmm_f32 *s, int64_t begin, int64_t end, int64_t count, const float *x,
                                   float *c, const float *add) {
-#if EDGE_LANES == 16 || defined(__aarch64__)
-    TILES(FOUR, four_rows, CASE(four_rows, 1) CASE(four_rows, 2) CASE(four_rows, 3) CASE(four_rows, 4))
-#elif EDGE_LANES == 8
-    TILES(FOUR, four_rows, CASE(four_rows, 1) CASE(four_rows, 2) CASE(four_rows, 3))
-#else
-    TILES(FOUR, four_rows, CASE(four_rows, 1) CASE(four_rows, 2))
-#endif
+    TILES(FOUR, four_rows)
 }
 
 void EDGE_NAME(edge_spmm_f32_1x1)(const edge_spmm_f32 *s, int64_t begin, int64_t end, int64_t count, const float *x,
                                   float *c, const float *add) {
-#if EDGE_LANES == 4 && !defined(__aarch64__)
-    TILES(ONE, one_row, CASE(one_row, 1) CASE(one_row, 2) CASE(one_row, 3) CASE(one_row, 4))
-#else
-    TILES(ONE, one_row, CASE(one_row, 1) CASE(one_row, 2) CASE(one_row, 3) CASE(one_row, 4) CASE(one_row, 5)
-          CASE(one_row, 6) CASE(one_row, 7) CASE(one_row, 8))
-#endif
+    TILES(ONE, one_row)
 }

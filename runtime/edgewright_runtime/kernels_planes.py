@@ -1,7 +1,7 @@
 """Kernels of values with channels first on numpy arrays, sparse products and what stands between: for tests and benchmarks."""
 
 import ctypes
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -11,7 +11,10 @@ from .kernels import INFINITY, Kernel, Prepared
 _SIDE = 4
 """Rows of a result come in so many."""
 _SPMM = [ctypes.c_void_p, *[ctypes.c_int64] * 3, *[ctypes.c_void_p] * 3]
-_PLANE = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_float, *[ctypes.c_void_p] * 3]
+_PLANE = [
+    ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64,
+    ctypes.c_void_p,
+]  # fmt: skip
 
 
 class Packed(NamedTuple):
@@ -83,7 +86,7 @@ def prepare_spmm(
     low: float = -INFINITY,
     high: float = INFINITY,
     out: Any = None,
-    rows: tuple[int, int] | None = None,
+    rows: Optional[Tuple[int, int]] = None,
 ) -> Prepared:
     """``clamp(w @ x + bias + add)`` that can be repeated, with weights that are packed already.
 
@@ -115,27 +118,27 @@ def prepare_spmm(
     return Prepared(kernels.function(kernel, _SPMM), [call], [idle], out, (job, x, add, packed, bias))
 
 
-def prepare_plane(
+def prepare_planes(
     kernel: Kernel,
-    image: Any,
+    images: Any,
     weights: Any,
-    bias: float,
+    bias: Any,
     out: Any,
     *,
-    stride: tuple[int, int] = (1, 1),
-    dilation: tuple[int, int] = (1, 1),
-    pad: tuple[int, int] = (0, 0),
+    stride: Tuple[int, int] = (1, 1),
+    dilation: Tuple[int, int] = (1, 1),
+    pad: Tuple[int, int] = (0, 0),
     low: float = -INFINITY,
     high: float = INFINITY,
 ) -> Prepared:
-    """A depthwise convolution of one channel that can be repeated.
+    """A depthwise convolution that can be repeated.
 
     Args:
         kernel: A row of op depthwise_plane.
-        image: [height, width], float32, without gaps.
-        weights: [kernel_height, kernel_width], float32, without gaps.
-        bias: Added to each result.
-        out: [out_height, out_width], float32, where to, without gaps.
+        images: [channels, height, width], float32; images may be apart.
+        weights: [channels, kernel_height, kernel_width], float32, without gaps.
+        bias: [channels], float32.
+        out: [channels, out_height, out_width], float32, where to; images may be apart.
         stride: Pixels from one window to the next, down and to the right.
         dilation: Pixels from one tap to the next.
         pad: Lines of zeros above and before the image.  What a window sees behind is zeros as well.
@@ -143,10 +146,11 @@ def prepare_plane(
         high: Clamped to at most this.
     """
     kernels.expect(kernel, ("depthwise_plane",), "f32")
-    job = _Plane(*image.shape, *out.shape, *weights.shape, *stride, *dilation, *pad, low, high)
+    job = _Plane(*images.shape[1:], *out.shape[1:], *weights.shape[1:], *stride, *dilation, *pad, low, high)
     library = kernels.entries()
     library.edge_plane_floats.restype, library.edge_plane_floats.argtypes = ctypes.c_size_t, [ctypes.c_void_p]
     work = np.full(library.edge_plane_floats(ctypes.addressof(job)), np.nan, np.float32)
-    places = (weights.ctypes.data, bias, image.ctypes.data, out.ctypes.data, work.ctypes.data)
-    call = kernels.ready(_PLANE, ctypes.addressof(job), *places)
-    return Prepared(kernels.function(kernel, _PLANE), [call], [], out, (job, image, weights, work))
+    steps = images.strides[0] // 4, out.strides[0] // 4
+    places = (weights.ctypes.data, bias.ctypes.data, images.ctypes.data, steps[0], out.ctypes.data, steps[1], work.ctypes.data)
+    call, idle = (kernels.ready(_PLANE, ctypes.addressof(job), count, *places) for count in (len(images), 0))
+    return Prepared(kernels.function(kernel, _PLANE), [call], [idle], out, (job, images, weights, bias, work))

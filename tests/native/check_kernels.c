@@ -164,15 +164,19 @@ static void check_all_sparse(const edge_kernel *k, const edge_kernel *scalar) {
 
 static void check_plane(const edge_kernel *k, const edge_kernel *scalar, int64_t side, int64_t stride, int64_t dilation,
                         int64_t height, int64_t width) {
+    enum { CHANNELS = 2 };
     const edge_kernel *kernels[2] = {k, scalar};
-    int64_t reach = (side - 1) * dilation, pad = reach / 2;
+    int64_t reach = (side - 1) * dilation, pad = reach / 2, x_step = height * width + 3;
     int64_t out_height = (height + 2 * pad - reach - 1) / stride + 1, out_width = (width + 2 * pad - reach - 1) / stride + 1;
     if (height + 2 * pad <= reach || width + 2 * pad <= reach) return;
-    float *image = filled(0, height * width, 40), *weights = filled(1, side * side, 0);
+    int64_t y_step = out_height * out_width + 5;
+    float *image = filled(0, CHANNELS * x_step - 3, 40), *weights = filled(1, CHANNELS * side * side, 0);
+    float *bias = filled(2, CHANNELS, 0);
     edge_depthwise_plane_f32 job = {height, width,  out_height, out_width, side, side,  stride, stride,
                                     dilation, dilation, pad, pad, -3.0f, 4.0f};
     for (int which = 0; which < 2; which++)
-        ((edge_depthwise_plane_f32_run *)kernels[which]->run)(&job, weights, 0.25f, image, at(5 + which, out_height * out_width),
+        ((edge_depthwise_plane_f32_run *)kernels[which]->run)(&job, CHANNELS, weights, bias, image, x_step,
+                                                              at(5 + which, CHANNELS * y_step - 5), y_step,
                                                               at(7, (int64_t)edge_plane_floats(&job)));
     compare(5, 6, 2e-6 * (double)(4 + side * side), "columns of a plane", width);
 }

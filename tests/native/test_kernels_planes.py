@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from typing import NamedTuple
 
@@ -184,9 +185,11 @@ class Window(NamedTuple):
             magnitude += np.abs(tap * weight)
         return found, magnitude
 
-    def run(self, kernel: Kernel, image: np.ndarray, weights: np.ndarray, out: np.ndarray, clamp: tuple[float, float]) -> None:
+    def run(self, kernel: Kernel, images: np.ndarray, weights: np.ndarray, out: np.ndarray, clamp: tuple[float, float]) -> None:
+        """Of some channels, with biases 1, 2, .."""
         where = {"stride": self.stride, "dilation": self.dilation, "pad": self.pad, "low": clamp[0], "high": clamp[1]}
-        kernels_planes.prepare_plane(kernel, image, weights, 0.25, out, **where)()
+        bias = np.arange(1, 1 + len(images), dtype=np.float32)
+        kernels_planes.prepare_planes(kernel, images, weights, among_nan(bias), out, **where)()
 
 
 def windows() -> list[Window]:
@@ -200,22 +203,28 @@ def windows() -> list[Window]:
         Window((50, 1), (9, 1), (3, 1), (2, 1), (5, 0), (20, 0)),
         Window((5, 17), (3, 2), (2, 5), (2, 3), (0, 1), (3, 0)),
         Window((4, 4), (3, 3), (1, 1), (1, 1), (9, 9), (9, 9)),
-        Window((20, 20), (16, 16), (3, 2), (1, 1), (7, 8), (8, 7)),
+        Window((20, 20), (9, 8), (3, 2), (1, 1), (7, 8), (8, 7)),
     ]
     return [*squares, *odd]
 
 
 @PLANE
-def test_a_window_of_any_kind(kernel):
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_window_of_any_kind(kernel, channels):
     draw = np.random.default_rng(0)
     for place, window in enumerate(windows()):
-        image, weights, clamp = draw_f32(draw, *window.image), draw_f32(draw, *window.kernel), CLAMPS[place % 4]
-        exact, magnitude = window.exact(image, weights)
-        out = room(1, exact.size, gap=0)
-        view = out.view.reshape(exact.shape)
-        window.run(kernel, among_nan(image, place % 7, gap=0), among_nan(weights, 3, gap=0), view, clamp)
-        bound = (weights.size + 2) * HALF_ULP * 1.01 * (magnitude + 0.25)
-        assert_within(view, np.clip(exact + 0.25, *clamp), bound, window)
+        images, weights = draw_f32(draw, channels, *window.image), draw_f32(draw, channels, *window.kernel)
+        out, clamp, size = room(channels, math.prod(window.out())), CLAMPS[place % 4], math.prod(window.image)
+        apart = among_nan(images.reshape(channels, size), place % 7)
+        views = [
+            np.lib.stride_tricks.as_strided(flat, (channels, *shape), (flat.strides[0], shape[1] * 4, 4))
+            for flat, shape in ((apart, window.image), (out.view, window.out()))
+        ]
+        window.run(kernel, views[0], among_nan(weights, 3, gap=0), views[1], clamp)
+        for channel, (image, kernel_of) in enumerate(zip(images, weights, strict=True), 1):
+            exact, magnitude = window.exact(image, kernel_of)
+            bound = (kernel_of.size + 2) * HALF_ULP * 1.01 * (magnitude + channel)
+            assert_within(views[1][channel - 1], np.clip(exact + channel, *clamp), bound, window)
         assert out.untouched(SENTINEL), window
 
 
@@ -223,10 +232,12 @@ def test_a_window_of_any_kind(kernel):
 def test_nan_reaches_the_windows_that_see_it(kernel):
     for width in (7, 33):
         window = Window((5, width), (3, 3), pad=(1, 1), behind=(1, 1))
-        image, weights, out = np.ones((5, width), np.float32), np.ones((3, 3), np.float32), np.zeros((5, width), np.float32)
-        image[2, 3] = np.nan
-        window.run(kernel, image, weights, out, (-1, 1))
-        assert (np.isnan(out) == (np.abs(np.arange(5)[:, None] - 2) <= 1) & (np.abs(np.arange(width) - 3) <= 1)).all()
+        images, weights = np.ones((2, 5, width), np.float32), np.ones((2, 3, 3), np.float32)
+        out = np.zeros_like(images)
+        images[0, 2, 3] = np.nan
+        window.run(kernel, images, weights, out, (-1, 1))
+        seen = (np.abs(np.arange(5)[:, None] - 2) <= 1) & (np.abs(np.arange(width) - 3) <= 1)
+        assert (np.isnan(out[0]) == seen).all() and np.isfinite(out[1]).all()
 
 
 def touch_nothing_behind(kernel: Kernel) -> None:
@@ -234,7 +245,7 @@ def touch_nothing_behind(kernel: Kernel) -> None:
     if kernel.op == "depthwise_plane":
         draw = np.random.default_rng(0)
         for window in windows():
-            operands = draw_f32(draw, *window.image), draw_f32(draw, *window.kernel), np.zeros(window.out(), np.float32)
+            operands = [draw_f32(draw, 2, *window.image), draw_f32(draw, 2, *window.kernel), np.zeros((2, *window.out()), np.float32)]
             window.run(kernel, *map(before_a_locked_page, operands), (-1, 1))
         return
     for n, count, depth in itertools.product((1, 4, 7), counts(kernel), (1, 6, 40)):

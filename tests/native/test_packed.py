@@ -72,7 +72,26 @@ def of_small_weights() -> bytes:
     return graph.model(widened(graph, x, "MatMulInteger", weights, np.float32(0.01)))
 
 
-MODELS = {"f32": of_floats, "s8": of_bytes, "s4": of_small_weights}
+def of_sparse_weights() -> bytes:
+    """Both ways in which sparse weights of f32 are packed, and dense ones around them."""
+    draw = np.random.default_rng(0)
+    shapes = {"a": (64, 3, 3, 3), "b": (102, 64, 1, 1), "c": (90, 102, 1, 1), "d": (700, 90), "e": (700, 33)}
+    constants = {name: draw.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    constants["b"] *= np.repeat(draw.random((26, 64)) < 0.2, 4, axis=0)[:102, :, None, None]
+    constants["c"] *= draw.random((90, 102, 1, 1)) < 0.1
+    nodes = [
+        helper.make_node("Conv", ["image", "a"], ["1"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["1", "b"], ["2"], kernel_shape=[1, 1]),
+        helper.make_node("Conv", ["2", "c"], ["3"], kernel_shape=[1, 1]),
+        helper.make_node("GlobalAveragePool", ["3"], ["4"]),
+        helper.make_node("Flatten", ["4"], ["5"]),
+        helper.make_node("Gemm", ["5", "d"], ["6"], transB=1),
+        helper.make_node("MatMul", ["6", "e"], ["y"]),
+    ]
+    return model(nodes, {"image": (1, 3, 8, 8)}, ["y"], constants)
+
+
+MODELS = {"sparse": of_sparse_weights, "f32": of_floats, "s8": of_bytes, "s4": of_small_weights}
 KINDS = pytest.mark.parametrize("kind", list(MODELS))
 
 
@@ -211,6 +230,7 @@ def test_every_instruction_set_can_be_packed_for(kind: str) -> None:
         ("f32", "scalar", "dc62a085ba73234d"),
         ("f32", "avx2", "1cc7d4a4f1298602"),
         ("f32", "avx512vnni", "ba723dba136cc73c"),
+        ("sparse", "scalar", "a8da648051f3285b"),
         ("s8", "scalar", "598eba07b36a80a8"),
         ("s8", "avx512vnni", "2bc080463848628f"),
         ("s4", "scalar", "314dbf7d02d241cf"),
@@ -289,6 +309,20 @@ def test_a_wrong_byte_in_a_packed_file_is_refused_or_harmless(tmp_path: Path, mo
         except NativeError as error:
             assert error.status == INVALID_MODEL
         data[place] ^= bit
+
+
+def test_places_of_sparse_weights_that_lead_outside_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_FORCE_ISA", "scalar")
+    content = of_sparse_weights()
+    packed = Model(content).pack("scalar")
+    (offset,) = [entry[1] for entry in entries_of(packed) if entry[3] & 0xFFF == 4 << 4]
+    start, index = offset, offset + 27 * 4
+    for name, place, value in (("start", start, "<i"), ("middle", start + 8, "<i"), ("end", start + 26 * 4, "<i"), ("index", index, "<H")):
+        wrong = bytearray(packed)
+        struct.pack_into(value, wrong, place, 0x7FFF)
+        opened = Model(bundle_of(tmp_path / name, content, {"scalar": bytes(wrong)}))
+        with refused(INVALID_MODEL, "packed weights of 'b' are damaged"):
+            opened.session()
 
 
 def test_a_writer_that_fails_ends_it() -> None:

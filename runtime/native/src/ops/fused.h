@@ -40,6 +40,21 @@ typedef struct ew_fused {
     const ew_quantized *quantized; /* NULL: x is f32 */
 } ew_fused;
 
+/* The same of an image with its channels first, by sparse weights of one tap. */
+typedef struct ew_sparse {
+    const edge_kernel *kernel;
+    const int32_t *start; /* these three as in edge_spmm_f32 */
+    const uint16_t *index;
+    const float *value;
+    const float *bias; /* NULL: zero */
+    int64_t outputs;
+    float low, high;
+    edge_map_f32 *map; /* NULL: none */
+} ew_sparse;
+
+/* Whether there is room for the windows of a depthwise convolution of channels one by one; of a call that is planned. */
+bool ew_plane_fits(const ew_call *call);
+
 /* softmax(scale q k + mask) v: q [.., m, d], k [.., d, t], v [.., t, e], result [.., m, e]; leading axes broadcast.
  * Whatever order of axes they have in memory: axis i of a matrix is axis order[i] of its tensor. */
 typedef struct ew_attention_detail {

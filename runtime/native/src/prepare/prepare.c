@@ -24,13 +24,14 @@ static edge_status allocate(ew_preparer *p) {
     p->maker = ew_arena_get(arena, values * sizeof *p->maker);
     p->plain = ew_arena_get(arena, values * sizeof *p->plain);
     p->channels_last = ew_arena_get(arena, values * sizeof *p->channels_last);
+    p->planes = ew_arena_get(arena, values * sizeof *p->planes);
     p->dequantized = ew_arena_get(arena, values * sizeof *p->dequantized);
     p->absorbed = ew_arena_get(arena, nodes * sizeof *p->absorbed);
     p->chain = ew_arena_get(arena, nodes * sizeof(ew_chain *));
     p->attention = ew_arena_get(arena, nodes * sizeof(ew_attention *));
     p->append = ew_arena_get(arena, nodes * sizeof(ew_slot *));
     bool all = p->to.values && p->to.nodes && p->uses && p->reader && p->maker && p->plain && p->channels_last &&
-               p->dequantized && p->absorbed && p->chain && p->attention && p->append;
+               p->planes && p->dequantized && p->absorbed && p->chain && p->attention && p->append;
     if (!all) return EDGE_NO_MEMORY;
     memcpy(p->to.values, from->values, values * sizeof *from->values);
     return EDGE_OK;
@@ -180,8 +181,14 @@ bool ew_scalar(const ew_preparer *p, int value, float *result) {
 static edge_status emit_unchanged(ew_preparer *p, const ew_node *node) {
     ew_node *emitted;
     for (int i = 0; i < node->input_count; i++) EW_TRY(ew_plain(p, node->inputs[i]));
-    for (int i = 0; i < node->output_count; i++)
-        if (node->outputs[i] >= 0) p->plain[node->outputs[i]] = true;
+    bool planes = false;
+    for (int i = 0; i < node->input_count && node->op->flags & EW_POINTWISE; i++)
+        planes |= node->inputs[i] >= 0 && p->planes[node->inputs[i]];
+    for (int i = 0; i < node->output_count; i++) {
+        if (node->outputs[i] < 0) continue;
+        p->plain[node->outputs[i]] = true;
+        p->planes[node->outputs[i]] = planes;
+    }
     return ew_emit(p, node->op, node, node->inputs, node->input_count, node->outputs, node->output_count, &emitted);
 }
 

@@ -56,6 +56,7 @@ typedef struct ew_preparer {
     int *maker;         /* the node that makes it, -1 */
     bool *plain;        /* of each value of the model: its plain form is there */
     int *channels_last; /* of each value of the model: its other form, -1 */
+    bool *planes;       /* of each value of the model: an image that is made with its channels first */
     int *dequantized;   /* of each value of the model: the node that makes it of 8 bits when somebody asks, -1 */
     bool *absorbed;     /* nodes that a chain does */
     ew_chain **chain;   /* of each node: the chain that is emitted in its place, or NULL */
@@ -143,6 +144,10 @@ static inline bool ew_is_turned(const ew_node *node) { return !ew_is_conv(node) 
 ew_packing ew_packing_of(const ew_node *node, const ew_tensor *weights, bool conv, bool depthwise);
 /* Emits a product of two computed matrices; *done is false when the node is something else. */
 edge_status ew_emit_matmul(ew_preparer *p, const ew_node *node, bool *done);
+
+/* ---- planes.c ---- */
+/* Emits a convolution on an image with its channels first; *done is false where the other order is better. */
+edge_status ew_emit_planes(ew_preparer *p, const ew_chain *chain, bool *done);
 
 /* ---- transposed.c ---- */
 /* Whether a transposed convolution with these weights is one that the engine has in fused form. */
