@@ -29,12 +29,12 @@ class Net:
         self._constants: dict[str, np.ndarray] = {}
         self._channels, self.last = channels, "x"
 
-    def sparse(self, outputs: int, *, kept: float = 0.2, rows: int = 4, **attributes: Any) -> Net:
-        """One tap, of whose weights so large a share stays, in blocks of so many rows."""
-        weights = self._draw.standard_normal((outputs, self._channels)).astype(np.float32)
-        blocks = self._draw.random((-(-outputs // rows), self._channels)) < kept
-        weights *= np.repeat(blocks, rows, axis=0)[:outputs]
-        return self._conv(weights[:, :, None, None], **attributes)
+    def sparse(self, outputs: int, *window: int, kept: float = 0.2, rows: int = 4, **attributes: Any) -> Net:
+        """Of the weights so large a share stays, in blocks of so many rows; the window is one tap unless it is given."""
+        shape = (self._channels, *(window or (1, 1)))
+        weights = self._draw.standard_normal((outputs, *shape)).astype(np.float32)
+        blocks = self._draw.random((-(-outputs // rows), *shape)) < kept
+        return self._conv(weights * np.repeat(blocks, rows, axis=0)[:outputs], **attributes)
 
     def depthwise(self, height: int, width: int | None = None, **attributes: Any) -> Net:
         """A window of each channel."""
@@ -151,17 +151,42 @@ def test_silu_and_a_residual_sum(monkeypatch):
     compare(net.content(9, 9, channels=16), image(1, 16, 9, 9), monkeypatch, [SPARSE, SPARSE, PLANE, SPARSE, SPARSE])
 
 
-def test_single_weights_and_dense_layers_between(monkeypatch):
-    single = SPARSE.replace("4x1", "1x1")
-    net = Net(32).sparse(64, kept=0.1, rows=1).act("Relu").sparse(64, kept=1).act("Relu").depthwise(3).sparse(64, kept=0)
-    compare(net.content(9, 9, channels=32), image(1, 32, 9, 9), monkeypatch, [single, DENSE, DEPTHWISE, single])
+def test_single_weights_and_dense_layers_behind(monkeypatch):
+    net = Net(32).sparse(64, kept=0.1, rows=1).act("Relu").sparse(64, kept=1).act("Relu").depthwise(3).sparse(64, kept=1)
+    ran = [SPARSE.replace("4x1", "1x1"), DENSE, DEPTHWISE, DENSE]
+    compare(net.content(9, 9, channels=32), image(1, 32, 9, 9), monkeypatch, ran)
 
 
-def test_strides_and_groups_of_one_tap_stay_dense(monkeypatch):
-    net = Net(32).sparse(64, strides=[2, 2])
-    compare(net.content(9, 9, channels=32), image(1, 32, 9, 9), monkeypatch, [DENSE])
-    net = Net(32).sparse(64, pads=[1] * 4)
-    compare(net.content(9, 9, channels=32), image(1, 32, 9, 9), monkeypatch, [DENSE])
+def test_no_weights_at_all(monkeypatch):
+    compare(Net(32).sparse(64, kept=0).content(9, 9, channels=32), image(1, 32, 9, 9), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("window", "attributes"),
+    [
+        ((1, 1), {"strides": [2, 2]}),
+        ((1, 1), {"pads": [1, 0, 2, 1]}),
+        ((3, 3), {"pads": [1, 1, 1, 1]}),
+        ((3, 3), {"strides": [2, 2], "auto_pad": "SAME_LOWER"}),
+        ((5, 2), {"dilations": [1, 3], "strides": [3, 1]}),
+    ],
+)
+def test_sparse_windows(window, attributes, monkeypatch):
+    for batch in (1, 2):
+        net = Net(32).sparse(64, *window, **attributes).act("Relu")
+        compare(net.content(19, 23, channels=32, batch=batch), image(batch, 32, 19, 23), monkeypatch, [SPARSE])
+
+
+def test_a_sparse_window_with_a_residual_sum_in_several_parts(monkeypatch):
+    net = Net(16).sparse(24)
+    before = net.last
+    net.sparse(24, 3, 3, pads=[1] * 4).act("Add", before).act("Relu").sparse(8)
+    compare(net.content(120, 90, channels=16, batch=2), image(2, 16, 120, 90), monkeypatch, [SPARSE] * 3)
+
+
+def test_a_dense_layer_before_sparse_ones_has_its_channels_first_too(monkeypatch):
+    net = Net(3).sparse(32, 3, 3, kept=1, strides=[2, 2], pads=[1] * 4).act("Relu").depthwise(3, pads=[1] * 4).act("Relu")
+    compare(net.sparse(64).content(33, 40, channels=3), image(1, 3, 33, 40), monkeypatch, [SPARSE, PLANE, SPARSE])
 
 
 def test_odd_numbers_of_channels(monkeypatch):

@@ -40,7 +40,7 @@ typedef struct ew_fused {
     const ew_quantized *quantized; /* NULL: x is f32 */
 } ew_fused;
 
-/* The same of an image with its channels first, by sparse weights of one tap. */
+/* The same of an image with its channels first, by sparse weights. */
 typedef struct ew_sparse {
     const edge_kernel *kernel;
     const int32_t *start; /* these three as in edge_spmm_f32 */

@@ -8,75 +8,124 @@ edge_status ew_infer_planes(ew_call *call) {
     return ew_window_shape(&c.w, EDGE_F32, c.batch, ew_in(call, 1)->dims[0], ew_out(call, 0));
 }
 
+/* Rows x[depth], x_row apart, of places from `origin` on; images are x_image apart. */
 typedef struct product {
     const ew_sparse *sparse;
     edge_spmm_f32 job;
-    int64_t depth, pixels, tiles, groups;
+    int64_t x_image, origin, end, tiles, groups;
     const float *x, *add;
     float *y;
 } product;
 
-/* Some rows of the result at some of its pixels. */
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Some rows of the result at places [first, last) of it. */
 static void multiply(const product *p, int64_t image, int64_t begin, int64_t end, int64_t first, int64_t last) {
     const ew_sparse *s = p->sparse;
-    int64_t at = image * s->outputs * p->pixels + first;
-    const float *x = p->x + image * p->depth * p->pixels + first;
-    ((edge_spmm_f32_run *)s->kernel->run)(&p->job, begin, end, last - first, x, p->y + at, p->add ? p->add + at : NULL);
-    if (!s->map) return;
-    for (int64_t row = begin; row < end; row++) {
-        float *y = p->y + at + row * p->pixels;
+    int64_t at = image * s->outputs * p->job.c_row + first;
+    ((edge_spmm_f32_run *)s->kernel->run)(&p->job, begin, end, last - first, p->x + image * p->x_image + first - p->origin,
+                                          p->y + at, p->add ? p->add + at : NULL);
+    for (int64_t row = begin; row < end && s->map; row++) {
+        float *y = p->y + at + row * p->job.c_row;
         s->map(y, y, last - first);
     }
 }
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
-/* Tiles of pixels [begin, end) of all images. */
+/* Tiles of places [begin, end) of all images. */
 static void run_tiles(void *context, int64_t begin, int64_t end) {
     const product *p = context;
     int64_t tile = p->sparse->kernel->mr;
     while (begin < end) {
         int64_t image = begin / p->tiles, first = begin % p->tiles, count = least(end - begin, p->tiles - first);
-        multiply(p, image, 0, p->sparse->outputs, first * tile, least((first + count) * tile, p->pixels));
+        multiply(p, image, 0, p->sparse->outputs, p->origin + first * tile, least(p->origin + (first + count) * tile, p->end));
         begin += count;
     }
 }
 
-/* The first group of rows, of whole blocks of four, before which there is no less work than this. */
+static int64_t blocks_before(const ew_sparse *s, int64_t row) {
+    int64_t side = s->kernel->nr;
+    return s->start[(least(row, s->outputs) + side - 1) / side];
+}
+
+/* The first four rows before which there is no less work than this: blocks, and one for each four rows. */
 static int64_t group_at(const product *p, int64_t work) {
-    int64_t low = 0, high = p->groups, each = 4 / p->sparse->kernel->nr, all = (p->sparse->outputs + p->sparse->kernel->nr - 1) / p->sparse->kernel->nr;
+    int64_t low = 0, high = p->groups;
     while (low < high) {
         int64_t middle = (low + high) / 2;
-        if (p->sparse->start[least(middle * each, all)] + middle < work) low = middle + 1;
+        if (blocks_before(p->sparse, middle * 4) + middle < work) low = middle + 1;
         else high = middle;
     }
     return low;
 }
 
-/* Rows by their share of the work of all: their blocks, and one for each four rows. */
+/* Rows by their share of the work of all. */
 static void run_rows(void *context, int64_t begin, int64_t end) {
     const product *p = context;
     int64_t first = group_at(p, begin) * 4, last = least(group_at(p, end) * 4, p->sparse->outputs);
-    if (first < last) multiply(p, 0, first, last, 0, p->pixels);
+    if (first < last) multiply(p, 0, first, last, p->origin, p->end);
+}
+
+/* Few tiles are shared out badly. */
+static void run_product(const ew_call *call, const product *p, int64_t images) {
+    enum { FEW = 8, GRAIN = 65536 };
+    const ew_sparse *s = p->sparse;
+    int64_t work = blocks_before(s, s->outputs) + p->groups, side = s->kernel->nr;
+    if (images == 1 && p->tiles < FEW) ew_parallel(call, work, 1 + GRAIN / ((p->end - p->origin) * side), run_rows, (void *)(uintptr_t)p);
+    else ew_parallel(call, images * p->tiles, 1 + GRAIN / (work * side * s->kernel->mr), run_tiles, (void *)(uintptr_t)p);
+}
+
+static void set_range(product *p, int64_t origin, int64_t end) {
+    p->origin = origin;
+    p->end = end;
+    p->tiles = (end - origin + p->sparse->kernel->mr - 1) / p->sparse->kernel->mr;
+}
+
+/* Below a window values are copied side by side first, for so many places at once. */
+static int64_t places_of(const ew_conv *c) { return ew_tile(c->depth * (int64_t)sizeof(float), c->out_size); }
+
+size_t ew_workspace_sparse_conv(const ew_call *call) {
+    ew_conv c;
+    if (ew_conv_read(call, ew_in(call, 0), ew_in(call, 1), &c) != EDGE_OK || ew_conv_is_pointwise(&c)) return 0;
+    return ew_tile_bytes(c.depth * (int64_t)sizeof(float), c.out_size);
+}
+
+static void run_windows(const ew_call *call, const ew_conv *c, const float *x, product p) {
+    int64_t places = places_of(c), image_size = p.sparse->outputs * c->out_size;
+    p.x = call->workspace;
+    for (int64_t image = 0; image < c->batch; image++) {
+        for (int64_t begin = 0; begin < c->out_size; begin += places) {
+            set_range(&p, begin, least(begin + places, c->out_size));
+            ew_columns job = {.w = &c->w, .channels = c->in_channels, .begin = p.origin, .end = p.end,
+                              .image = x + image * c->in_channels * c->in_size, .columns = call->workspace,
+                              .element_bytes = sizeof(float)};
+            ew_columns_of(call, &job);
+            p.job.x_row = p.end - p.origin;
+            run_product(call, &p, 1);
+        }
+        p.y += image_size;
+        if (p.add) p.add += image_size;
+    }
 }
 
 edge_status ew_run_sparse_conv(ew_call *call) {
     const ew_sparse *s = call->node->detail;
     const ew_tensor *x = ew_in(call, 0), *add = ew_in(call, 2);
+    ew_conv c;
+    EW_TRY(ew_conv_read(call, x, ew_in(call, 1), &c));
     product p = {.sparse = s,
-                 .depth = x->dims[1],
-                 .pixels = ew_span(x, 2, x->rank),
+                 .job = {c.in_size, c.out_size, c.out_size, s->bias, s->low, s->high, s->start, s->index, s->value},
+                 .x_image = c.in_channels * c.in_size,
                  .groups = (s->outputs + 3) / 4,
                  .x = x->data,
                  .add = add ? add->data : NULL,
                  .y = ew_out(call, 0)->data};
-    int64_t blocks = s->start[(s->outputs + s->kernel->nr - 1) / s->kernel->nr];
-    p.tiles = (p.pixels + s->kernel->mr - 1) / s->kernel->mr;
-    p.job = (edge_spmm_f32){p.pixels, p.pixels, p.pixels, s->bias, s->low, s->high, s->start, s->index, s->value};
     if (ew_count(ew_out(call, 0)) == 0) return EDGE_OK;
-    /* Few tiles are shared out badly. */
-    if (x->dims[0] == 1 && p.tiles < 8) ew_parallel(call, blocks + p.groups, 1 + 65536 / (p.pixels * s->kernel->nr), run_rows, &p);
-    else ew_parallel(call, x->dims[0] * p.tiles, 1 + 65536 / ((blocks + p.groups) * s->kernel->nr * s->kernel->mr), run_tiles, &p);
+    if (!ew_conv_is_pointwise(&c)) {
+        run_windows(call, &c, x->data, p);
+        return EDGE_OK;
+    }
+    set_range(&p, 0, c.out_size);
+    run_product(call, &p, c.batch);
     return EDGE_OK;
 }
 

@@ -1,5 +1,4 @@
-/* Convolutions on images with their channels first: those of one tap whose weights are mostly zeros, and depthwise ones
- * behind them. */
+/* Convolutions on images with their channels first: those whose weights are mostly zeros, and what stands between them. */
 #include "prepare.h"
 
 static const edge_kernel *kernel_of(const ew_preparer *p, edge_kernel_op op, edge_kernel_format format) {
@@ -69,6 +68,9 @@ static edge_status pack(ew_preparer *p, const sparse *s, int value, ew_sparse *d
     return EDGE_OK;
 }
 
+/* Products in the time of a value that is turned, or copied from below a window. */
+enum { TURN = 24, COPY = 4 };
+
 /* What a product costs for each place, in products of the dense kernel: a block of four needs as many loads for a product as
  * that one, a single weight more. */
 static double cost_of(const sparse *s) {
@@ -76,15 +78,30 @@ static double cost_of(const sparse *s) {
     return s->kernel->nr == 1 ? 2.2 * blocks + 2 * rows : 4.6 * blocks + 3 * rows;
 }
 
-/* Fills in the better of both formats; false: the dense kernel is better than either. */
-static bool find_sparse(const ew_preparer *p, const ew_chain *chain, sparse *best) {
-    enum { TURN = 8 }; /* products in the time of a value that is turned */
-    const ew_node *head = &p->from->nodes[chain->head];
-    const ew_tensor *weights = ew_tensor_of(p, head->inputs[1]);
-    int64_t outputs = weights->dims[0], depth = weights->dims[1];
-    bool turned = !p->plain[head->inputs[0]];
-    double least = (double)(outputs * depth) - (turned ? (double)(TURN * depth) : 0);
+static bool are_all(const ew_node *node, const char *name, int64_t wanted) {
+    int count = 0;
+    const int64_t *values = ew_attr_ints(node, name, &count);
+    for (int i = 0; i < count; i++)
+        if (values[i] != wanted) return false;
+    return true;
+}
+
+/* A convolution whose outputs see all channels. */
+static bool is_whole(const ew_preparer *p, const ew_node *node) {
+    return ew_is(node, "Conv") && ew_attr_int(node, "group", 1) == 1 && ew_is_head(p, node);
+}
+
+/* One tap, which moves over the image pixel by pixel. */
+static bool is_pointwise(const ew_node *node, const ew_tensor *weights) {
+    return ew_span(weights, 2, weights->rank) == 1 && are_all(node, "strides", 1) && are_all(node, "pads", 0);
+}
+
+/* The better of both formats, where its cost is below this. */
+static bool find_sparse(const ew_preparer *p, const ew_node *node, double least, sparse *best) {
+    const ew_tensor *weights = ew_tensor_of(p, node->inputs[1]);
+    int64_t outputs = weights->dims[0], depth = ew_span(weights, 1, weights->rank);
     bool found = false;
+    if (!is_pointwise(node, weights)) least -= (double)(COPY * depth);
     for (edge_kernel_format format = EDGE_BLOCKS_1X1; format <= EDGE_BLOCKS_4X1; format++) {
         sparse s = {kernel_of(p, EDGE_SPMM, format), weights->data, outputs, depth, 0};
         if (!s.kernel || depth > EDGE_SPMM_MOST_DEPTH) return false;
@@ -98,20 +115,36 @@ static bool find_sparse(const ew_preparer *p, const ew_chain *chain, sparse *bes
     return found;
 }
 
-static bool is_one(const ew_node *node, const char *name, int64_t wanted) {
-    int count = 0;
-    const int64_t *values = ew_attr_ints(node, name, &count);
-    for (int i = 0; i < count; i++)
-        if (values[i] != wanted) return false;
-    return true;
+/* What the dense kernel costs. */
+static double dense_cost(const ew_tensor *weights) { return (double)ew_count(weights); }
+
+/* Whether a value is read by a product with sparse weights alone, maybe behind depthwise convolutions and activations. */
+static bool goes_to_sparse(const ew_preparer *p, int value) {
+    enum { FAR = 8 };
+    for (int i = 0; i < FAR; i++) {
+        sparse s;
+        int reader = ew_sole_reader(p, value);
+        if (reader < 0) return false;
+        const ew_node *node = &p->from->nodes[reader];
+        if (node->inputs[0] != value || node->output_count != 1) return false;
+        if (is_whole(p, node)) return find_sparse(p, node, dense_cost(ew_tensor_of(p, node->inputs[1])), &s);
+        if (!(ew_is(node, "Conv") && ew_is_head(p, node)) && !(node->op->flags & EW_POINTWISE)) return false;
+        value = node->outputs[0];
+    }
+    return false;
 }
 
-/* A convolution of an image with one tap, which moves over it pixel by pixel. */
-static bool is_pointwise(const ew_preparer *p, const ew_chain *chain) {
-    const ew_node *head = &p->from->nodes[chain->head];
-    if (chain->grouped || !ew_is(head, "Conv") || ew_attr_int(head, "group", 1) != 1) return false;
-    const ew_tensor *weights = ew_tensor_of(p, head->inputs[1]);
-    return ew_span(weights, 2, weights->rank) == 1 && is_one(head, "strides", 1) && is_one(head, "pads", 0);
+/* Whether the planes of an image are the better order for a product: its own cost, and that of turning what comes in and goes
+ * out in either order. */
+static bool is_better(const ew_preparer *p, const ew_chain *chain, sparse *best) {
+    const ew_node *node = &p->from->nodes[chain->head];
+    if (chain->grouped || !is_whole(p, node)) return false;
+    const ew_tensor *weights = ew_tensor_of(p, node->inputs[1]);
+    bool onward = goes_to_sparse(p, chain->result);
+    double turned = (double)(TURN * weights->dims[1]) * (p->plain[node->inputs[0]] ? 1 : -1);
+    if (onward) turned += (double)(TURN * weights->dims[0]);
+    if (!find_sparse(p, node, dense_cost(weights) + turned, best)) return false;
+    return onward || best->blocks * best->kernel->nr < best->outputs * best->depth;
 }
 
 static edge_status emit(ew_preparer *p, const ew_chain *chain, const char *name, const void *detail) {
@@ -166,10 +199,8 @@ static edge_status emit_plane(ew_preparer *p, const ew_chain *chain) {
 
 edge_status ew_emit_planes(ew_preparer *p, const ew_chain *chain, bool *done) {
     sparse s;
-    if (is_pointwise(p, chain) && find_sparse(p, chain, &s)) {
-        *done = true;
-        return emit_sparse(p, chain, &s);
-    }
+    *done = is_better(p, chain, &s);
+    if (*done) return emit_sparse(p, chain, &s);
     *done = is_plane(p, chain);
     return *done ? emit_plane(p, chain) : EDGE_OK;
 }
