@@ -36,7 +36,7 @@ typedef void edge_gemm_grouped_run(const edge_gemm_grouped *job, int64_t rows, c
  * their channels first are.  Weights come in blocks of some successive rows (the nr of the kernel) and one depth, of which
  * only those are there that hold a weight.  What meets no block is not read. */
 typedef struct edge_spmm_f32 {
-    int64_t x_row, c_row, add_row;
+    int64_t depth, x_row, c_row, add_row;
     const float *bias; /* n values, NULL: zero */
     float low, high;
     const int32_t *start;  /* of each group of rows of w, the place of its first block; then that behind the last one */
@@ -44,9 +44,11 @@ typedef struct edge_spmm_f32 {
     const float *value;    /* of each block: its weights */
 } edge_spmm_f32;
 
-/* Rows [begin, end) of c: begin is a multiple of 4, end that too or n. */
+/* Rows [begin, end) of c: begin is a multiple of 4, end that too or n.  work: as many floats as here, or depth times mr of the
+ * kernel where that is less, that no other thread uses. */
+enum { EDGE_SPMM_FLOATS = 16384 };
 typedef void edge_spmm_f32_run(const edge_spmm_f32 *job, int64_t begin, int64_t end, int64_t count, const float *x,
-                               float *c, const float *add);
+                               float *c, const float *add, float *work);
 
 /* A depthwise convolution of images with their channels first, [in_height][in_width] to [out_height][out_width] each. */
 enum { EDGE_PLANE_MOST_SIDE = 9 }; /* of the kernel */

@@ -15,11 +15,13 @@ static void spmm(int side, const edge_spmm_f32 *s, int64_t begin, int64_t end, i
 }
 
 void edge_spmm_f32_1x1_scalar(const edge_spmm_f32 *s, int64_t begin, int64_t end, int64_t count, const float *x, float *c,
-                              const float *add) {
+                              const float *add, float *work) {
+    (void)work;
     spmm(1, s, begin, end, count, x, c, add);
 }
 
 void edge_spmm_f32_4x1_scalar(const edge_spmm_f32 *s, int64_t begin, int64_t end, int64_t count, const float *x, float *c,
-                              const float *add) {
+                              const float *add, float *work) {
+    (void)work;
     spmm(4, s, begin, end, count, x, c, add);
 }

@@ -1,6 +1,9 @@
 /* Sparse products of rows of values: a block of weights reads vectors of the row of its own depth.  Of a block of four each
  * weight adds to another row of the result, so that a vector is loaded once for four products; a single weight adds to the one
- * row that is made, which is as many vectors as there are registers for. */
+ * row that is made, which is as many vectors as there are registers for.
+ *
+ * Rows are far apart: those of a tile are copied side by side first, while there is room, and the processor is told of those
+ * that the next tile reads and writes. */
 #include "vector.h"
 
 enum { SIDE = 4, FOUR = EDGE_LANES == 8 ? 3 : 4, ONE = 8 }; /* rows of a block; the most vectors of a tile */
@@ -8,7 +11,7 @@ enum { SIDE = 4, FOUR = EDGE_LANES == 8 ? 3 : 4, ONE = 8 }; /* rows of a block; 
 /* What is done for one tile: `count` values are left of a vector that is not whole, 0: all are. */
 typedef struct tile {
     const edge_spmm_f32 *s;
-    int64_t begin, end, count;
+    int64_t begin, end, count, x_row;
     const float *x, *add;
     float *c;
 } tile;
@@ -42,7 +45,7 @@ EDGE_INLINE void four_rows(const tile *t, const int part, const int wide) {
             for (int v = 0; v < wide; v++) acc[j][v] = start;
         }
         for (int32_t end = s->start[row / SIDE + 1]; i < end; i++, value += SIDE) {
-            const float *from = t->x + s->index[i] * s->x_row;
+            const float *from = t->x + s->index[i] * t->x_row;
             vf x[FOUR];
 #pragma GCC unroll 4
             for (int v = 0; v < wide; v++) x[v] = load(t, part, from + v * EDGE_LANES);
@@ -67,7 +70,7 @@ EDGE_INLINE void one_row(const tile *t, const int part, const int wide) {
 #pragma GCC unroll 8
         for (int v = 0; v < wide; v++) acc[v] = v_set(s->bias ? s->bias[row] : 0);
         for (int32_t end = s->start[row + 1]; i < end; i++) {
-            const float *from = t->x + s->index[i] * s->x_row;
+            const float *from = t->x + s->index[i] * t->x_row;
             vf w = v_set(s->value[i]);
 #pragma GCC unroll 8
             for (int v = 0; v < wide; v++) acc[v] = v_madd(w, load(t, part, from + v * EDGE_LANES), acc[v]);
@@ -76,32 +79,59 @@ EDGE_INLINE void one_row(const tile *t, const int part, const int wide) {
     }
 }
 
+/* The values of a tile, and where the rows of the next one are. */
+EDGE_INLINE void copy(const edge_spmm_f32 *s, int64_t width, const float *x, float *work) {
+    enum { LINE = 16 };
+    for (int64_t k = 0; k < s->depth; k++, x += s->x_row, work += width) {
+        for (int64_t i = 0; i < width; i += EDGE_LANES) v_store(work + i, v_load(x + i));
+        for (int64_t i = LINE - 1; i < width + LINE - 1; i += LINE) __builtin_prefetch(x + width + i, 0, 3);
+    }
+}
+
+EDGE_INLINE void announce(const tile *t, int64_t width) {
+    enum { LINE = 16 };
+    for (int64_t row = t->begin; row < t->end; row++)
+        for (int64_t i = 0; i < width; i += LINE) __builtin_prefetch(t->c + row * t->s->c_row + width + i, 1, 3);
+}
+
+/* The most vectors of a tile of which there are as many, or a power of two. */
+EDGE_INLINE int64_t vectors_of(int64_t vectors, int64_t most) {
+    return vectors >= most ? most : vectors >= 4 ? 4 : vectors >= 2 ? 2 : 1;
+}
+
 /* As many tiles of the most vectors as there are, then smaller ones; the last vector ends with the last value. */
-#define TILES(most, rows)                                                                                              \
-    tile t = {s, begin, end, count, x, add, c};                                                                        \
+#define TILES(limit, rows)                                                                                             \
+    tile t = {s, begin, end, count, s->x_row, x, add, c};                                                              \
     if (count < EDGE_LANES) {                                                                                          \
         rows(&t, 1, 1);                                                                                                \
         return;                                                                                                        \
     }                                                                                                                  \
+    int64_t room = s->depth ? EDGE_SPMM_FLOATS / (s->depth * EDGE_LANES) : 0;                                          \
+    int64_t most = room ? vectors_of(room, limit) : limit;                                                             \
     for (int64_t at = 0, wide; at < count; at += wide * EDGE_LANES) {                                                  \
-        wide = (count - at) / EDGE_LANES;                                                                              \
-        wide = wide >= most ? most : wide >= 4 ? 4 : wide >= 2 ? 2 : 1;                                                \
+        wide = vectors_of((count - at) / EDGE_LANES, most);                                                            \
         int64_t place = at + EDGE_LANES > count ? count - EDGE_LANES : at;                                             \
         t.x = x + place;                                                                                               \
         t.c = c + place;                                                                                               \
         t.add = add ? add + place : NULL;                                                                              \
-        if (wide == most) rows(&t, 0, most);                                                                           \
-        else if (wide == 4 && most > 4) rows(&t, 0, 4);                                                                \
+        if (room) {                                                                                                    \
+            copy(s, wide * EDGE_LANES, t.x, work);                                                                     \
+            announce(&t, wide * EDGE_LANES);                                                                           \
+            t.x = work;                                                                                                \
+            t.x_row = wide * EDGE_LANES;                                                                               \
+        }                                                                                                              \
+        if (wide == limit) rows(&t, 0, limit);                                                                         \
+        else if (wide == 4 && limit > 4) rows(&t, 0, 4);                                                               \
         else if (wide == 2) rows(&t, 0, 2);                                                                            \
         else rows(&t, 0, 1);                                                                                           \
     }
 
 void EDGE_NAME(edge_spmm_f32_4x1)(const edge_spmm_f32 *s, int64_t begin, int64_t end, int64_t count, const float *x,
-                                  float *c, const float *add) {
+                                  float *c, const float *add, float *work) {
     TILES(FOUR, four_rows)
 }
 
 void EDGE_NAME(edge_spmm_f32_1x1)(const edge_spmm_f32 *s, int64_t begin, int64_t end, int64_t count, const float *x,
-                                  float *c, const float *add) {
+                                  float *c, const float *add, float *work) {
     TILES(ONE, one_row)
 }

@@ -10,7 +10,9 @@ from .kernels import INFINITY, Kernel, Prepared
 
 _SIDE = 4
 """Rows of a result come in so many."""
-_SPMM = [ctypes.c_void_p, *[ctypes.c_int64] * 3, *[ctypes.c_void_p] * 3]
+_FLOATS = 16384
+"""That a product works in, or depth times mr where that is less."""
+_SPMM = [ctypes.c_void_p, *[ctypes.c_int64] * 3, *[ctypes.c_void_p] * 4]
 _PLANE = [
     ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64,
     ctypes.c_void_p,
@@ -35,7 +37,7 @@ class _Product(ctypes.Structure):
     """``edge_spmm_f32``"""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("x_row", "c_row", "add_row")),
+        *((name, ctypes.c_int64) for name in ("depth", "x_row", "c_row", "add_row")),
         ("bias", ctypes.c_void_p),
         *((name, ctypes.c_float) for name in ("low", "high")),
         *((name, ctypes.c_void_p) for name in ("start", "index", "value")),
@@ -108,14 +110,15 @@ def prepare_spmm(
         raise ValueError(f"rows {begin} to {end}: expected multiples of {_SIDE} within {n}")
     out = np.empty((n, count), np.float32) if out is None else out
     job = _Product(
-        x.strides[0] // 4, out.strides[0] // 4, 0 if add is None else add.strides[0] // 4,
+        len(x), x.strides[0] // 4, out.strides[0] // 4, 0 if add is None else add.strides[0] // 4,
         None if bias is None else bias.ctypes.data, low, high, *(array.ctypes.data for array in packed),
     )  # fmt: skip
-    places = (x.ctypes.data, out.ctypes.data, None if add is None else add.ctypes.data)
+    work = np.full(min(_FLOATS, len(x) * kernel.mr), np.nan, np.float32)
+    places = (x.ctypes.data, out.ctypes.data, None if add is None else add.ctypes.data, work.ctypes.data)
     call, idle = (
         kernels.ready(_SPMM, ctypes.addressof(job), begin, to, count, *places) for to in (end, begin)
     )
-    return Prepared(kernels.function(kernel, _SPMM), [call], [idle], out, (job, x, add, packed, bias))
+    return Prepared(kernels.function(kernel, _SPMM), [call], [idle], out, (job, x, add, packed, bias, work))
 
 
 def prepare_planes(

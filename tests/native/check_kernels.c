@@ -145,11 +145,11 @@ static void check_sparse(const edge_kernel *k, const edge_kernel *scalar, int64_
             const edge_kernel *at_work = kernels[which];
             float *value = at(4, edge_spmm_blocks(at_work, n, depth, w, depth, 1) * at_work->nr);
             edge_spmm_pack_f32(at_work, n, depth, w, depth, 1, start, index, value);
-            edge_spmm_f32 job = {.x_row = count + 3, .c_row = count + 7, .add_row = count + 5,
+            edge_spmm_f32 job = {.depth = depth, .x_row = count + 3, .c_row = count + 7, .add_row = count + 5,
                                  .bias = form ? bias : NULL, .low = form > 1 ? -1.5f : -INFINITY,
                                  .high = form > 1 ? 2.5f : INFINITY, .start = start, .index = index, .value = value};
             ((edge_spmm_f32_run *)at_work->run)(&job, 0, n, count, x, at(5 + which, n * (count + 7) - 7),
-                                                form > 1 ? add : NULL);
+                                                form > 1 ? add : NULL, at(7, depth * at_work->mr));
         }
         compare(5, 6, 1e-6 * (double)(4 + depth), "values of a sparse product", count);
     }

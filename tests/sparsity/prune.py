@@ -17,15 +17,14 @@ def pruned(module: nn.Module, sparsity: float, rows: int = 4) -> nn.Module:
         rows: Outputs of a block; blocks have one input.
     """
     found = copy.deepcopy(module)
-    layers = [layer for layer in found.modules() if _is_product(layer)]
-    for layer in layers[:-1]:
-        layer.weight.data *= _mask(layer.weight.detach().flatten(1), sparsity, rows).view(layer.weight.shape)
+    weights = [layer.weight for layer in found.modules() if isinstance(layer, nn.Conv2d | nn.Linear) and _is_product(layer)]
+    for weight in weights[:-1]:
+        weight.data *= _mask(weight.detach().flatten(1), sparsity, rows).view(weight.shape)
     return found
 
 
-def _is_product(layer: nn.Module) -> bool:
-    pointwise = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1
-    return pointwise or isinstance(layer, nn.Linear)
+def _is_product(layer: nn.Conv2d | nn.Linear) -> bool:
+    return isinstance(layer, nn.Linear) or (layer.kernel_size == (1, 1) and layer.groups == 1)
 
 
 def _mask(weight: Tensor, sparsity: float, rows: int) -> Tensor:

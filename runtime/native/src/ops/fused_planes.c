@@ -23,8 +23,9 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static void multiply(const product *p, int64_t image, int64_t begin, int64_t end, int64_t first, int64_t last) {
     const ew_sparse *s = p->sparse;
     int64_t at = image * s->outputs * p->job.c_row + first;
+    float work[EDGE_SPMM_FLOATS] __attribute__((aligned(64)));
     ((edge_spmm_f32_run *)s->kernel->run)(&p->job, begin, end, last - first, p->x + image * p->x_image + first - p->origin,
-                                          p->y + at, p->add ? p->add + at : NULL);
+                                          p->y + at, p->add ? p->add + at : NULL, work);
     for (int64_t row = begin; row < end && s->map; row++) {
         float *y = p->y + at + row * p->job.c_row;
         s->map(y, y, last - first);
@@ -113,7 +114,7 @@ edge_status ew_run_sparse_conv(ew_call *call) {
     ew_conv c;
     EW_TRY(ew_conv_read(call, x, ew_in(call, 1), &c));
     product p = {.sparse = s,
-                 .job = {c.in_size, c.out_size, c.out_size, s->bias, s->low, s->high, s->start, s->index, s->value},
+                 .job = {c.depth, c.in_size, c.out_size, c.out_size, s->bias, s->low, s->high, s->start, s->index, s->value},
                  .x_image = c.in_channels * c.in_size,
                  .groups = (s->outputs + 3) / 4,
                  .x = x->data,
