@@ -65,8 +65,9 @@ def _of_every_dtype(content: onnx.ModelProto, dtypes: list[str]) -> Iterator[byt
 
 
 def _small_weights() -> Iterator[bytes]:
-    """Every use of weights of less than 8 bits."""
+    """Every use of weights of less than 8 bits, and sparse ones."""
     from tests.native import test_four_bits as four
+    from tests.native import test_sparse_files as sparse
     from tests.native import test_three_bits as three
 
     cases = [four.turned_layer(dtype, group) for dtype in ("int4", "uint4", "int8", "int2") for group in (0, 40)]
@@ -76,6 +77,7 @@ def _small_weights() -> Iterator[bytes]:
     yield from (graph.model(output) for graph, output, _ in cases)
     yield four.broken((2, 20), axis=0, block_size=32)
     yield from three.files()
+    yield from sparse.files()
 
 
 def _bundles() -> Iterator[bytes]:

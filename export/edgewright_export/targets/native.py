@@ -9,6 +9,7 @@ from typing import IO, Any, ClassVar
 
 from edgewright_runtime.bundle import Entry, Lowered
 
+from . import onnx_sparse
 from .onnxruntime import OnnxRuntimeTarget
 
 WEIGHTS = "weights.bin"
@@ -20,7 +21,7 @@ _LEAST_BYTES = 256
 class NativeTarget(OnnxRuntimeTarget):
     """The file that ONNX Runtime gets, but for its weights.
 
-    Those lie in ``weights.bin`` (ONNX's external data), row-major, little-endian, each at a multiple of 64 bytes, so
+    Those that are mostly zeros are stored without them.  They lie in ``weights.bin`` (ONNX's external data), row-major, little-endian, each at a multiple of 64 bytes, so
     that the engine uses them where they are mapped; what entries have in common is there once.
     """
 
@@ -50,6 +51,7 @@ def _move_weights(source: Path, target: Path, weights: IO[bytes], places: dict[b
     import onnx
 
     model = onnx.load(str(source))
+    onnx_sparse.compress(model)
     for tensor in model.graph.initializer:
         data = _content(tensor)
         if len(data) >= _LEAST_BYTES:

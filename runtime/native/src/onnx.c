@@ -222,6 +222,18 @@ static edge_status link_values(reader *r, ew_proto proto, uint32_t number, int c
     return EDGE_OK;
 }
 
+/* What reads a node that stands for a constant, NULL: it is an operator. */
+static ew_constant_reader *reader_of(const ew_node *node) {
+    static const struct {
+        const char *type;
+        ew_constant_reader *read;
+    } READERS[] = {{"UnpackInt3", ew_read_int3}, {"UnpackSparse", ew_read_sparse}};
+    if (strcmp(node->domain, "edgewright") != 0 || node->opset != 1) return NULL;
+    for (size_t i = 0; i < sizeof READERS / sizeof *READERS; i++)
+        if (strcmp(node->op_type, READERS[i].type) == 0) return READERS[i].read;
+    return NULL;
+}
+
 static edge_status read_node(reader *r, ew_proto whole, ew_node *node) {
     size_t attributes = 0, used = 0;
     *node = (ew_node){.name = "", .op_type = "", .domain = ""};
@@ -252,7 +264,7 @@ static edge_status read_node(reader *r, ew_proto whole, ew_node *node) {
     node->opset = opset_of(r, node->domain);
     node->op = ew_find_op(node->domain, node->op_type, node->opset);
     if (node->op && node->op->flags & EW_INTERNAL) node->op = NULL;
-    if (!node->op && !ew_is_int3(node)) refuse(r, node);
+    if (!node->op && !reader_of(node)) refuse(r, node);
     return EDGE_OK;
 }
 
@@ -260,7 +272,8 @@ static edge_status read_node(reader *r, ew_proto whole, ew_node *node) {
 static edge_status add_node(reader *r, ew_proto proto) {
     ew_node *node = &r->graph->nodes[r->graph->node_count];
     EW_TRY(read_node(r, proto, node));
-    if (ew_is_int3(node)) return ew_read_int3(r->graph, node);
+    ew_constant_reader *read = reader_of(node);
+    if (read) return read(r->graph, node, r->arena);
     r->graph->node_count++;
     return EDGE_OK;
 }

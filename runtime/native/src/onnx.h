@@ -10,9 +10,9 @@ edge_status ew_read_tensor(ew_proto proto, edge_model *model, edge_tensor *tenso
 /* An AttributeProto. */
 edge_status ew_read_attribute(ew_proto proto, edge_model *model, ew_attribute *attribute);
 
-/* Whether a node stands for a constant of 3 bits; onnx_int3.c. */
-bool ew_is_int3(const ew_node *node);
-/* Makes the node's result that constant, so that the node is not needed. */
-edge_status ew_read_int3(ew_graph *graph, const ew_node *node);
+/* A node that stands for a constant (runtime/BUNDLE.md): its output is that, from what its inputs are. */
+typedef edge_status ew_constant_reader(ew_graph *graph, const ew_node *node, ew_arena *arena);
+ew_constant_reader ew_read_int3;   /* onnx_int3.c */
+ew_constant_reader ew_read_sparse; /* onnx_sparse.c */
 
 #endif

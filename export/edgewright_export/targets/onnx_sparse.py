@@ -1,0 +1,72 @@
+"""Weights of an ONNX file that are mostly zeros, stored without them for the native engine (``runtime/BUNDLE.md``)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+DOMAIN = "edgewright"
+_BLOCKS = ((1, 1), (4, 1), (1, 4), (4, 4), (16, 1))
+_PRODUCTS = ("Conv", "Gemm", "MatMul")
+_LEAST_BYTES = 1024
+_MOST = 0.5
+"""Of the bytes with zeros: what is not stored as it is has to be made when the file is opened."""
+
+
+def compress(model: Any) -> None:
+    """Stores each matrix of float32 that products have as weights in the blocks that need the fewest bytes, if that is half.
+
+    Args:
+        model: Changed in place.
+    """
+    from onnx import TensorProto, numpy_helper
+
+    weights = {node.input[1] for node in model.graph.node if node.op_type in _PRODUCTS and len(node.input) > 1}
+    for tensor in list(model.graph.initializer):
+        if tensor.name not in weights or tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2:
+            continue
+        values = numpy_helper.to_array(tensor)
+        if values.nbytes < _LEAST_BYTES or np.count_nonzero(values) > _MOST * values.size:
+            continue
+        block = min(_BLOCKS, key=lambda block: _bytes(*packed(values, block)))
+        bits, kept = packed(values, block)
+        if _bytes(bits, kept) <= _MOST * values.nbytes:
+            _replace(model, tensor, block, bits, kept)
+
+
+def _bytes(bits: np.ndarray, kept: np.ndarray) -> int:
+    return bits.nbytes + kept.nbytes
+
+
+def _replace(model: Any, tensor: Any, block: tuple[int, int], bits: np.ndarray, kept: np.ndarray) -> None:
+    from onnx import helper, numpy_helper
+
+    name, shape = tensor.name, list(tensor.dims)
+    model.graph.initializer.remove(tensor)
+    parts = {f"{name}__bits": bits, f"{name}__values": kept}
+    model.graph.initializer.extend(numpy_helper.from_array(array, part) for part, array in parts.items())
+    node = helper.make_node("UnpackSparse", list(parts), [name], domain=DOMAIN, shape=shape, block=list(block))
+    model.graph.node.insert(0, node)
+    if all(opset.domain != DOMAIN for opset in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+
+
+def packed(values: np.ndarray, block: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A bit for each block, and the blocks that hold anything but zeros.
+
+    Args:
+        values: [rows, columns, ...], float32.
+        block: Rows and columns of a block.
+
+    Returns:
+        [bytes], uint8, and [values], float32.
+    """
+    rows, columns = block
+    flat = values.reshape(*values.shape[:2], math.prod(values.shape[2:]))
+    padded = np.pad(flat, ((0, -flat.shape[0] % rows), (0, -flat.shape[1] % columns), (0, 0)))
+    cut = padded.reshape(padded.shape[0] // rows, rows, padded.shape[1] // columns, columns, flat.shape[2])
+    blocks = cut.transpose(0, 2, 4, 1, 3).reshape(-1, rows * columns)
+    there = (blocks != 0).any(1)
+    return np.packbits(there, bitorder="little"), np.ascontiguousarray(blocks[there]).reshape(-1)
