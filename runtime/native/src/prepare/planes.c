@@ -96,6 +96,22 @@ static bool is_pointwise(const ew_node *node, const ew_tensor *weights) {
     return ew_span(weights, 2, weights->rank) == 1 && are_all(node, "strides", 1) && are_all(node, "pads", 0);
 }
 
+/* Whether few zeros are among some of the weights: those of large models are not read for this, which may have been packed
+ * before. */
+static bool seems_dense(const ew_tensor *weights) {
+    enum { RUNS = 8, RUN = 256, FEW = 8 };
+    int64_t count = ew_count(weights), run = count < RUN ? count : RUN, zeros = 0;
+    for (int64_t i = 0; i < RUNS; i++) {
+        const uint8_t *at = (const uint8_t *)weights->data + (size_t)((count - run) / RUNS * i) * sizeof(float);
+        for (int64_t j = 0; j < run; j++, at += sizeof(float)) {
+            float value;
+            memcpy(&value, at, sizeof value);
+            zeros += value == 0;
+        }
+    }
+    return zeros * FEW < RUNS * run;
+}
+
 /* The better of both formats, where its cost is below this. */
 static bool find_sparse(const ew_preparer *p, const ew_node *node, double least, sparse *best) {
     const ew_tensor *weights = ew_tensor_of(p, node->inputs[1]);
@@ -127,7 +143,10 @@ static bool goes_to_sparse(const ew_preparer *p, int value) {
         if (reader < 0) return false;
         const ew_node *node = &p->from->nodes[reader];
         if (node->inputs[0] != value || node->output_count != 1) return false;
-        if (is_whole(p, node)) return find_sparse(p, node, dense_cost(ew_tensor_of(p, node->inputs[1])), &s);
+        if (is_whole(p, node)) {
+            const ew_tensor *weights = ew_tensor_of(p, node->inputs[1]);
+            return !seems_dense(weights) && find_sparse(p, node, dense_cost(weights), &s);
+        }
         if (!(ew_is(node, "Conv") && ew_is_head(p, node)) && !(node->op->flags & EW_POINTWISE)) return false;
         value = node->outputs[0];
     }
@@ -141,6 +160,7 @@ static bool is_better(const ew_preparer *p, const ew_chain *chain, sparse *best)
     if (chain->grouped || !is_whole(p, node)) return false;
     const ew_tensor *weights = ew_tensor_of(p, node->inputs[1]);
     bool onward = goes_to_sparse(p, chain->result);
+    if (!onward && seems_dense(weights)) return false;
     double turned = (double)(TURN * weights->dims[1]) * (p->plain[node->inputs[0]] ? 1 : -1);
     if (onward) turned += (double)(TURN * weights->dims[0]);
     if (!find_sparse(p, node, dense_cost(weights) + turned, best)) return false;
