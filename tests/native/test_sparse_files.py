@@ -87,6 +87,13 @@ def matrix(values: np.ndarray, kind: str = "Conv") -> onnx.ModelProto:
     return onnx.load_from_string(file_of([helper.make_node(kind, ["x", "w"], ["y"])], {"x": given}, ["y"], {"w": weights}))
 
 
+def compressed() -> bytes:
+    """A product of rows of 64 values with weights that are stored so."""
+    model = matrix(drawn((64, 64), 0.1), "MatMul")
+    compress(model)
+    return model.SerializeToString()
+
+
 @pytest.mark.parametrize("kind", ["Conv", "Gemm", "MatMul"])
 def test_what_is_mostly_zeros_is_stored_without_them(kind):
     values = drawn((64, 64), 0.1)

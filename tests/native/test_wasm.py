@@ -17,7 +17,7 @@ import sdk
 from edgewright_runtime import native_library
 from edgewright_runtime.engines import installed
 from sdk import Bundle
-from tests.native import case_file, test_four_bits, test_prepare_int8, test_three_bits, web_setup
+from tests.native import case_file, test_four_bits, test_prepare_int8, test_sparse_files, test_three_bits, web_setup
 from tests.native.small_models import batched_linear, batched_linear_result
 from tests.native.small_models import model as small_model
 from tests.native.test_onnx_nodes import RUN
@@ -136,6 +136,19 @@ def test_a_bundle_computes_what_it_does_in_python(build, run_js, tiny):
     for name, array in wanted.items():
         assert found["outputs"][name][0] == list(array.shape)
         np.testing.assert_allclose(np.reshape(found["outputs"][name][1], array.shape), array, rtol=1e-5, atol=1e-6)
+
+
+def test_sparse_weights_are_multiplied_as_dense_ones(run_js, tmp_path):
+    content = test_sparse_files.compressed()
+    (tmp_path / "sparse.onnx").write_bytes(content)
+    x = np.random.default_rng(0).standard_normal((2, 64)).astype(np.float32)
+    script = (
+        "const session = await load(new URL(argument.url));"
+        "return [...(await session.run({ x: Float32Array.from(argument.x) })).y.data];"
+    )
+    found = run_js(script, {"url": (tmp_path / "sparse.onnx").as_uri(), "x": x.ravel().tolist()})
+    wanted = native_library.Model(content).session().run([x])[0]
+    np.testing.assert_allclose(found, wanted.ravel(), rtol=1e-5, atol=1e-5)
 
 
 def test_an_open_batch_is_read_from_the_length(run_js, linear):
