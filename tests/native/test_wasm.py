@@ -98,7 +98,7 @@ def test_every_kernel_for_8_bits_beside_the_scalar_one(isa, flags, node, tmp_pat
         pytest.skip("the package ziglang is not installed: it compiles the kernels")
     kernels = HERE.parents[1] / "kernels_arm"
     sources = [path for folder in (".", "scalar", "vector", "wasm") for path in sorted(kernels.glob(f"{folder}/*.c"))]
-    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi", "-O3", "-ffp-contract=fast"]
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi", "-O3"]
     options = [
         "-msimd128",
         *flags,
@@ -107,9 +107,12 @@ def test_every_kernel_for_8_bits_beside_the_scalar_one(isa, flags, node, tmp_pat
         "-DEDGE_LANES=4",
         f"-DEDGE_SUFFIX={isa}",
     ]
-    program = tmp_path / "check.wasm"
-    check = HERE / "check_kernels_s8.c"
-    subprocess.run([*compiler, *options, *map(str, sources), str(check), "-o", str(program)], check=True)
+    program, check = tmp_path / "check.wasm", HERE / "check_kernels_s8.c"
+    objects = [tmp_path / f"{place}.o" for place in range(len(sources))]
+    for path, to in zip(sources, objects, strict=True):
+        contract = "off" if path.name == "map_s8.c" else "fast"  # as kernels_arm/CMakeLists.txt says
+        subprocess.run([*compiler, *options, f"-ffp-contract={contract}", "-c", str(path), "-o", str(to)], check=True)
+    subprocess.run([*compiler, *options, *map(str, objects), str(check), "-o", str(program)], check=True)
     command = [node, "--no-warnings", str(HERE / "run_wasi.mjs"), str(program)]
     found = subprocess.run(command, capture_output=True, text=True, timeout=300)
     rows, checks, failed = (int(part.split()[0]) for part in found.stdout.splitlines()[-1].split(", "))
