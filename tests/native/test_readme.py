@@ -7,15 +7,20 @@ import pytest
 pytest.importorskip("torch", reason="the scripts that make the tables export PyTorch models")
 
 from tests.native import benchmark, benchmark_open, parity, readme, web_benchmark
+from tests.quantization import benchmark as quantization
+from tests.sparsity import benchmark as sparsity
 
 
 @pytest.mark.parametrize(
     ("path", "mark", "text"),
     [
         (readme.NATIVE, "speed", benchmark.text),
+        (readme.NATIVE, "sparse", sparsity.text),
         (readme.NATIVE, "opening", benchmark_open.text),
         (readme.NATIVE, "parity", parity.text),
         (readme.WEB, "speed", web_benchmark.text),
+        (quantization.README, "quality", quantization.quality_table),
+        (quantization.README, "speed", quantization.speed_table),
     ],
 )
 def test_a_table_is_made_from_the_result_files(path, mark, text):
