@@ -572,7 +572,7 @@ def test_sums_of_bytes(kernel):
 
 @each("add")
 def test_sums_of_all_bytes_are_rounded_as_float32_is(kernel):
-    """What is not, is another byte for one sum in some ten thousand, and in a deep network for most of them."""
+    """What is not, is another byte for few of them, which a deep network spreads over most of its values."""
     pair = [x.ravel() for x in np.meshgrid(*[np.arange(-128, 128, dtype=np.int8)] * 2)]
     for scales in np.random.default_rng(0).uniform(0.01, 0.6, (20, 3)).astype(np.float32):
         grids = [Grid(float(scale), zero) for scale, zero in zip(scales, (-9, 30, 4), strict=True)]

@@ -51,9 +51,9 @@ def run(seconds: float) -> None:
     models = {f"{engine} dense": (dense, engine) for engine in ("native", *PEERS)}
     for pattern, shares in SHARES.items():
         models |= {f"{pattern} {share:.0%}": (pruned(dense, share, PATTERNS[pattern]), "native") for share in shares}
-    timings = _timed(models, seconds)
+    timings, sizes = _timed(models, seconds)
     peer = min((timings[f"{engine} dense"] for engine in PEERS), key=lambda timing: timing.median_s)
-    _write("mobilenet_v1", timings, {"fastest_peer": peer, "native_dense": timings["native dense"]})
+    _write("mobilenet_v1", timings, sizes, {"fastest_peer": peer, "native_dense": timings["native dense"]})
     _show()
 
 
@@ -65,8 +65,8 @@ def sweep(seconds: float) -> None:
     for pattern, rows in PATTERNS.items():
         shares = [percent / 100 for percent in range(0, 101, STEPS)]
         models = {f"{pattern} {share:.0%}": (pruned(dense, share, rows), "native") for share in shares}
-        timings = _timed({"native dense": (dense, "native"), **models}, seconds)
-        _write(f"sweep-{rows}x1", timings, {"native_dense": timings["native dense"]})
+        timings, sizes = _timed({"native dense": (dense, "native"), **models}, seconds)
+        _write(f"sweep-{rows}x1", timings, sizes, {"native_dense": timings["native dense"]})
     _show()
 
 
@@ -76,10 +76,14 @@ def table() -> None:
     _show()
 
 
-def _timed(models: dict[str, tuple[torch.nn.Module, str]], seconds: float) -> dict[str, Timing]:
+def _timed(
+    models: dict[str, tuple[torch.nn.Module, str]], seconds: float
+) -> tuple[dict[str, Timing], dict[str, int]]:
+    """Timings, and bytes of the bundles."""
     torch.manual_seed(1)
     example = torch.randn(_EXAMPLE)
     runs: dict[str, Callable[[], object]] = {}
+    sizes: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")
         for number, (name, (model, engine)) in enumerate(models.items()):
@@ -87,14 +91,16 @@ def _timed(models: dict[str, tuple[torch.nn.Module, str]], seconds: float) -> di
             bundle = sdk.export(model, f"host:{engine}", example_inputs=(example,), output=output)
             session = stack.enter_context(sdk.load(bundle.path, threads=1))
             runs[name] = functools.partial(session.run, example.numpy())
-        return measure(runs, min_samples=50, min_seconds=seconds)
+            sizes[name] = bundle.file_bytes
+        return measure(runs, min_samples=50, min_seconds=seconds), sizes
 
 
-def _write(name: str, timings: dict[str, Timing], beside: dict[str, Timing]) -> None:
+def _write(name: str, timings: dict[str, Timing], sizes: dict[str, int], beside: dict[str, Timing]) -> None:
     rows = [
         {
             "name": key,
             "median_s": timing.median_s,
+            "file_bytes": sizes[key],
             **{f"faster_than_{other}": ratio(reference, timing) for other, reference in beside.items()},
             "samples_s": timing.samples_s,
         }
@@ -111,13 +117,13 @@ def _show() -> None:
 
 
 def text() -> str:
-    """One line a model: milliseconds, and how many times as fast as the fastest dense peer and as our dense model."""
-    lines = ["| MobileNet-v1 | median ms | of the fastest dense peer | of our dense model |", "|---|---|---|---|"]
+    """One line a model: bytes, milliseconds, and how many times as fast as the fastest dense peer and as our dense model."""
+    lines = ["| MobileNet-v1 | bytes | median ms | of the fastest dense peer | of our dense model |", "|---|---|---|---|---|"]
     for row in json.loads((RESULTS / "mobilenet_v1.json").read_text())["rows"]:
         figures = [
             "{:.2f} x ({:.2f} to {:.2f})".format(*row[f"faster_than_{other}"]) for other in ("fastest_peer", "native_dense")
         ]
-        lines.append(f"| {row['name']} | {1e3 * row['median_s']:.2f} | {' | '.join(figures)} |")
+        lines.append(f"| {row['name']} | {row['file_bytes']:,} | {1e3 * row['median_s']:.2f} | {' | '.join(figures)} |")
     return "\n".join(lines)
 
 

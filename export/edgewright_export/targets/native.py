@@ -21,8 +21,9 @@ _LEAST_BYTES = 256
 class NativeTarget(OnnxRuntimeTarget):
     """The file that ONNX Runtime gets, but for its weights.
 
-    Those that are mostly zeros are stored without them.  They lie in ``weights.bin`` (ONNX's external data), row-major, little-endian, each at a multiple of 64 bytes, so
-    that the engine uses them where they are mapped; what entries have in common is there once.
+    Those that are mostly zeros are stored without the zeros.  All lie in ``weights.bin`` (ONNX's external data), row-major,
+    little-endian, each at a multiple of 64 bytes, so that the engine uses them where they are mapped; what entries have in
+    common is there once.
     """
 
     results_on_grids = False

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from .onnx_stored import store
+
 _OPSET_OF_TWO = 25
 """The first with INT2."""
 _IR_OF_TWO = 13
-DOMAIN = "edgewright"
 
 
 def shrink(model: Any) -> None:
@@ -81,14 +82,7 @@ def _in_two(model: Any, tensor: Any, values: np.ndarray) -> None:
 
 
 def _in_three(model: Any, tensor: Any, values: np.ndarray) -> None:
-    from onnx import helper, numpy_helper
-
-    name, shape = tensor.name, list(tensor.dims)
-    tensor.CopyFrom(numpy_helper.from_array(packed_in_three(values), f"{name}__bits"))
-    node = helper.make_node("UnpackInt3", [tensor.name], [name], domain=DOMAIN, shape=shape)
-    model.graph.node.insert(0, node)
-    if all(opset.domain != DOMAIN for opset in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    store(model, tensor, "UnpackInt3", {"bits": packed_in_three(values)})
 
 
 _STORED = {2: _in_two, 3: _in_three, 4: _in_four}

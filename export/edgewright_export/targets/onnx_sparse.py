@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-DOMAIN = "edgewright"
+from .onnx_stored import store
+
 _BLOCKS = ((1, 1), (4, 1), (1, 4), (4, 4), (16, 1))
 _PRODUCTS = ("Conv", "Gemm", "MatMul")
 _LEAST_BYTES = 1024
@@ -30,27 +31,10 @@ def compress(model: Any) -> None:
         values = numpy_helper.to_array(tensor)
         if values.nbytes < _LEAST_BYTES or np.count_nonzero(values) > _MOST * values.size:
             continue
-        block = min(_BLOCKS, key=lambda block: _bytes(*packed(values, block)))
-        bits, kept = packed(values, block)
-        if _bytes(bits, kept) <= _MOST * values.nbytes:
-            _replace(model, tensor, block, bits, kept)
-
-
-def _bytes(bits: np.ndarray, kept: np.ndarray) -> int:
-    return bits.nbytes + kept.nbytes
-
-
-def _replace(model: Any, tensor: Any, block: tuple[int, int], bits: np.ndarray, kept: np.ndarray) -> None:
-    from onnx import helper, numpy_helper
-
-    name, shape = tensor.name, list(tensor.dims)
-    model.graph.initializer.remove(tensor)
-    parts = {f"{name}__bits": bits, f"{name}__values": kept}
-    model.graph.initializer.extend(numpy_helper.from_array(array, part) for part, array in parts.items())
-    node = helper.make_node("UnpackSparse", list(parts), [name], domain=DOMAIN, shape=shape, block=list(block))
-    model.graph.node.insert(0, node)
-    if all(opset.domain != DOMAIN for opset in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+        found = [(block, *packed(values, block)) for block in _BLOCKS]
+        block, bits, kept = min(found, key=lambda one: one[1].nbytes + one[2].nbytes)
+        if bits.nbytes + kept.nbytes <= _MOST * values.nbytes:
+            store(model, tensor, "UnpackSparse", {"bits": bits, "values": kept}, block=list(block))
 
 
 def packed(values: np.ndarray, block: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
