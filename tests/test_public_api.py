@@ -32,7 +32,7 @@ ERRORS = [
 RECORDS = ["Bundle", "Classify", "Finding", "Image"]
 FUNCTIONS = ["check", "device", "devices", "export", "load"]
 EXPECTED = sorted([*ERRORS, *RECORDS, *FUNCTIONS, "Session", "methods"])
-METHODS = ["PTQ", "QAT", "TokenDropping"]
+METHODS = ["PTQ", "QAT", "TokenDropping", "WeightSparsity"]
 EXPORT_PARAMETERS = [
     "model",
     "device",

@@ -20,8 +20,9 @@ import sdk
 from device_profiles import Finding
 from device_profiles.errors import LoweringError, MethodError, OptionError
 from edgewright_export import calibration, parity
+from edgewright_export.methods.by_name import is_named
 from edgewright_export.methods.quantization.attention import Watched, apart, attention_sites
-from edgewright_export.methods.quantization.begin import Options, begin, is_excluded
+from edgewright_export.methods.quantization.begin import Options, begin
 from edgewright_export.methods.quantization.calls import calls
 from edgewright_export.methods.quantization.compensate import round_weights
 from edgewright_export.methods.quantization.coverage import coverage, share_of_bytes, share_of_macs
@@ -444,8 +445,8 @@ def test_bits_that_a_board_does_not_store():
 
 
 def test_patterns_name_modules_and_what_is_inside():
-    assert is_excluded("blocks.1.mlp.0", ("blocks.*.mlp",)) and is_excluded("head", ("head",))
-    assert not is_excluded("blocks.1.mlp2", ("blocks.*.mlp",)) and not is_excluded("ahead", ("head",))
+    assert is_named("blocks.1.mlp.0", ("blocks.*.mlp",)) and is_named("head", ("head",))
+    assert not is_named("blocks.1.mlp2", ("blocks.*.mlp",)) and not is_named("ahead", ("head",))
 
 
 def test_training_on_the_grids(tmp_path):

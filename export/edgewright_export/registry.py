@@ -13,6 +13,7 @@ METHODS: dict[str, str] = {
     "ptq": "ptq:PTQ",
     "qat": "qat:QAT",
     "token-dropping": "token_dropping:TokenDropping",
+    "weight-sparsity": "weight_sparsity:WeightSparsity",
 }
 
 

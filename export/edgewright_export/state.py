@@ -10,7 +10,7 @@ import torch
 
 from device_profiles import DeviceProfile, EngineRow
 from edgewright_runtime.bundle import Cycles, Latency, Workload
-from edgewright_runtime.bundle.manifest import Layer, QuantizedLayer, Tried
+from edgewright_runtime.bundle.manifest import Layer, QuantizedLayer, SparseLayer, Tried
 
 from .annotations import Annotation
 
@@ -65,6 +65,7 @@ class State:
         changes: One line for each thing that was done.
         layers: What methods that drop tokens save, part by part.
         quantized: What methods that quantize did, layer by layer.
+        sparse: Where methods put zeros, layer by layer.
         quantization: The grid in words, None while all is float.
         steady_db: How well a quantized module agrees with itself when float operations round otherwise, None while all is
             float.
@@ -80,6 +81,7 @@ class State:
     changes: tuple[str, ...] = ()
     layers: tuple[Layer, ...] = ()
     quantized: tuple[QuantizedLayer, ...] = ()
+    sparse: tuple[SparseLayer, ...] = ()
     quantization: Mapping[str, str] | None = None
     steady_db: float | None = None
     tried: tuple[Tried, ...] = ()

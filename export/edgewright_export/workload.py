@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,7 +20,8 @@ def workload_of(program: torch.export.ExportedProgram) -> Workload:
     """The workload of a program with flat inputs, at its largest shapes."""
     sizes = _Sizes(program)
     nodes = [n for n in program.graph.nodes if n.op == "call_function"]
-    ops = tuple(op for op in (_op(node, sizes) for node in nodes) if op is not None)
+    zeros = _zeros(program)
+    ops = tuple(op for op in (_op(node, sizes, zeros) for node in nodes) if op is not None)
     users = {s.arg.name for s in program.graph_signature.input_specs if s.kind.name == "USER_INPUT"}
     inputs = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in users]
     results = [n for n in pytree.tree_leaves(program.graph.output_node().args) if isinstance(n, torch.fx.Node)]
@@ -70,7 +72,14 @@ _KINDS = {
 }
 
 
-def _op(node: torch.fx.Node, sizes: _Sizes) -> Op | None:
+def _zeros(program: torch.export.ExportedProgram) -> dict[str, float]:
+    """Shares of zeros of the parameters, by the names of their placeholders."""
+    names = program.graph_signature.inputs_to_parameters
+    shares = {path: float((program.state_dict[path] == 0).float().mean()) for path in set(names.values())}
+    return {name: shares[path] for name, path in names.items()}
+
+
+def _op(node: torch.fx.Node, sizes: _Sizes, zeros: Mapping[str, float]) -> Op | None:
     if not isinstance(node.target, torch._ops.OpOverload):
         return None
     operands = [n.meta["val"] for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)]
@@ -85,7 +94,7 @@ def _op(node: torch.fx.Node, sizes: _Sizes) -> Op | None:
         tuple(str(t.dtype).removeprefix("torch.") for t in (*operands, results[0])),
         macs_of(_KINDS.get(name, name), shapes),
         sizes.bytes([*operands, *results]),
-        0.0,
+        max((zeros.get(n.name, 0.0) for n in node.all_input_nodes[1:2]), default=0.0),
         place.module_path(node),
     )
 

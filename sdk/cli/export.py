@@ -52,7 +52,7 @@ def _sizes(text: str) -> tuple[int, ...]:
 @model_options(required=True)
 @click.option("-o", "--output", help="Default: <model>-<device>.edge.")
 @click.option(
-    "--method", "methods", multiple=True, metavar="NAME:OPTION=VALUE,...", help="ptq, qat:weight_bits=4, token-dropping:keep=0.5"
+    "--method", "methods", multiple=True, metavar="NAME:OPTION=VALUE,...", help="ptq, qat:weight_bits=4, token-dropping:keep=0.5, weight-sparsity:pattern=4+1"
 )
 @click.option("--preprocess", metavar="REF", help="package.module:object, an sdk.Image.")
 @click.option("--labels", type=click.Path(exists=True, dir_okay=False), help="File with one label a line.")
@@ -162,5 +162,6 @@ def summary(bundle: Any) -> dict[str, Any]:
         "layers": [unstructure(row) for row in bundle.manifest.layers],
         "quantization": bundle.manifest.quantization,
         "quantized": [unstructure(row) for row in bundle.manifest.quantized],
+        "sparse": [unstructure(row) for row in bundle.manifest.sparse],
         "tried": [unstructure(row) for row in bundle.manifest.tried],
     }

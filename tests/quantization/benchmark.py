@@ -111,7 +111,7 @@ def quality(names: tuple[str, ...], chosen: tuple[int, ...]) -> None:
     """Evaluates the named cases, or all, and writes the result files."""
     for name in names or QUALITY:
         case = CASES[name]()
-        whole = float(case.evaluate(_run(case.module)))
+        whole = float(case.evaluate(without_gradients(case.module)))
         rows = _measured(name) if chosen else {}
         for number in chosen or range(len(QUALITY[name])):
             rows[number] = {"before": whole, **_evaluated(case, QUALITY[name][number])}
@@ -135,7 +135,7 @@ def table() -> None:
     _show()
 
 
-def _run(module: torch.nn.Module) -> Any:
+def without_gradients(module: torch.nn.Module) -> Any:
     def predict(*inputs: torch.Tensor) -> Any:
         with torch.no_grad():
             return module(*inputs)
@@ -170,7 +170,7 @@ def _evaluated(case: Case, variant: Variant) -> dict[str, Any]:
             output=Path(folder) / "model.edge",
         )
         with sdk.load(bundle.path, threads=1) as session:
-            after = float(case.evaluate(lambda *inputs: _first(session, inputs)))
+            after = float(case.evaluate(lambda *inputs: first_output(session, inputs)))
     snr = bundle.parity.snr_db
     return {
         "method": method,
@@ -184,7 +184,7 @@ def _evaluated(case: Case, variant: Variant) -> dict[str, Any]:
     }
 
 
-def _first(session: sdk.Session, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+def first_output(session: sdk.Session, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
     return torch.from_numpy(next(iter(session.run(*(value.numpy() for value in inputs)).values())))
 
 

@@ -13,8 +13,9 @@ from edgewright_runtime.bundle import Workload
 
 from ..state import Context, State
 from ..tried import kept_float
+from .by_name import names
 from .quantization import check
-from .quantization.begin import Options, begin, names
+from .quantization.begin import Options, begin
 from .quantization.budget import few_bits
 from .quantization.calls import calls
 from .quantization.finish import described, quantized

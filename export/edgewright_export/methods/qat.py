@@ -14,8 +14,9 @@ from edgewright_runtime.bundle import Workload
 from ..state import Context, State
 from ..training import seen
 from ..tried import kept_float
+from .by_name import names
 from .quantization import check
-from .quantization.begin import Options, begin, names
+from .quantization.begin import Options, begin
 from .quantization.calls import calls
 from .quantization.finish import bare, described, quantized, require_fit
 from .quantization.learn import Lesson, learn
@@ -92,7 +93,7 @@ class QAT:
 
     def check(self, state: State, ctx: Context) -> list[Finding]:
         """What keeps the model from being quantized."""
-        return check.problems(state, self._calibrated(state, ctx), Options.of(self))
+        return check.problems(state, seen.calibrated(ctx, state.example, self.seed), Options.of(self))
 
     def effect(self, workload: Workload, ctx: Context) -> Workload:
         """The workload with integers in all convolutions and linear layers."""
@@ -104,7 +105,7 @@ class QAT:
 
     def apply(self, state: State, ctx: Context) -> State:
         """The state with a module that computes what the device will."""
-        ctx = self._calibrated(state, ctx)
+        ctx = seen.calibrated(ctx, state.example, self.seed)
         assert ctx.calibration is not None and ctx.train is not None
         given = calls(ctx.calibration, state.example)
         lesson = Lesson(self.steps, self.learning_rate, self.distill, self.attention, self.seed)
@@ -118,9 +119,3 @@ class QAT:
         plan, (first, last) = learn(begun, ctx.train, lesson)
         trained = f"trained on {self.steps} batches, loss {first:.3g} -> {last:.3g}"
         return quantized(state, plan, given, (f"{self.name}: {described(plan, Options.of(self))}; {trained}",))
-
-    def _calibrated(self, state: State, ctx: Context) -> Context:
-        """With inputs of ``train=`` where the user passed none for calibration."""
-        if ctx.calibration is not None or ctx.train is None:
-            return ctx
-        return dataclasses.replace(ctx, calibration=seen.inputs(ctx.train, state.example, self.seed))

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch.utils import _pytree as pytree
 
 from .. import calibration
-from ..state import Example
+from ..state import Context, Example
 from .batches import Batch, Train
 from .loop import seeded
 
 SAMPLES = 256
 """As many as are read, but for those of the last batch."""
+
+
+def calibrated(ctx: Context, example: Example, seed: int) -> Context:
+    """With inputs of ``train=`` where the user passed none for calibration."""
+    if ctx.calibration is not None or ctx.train is None:
+        return ctx
+    return replace(ctx, calibration=inputs(ctx.train, example, seed))
 
 
 def inputs(train: Train, example: Example, seed: int) -> tuple[tuple[Any, ...], ...] | None:

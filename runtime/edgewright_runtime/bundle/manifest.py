@@ -15,7 +15,7 @@ from ..preprocess import Classify, Image
 from .latency import Latency
 from .lowered import Entry
 
-MAJOR, MINOR = 1, 3
+MAJOR, MINOR = 1, 4
 CHUNK_BYTES = 1 << 20
 
 
@@ -171,6 +171,23 @@ class QuantizedLayer:
 
 
 @dataclass(frozen=True)
+class SparseLayer:
+    """A convolution or linear layer of a model that was made sparse."""
+
+    path: str
+    op: str
+    pattern: str
+    """``(4, 1)``, ``unstructured``, ``2:4``, ...; ``dense``."""
+    zeros: float
+    """Share of its weights, 0 to 1."""
+    weights: int
+    macs: int
+    """Of one run, zeros among them."""
+    why_dense: str | None
+    """Why it was left as it was; None: it was not."""
+
+
+@dataclass(frozen=True)
 class Tried:
     """Something that the model might have become."""
 
@@ -220,6 +237,8 @@ class Manifest:
     """Since schema 1.2."""
     tried: tuple[Tried, ...] = ()
     """Since schema 1.3; first the model as it was given."""
+    sparse: tuple[SparseLayer, ...] = ()
+    """Since schema 1.4."""
 
     def to_json(self) -> bytes:
         """The bytes of ``manifest.json``: sorted keys, two spaces, one newline at the end."""

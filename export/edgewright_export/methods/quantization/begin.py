@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -12,6 +11,7 @@ from torch import fx
 
 from ...registry import target_named
 from ...state import Context, State
+from ..by_name import are_names, is_named
 from .budget import within_bytes
 from .calls import Call
 from .compensate import compensated
@@ -103,30 +103,17 @@ class Options:
             ),
             (self.ranges not in RANGES, f"ranges {self.ranges!r} is none of {', '.join(RANGES)}"),
             (
-                not all(isinstance(pattern, str) and pattern for pattern in self.exclude),
+                not are_names(self.exclude),
                 f"exclude {self.exclude!r} is no tuple of module names or patterns",
             ),
         )
         return [text for bad, text in rules if bad]
 
 
-def names(given: Any) -> tuple[Any, ...]:
-    """One name or several as a tuple; a number is the name of a module in a ``torch.nn.Sequential``."""
-    several = given if isinstance(given, (tuple, list)) else (given,)
-    return tuple(str(name) if type(name) is int else name for name in several)
-
-
 def chosen(module: fx.GraphModule, options: Options) -> tuple[Product, ...]:
     """The products that are quantized."""
-    found = (p for p in products(module) if not is_excluded(p.path, options.exclude))
+    found = (p for p in products(module) if not is_named(p.path, options.exclude))
     return tuple(p for p in found if options.activations != "dynamic" or is_linear(module, p))
-
-
-def is_excluded(path: str, patterns: Sequence[str]) -> bool:
-    """Whether a module is one that a pattern names, or inside of one."""
-    parts = path.split(".")
-    inside = [".".join(parts[: i + 1]) for i in range(len(parts))]
-    return any(fnmatch.fnmatchcase(place, pattern) for pattern in patterns for place in inside)
 
 
 def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -> Plan:
@@ -150,7 +137,7 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
     static = sites(module, [p for p in found if modes[p.name] == "static"], whole=target.results_on_grids)
     grids, steps = grids_of(module, static, options, given), scales(module, found, ends, options)
     plan = Plan(module, found, modes, static, grids, ends, steps, target.grids_of_rows, target.bits)
-    plan = with_stored(plan, options, target.stored, lambda path: is_excluded(path, options.exclude))
+    plan = with_stored(plan, options, target.stored, lambda path: is_named(path, options.exclude))
     plan = replace(fixed_point(plan) if options.fixed_point else plan, powers=options.power_of_two)
     if options.max_bytes is not None:
         fewer = [(few, scales(module, found, few, options)) for few in fewer_bits(ends, modes, ctx)]

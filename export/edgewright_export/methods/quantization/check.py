@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 
 from torch import fx, nn
@@ -15,7 +15,8 @@ from ... import calibration
 from ...quantized_program import is_quantized as has_grids
 from ...registry import target_named
 from ...state import Context, State
-from .begin import Options, chosen, ends_of, fewer_bits, is_excluded, modes_of, scales
+from ..by_name import is_named, unmatched
+from .begin import Options, chosen, ends_of, fewer_bits, modes_of, scales
 from .budget import bytes_of
 from .graph import float_graph, tensor_at
 from .grid import stored_bits
@@ -89,29 +90,16 @@ def _data(state: State, ctx: Context) -> list[Finding]:
 
 def _places(module: fx.GraphModule, options: Options, kinds: Collection[str]) -> list[Finding]:
     paths = [*(p.path for p in products(module)), *(layer.path for layer in stored(module))]
-    found = [
-        _nowhere(pattern, paths)
-        for pattern in options.exclude
-        if not any(is_excluded(path, (pattern,)) for path in paths)
-    ]
+    found = unmatched("exclude", options.exclude, paths)
     if not paths:
         reason = "there is no convolution and no linear layer, no embedding and no GRU or LSTM with constant weights"
         found.append(Finding("", "", "", reason, "quantization would change nothing; leave it out"))
-    elif not (chosen(module, options) or fit_to_store(module, (), kinds, lambda p: is_excluded(p, options.exclude))):
+    elif not (chosen(module, options) or fit_to_store(module, (), kinds, lambda p: is_named(p, options.exclude))):
         reason = (
             f"exclude={options.exclude!r} and activations={options.activations!r} leave none of {len(paths)} layers"
         )
         found.append(Finding("", "", "", reason, "exclude fewer; convolutions need calibrated activations"))
     return found
-
-
-def _nowhere(pattern: str, paths: Sequence[str]) -> Finding:
-    import difflib
-
-    close = difflib.get_close_matches(pattern, paths, 3, 0.3) or paths[:3]
-    return Finding(
-        "", "", "", f"exclude pattern {pattern!r} matches no layer", f"there are, for example: {', '.join(close)}"
-    )
 
 
 def _calibrated(module: fx.GraphModule, ctx: Context, options: Options) -> list[Finding]:

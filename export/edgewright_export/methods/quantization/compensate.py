@@ -78,7 +78,7 @@ def _covariances(
 
 
 def round_weights(weight: Tensor, steps: Tensor, most: int, covariance: Tensor) -> Tensor:
-    """Weights on their grid.
+    """Weights on their grid; those that are 0 stay so.
 
     Args:
         weight: [groups, outputs, inputs].
@@ -90,18 +90,23 @@ def round_weights(weight: Tensor, steps: Tensor, most: int, covariance: Tensor) 
         ``step * q``, [groups, outputs, inputs].
     """
     order = covariance.diagonal(dim1=1, dim2=2).argsort(descending=True)
-    covariance = _ordered(_ordered(covariance, order).mT, order)
-    variances = covariance.diagonal(dim1=1, dim2=2)
-    damping = (_DAMPING * variances.mean(1)).clamp(min=1e-12)[:, None].expand_as(variances)
-    lower = torch.linalg.cholesky(covariance + damping.diag_embed())
+    lower = torch.linalg.cholesky(damped(_ordered(_ordered(covariance, order).mT, order)))
     inverse = torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
     left, steps = _ordered(weight.double(), order), _ordered(steps.double(), order)
+    kept = left != 0
     for i in range(left.shape[2]):
-        nearest = (left[:, :, i] / steps[:, :, i]).round().clamp(least(most), most) * steps[:, :, i]
+        nearest = (left[:, :, i] / steps[:, :, i]).round().clamp(least(most), most) * steps[:, :, i] * kept[:, :, i]
         error = (left[:, :, i] - nearest) / inverse[:, i, i, None]
         left[:, :, i + 1 :] -= error[:, :, None] * inverse[:, None, i, i + 1 :]
         left[:, :, i] = nearest
     return _ordered(left, order.argsort()).float()
+
+
+def damped(covariance: Tensor) -> Tensor:
+    """Covariances [..., inputs, inputs] with a little added to each variance."""
+    variances = covariance.diagonal(dim1=-2, dim2=-1)
+    added = (_DAMPING * variances.mean(-1, keepdim=True)).clamp(min=1e-12).expand_as(variances)
+    return covariance + added.diag_embed()
 
 
 def _ordered(values: Tensor, order: Tensor) -> Tensor:

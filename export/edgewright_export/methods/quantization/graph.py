@@ -21,6 +21,13 @@ _NOTHING = (aten.dropout.default, aten.dropout_.default, aten.alias.default, ate
 
 
 def float_graph(state: State) -> fx.GraphModule:
+    """The graph of a state's module with its batch norms folded."""
+    graph = open_graph(state)
+    _fold_batch_norms(graph)
+    return finished(graph, graph.graph)
+
+
+def open_graph(state: State) -> fx.GraphModule:
     """The graph of a state's module: it takes and returns what the module does, for any batch where that can be."""
     program = _with_open_batch(state) or exported(state.module, state.example)
     with quiet():
@@ -28,7 +35,6 @@ def float_graph(state: State) -> fx.GraphModule:
     for node in list(graph.graph.nodes):
         if node.target in _NOTHING and isinstance(node.args[0], fx.Node):
             node.replace_all_uses_with(node.args[0])
-    _fold_batch_norms(graph)
     return finished(graph, graph.graph)
 
 
@@ -129,17 +135,12 @@ def _fold(module: fx.GraphModule, node: fx.Node) -> None:
     """Into the weights and the bias of the convolution before it."""
     product = node.args[0]
     assert isinstance(product, fx.Node)
-    values = [_constant(module, arg) for arg in node.args[1:5]]
-    mean, variance = values[2], values[3]
-    assert mean is not None and variance is not None
-    tiny = node.args[7]
-    assert isinstance(tiny, float)
-    factor = (variance.double() + tiny).rsqrt()
-    if values[0] is not None:
-        factor = factor * values[0].double()
+    shift, mean = _constant(module, node.args[2]), _constant(module, node.args[3])
+    assert mean is not None
+    factor = _factor(module, node)
     offset = -mean.double() * factor
-    if values[1] is not None:
-        offset = offset + values[1].double()
+    if shift is not None:
+        offset = offset + shift.double()
     weight = _constant(module, product.args[1])
     bias = _constant(module, product.args[2]) if len(product.args) > 2 else None
     assert weight is not None
@@ -153,6 +154,20 @@ def _fold(module: fx.GraphModule, node: fx.Node) -> None:
         product.args = (product.args[0], *map(module.graph.get_attr, names), *product.args[3:])
     node.replace_all_uses_with(product)
     module.graph.erase_node(node)
+
+
+def factor_behind(module: fx.GraphModule, product: fx.Node) -> Tensor | None:
+    """What the batch norm that could be folded into a convolution multiplies its outputs with, float64; None: no such one."""
+    reader = next(iter(product.users), product)
+    return _factor(module, reader) if reader.target is aten.batch_norm.default and _folds(reader) else None
+
+
+def _factor(module: nn.Module, node: fx.Node) -> Tensor:
+    """What a batch norm multiplies each channel with, float64."""
+    scale, variance, tiny = _constant(module, node.args[1]), _constant(module, node.args[4]), node.args[7]
+    assert variance is not None and isinstance(tiny, float)
+    factor = (variance.double() + tiny).rsqrt()
+    return factor if scale is None else factor * scale.double()
 
 
 def _parameter(module: nn.Module, name: str, value: Tensor) -> str:

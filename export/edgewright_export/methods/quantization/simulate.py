@@ -141,7 +141,7 @@ class IntegerProduct(nn.Module):
 
     Args:
         product: From x, weights and bias to the result, without activation.
-        weight: [outputs, ...], float32.
+        weight: [outputs, ...], float32; those that are 0 stay so, unless all are.
         bias: [outputs] or None.
         scales: Of the weights, [outputs], or [outputs, groups] of neighbours.
         most: The largest weight.
@@ -151,6 +151,8 @@ class IntegerProduct(nn.Module):
         fixed_point: Whether the scales of weights are powers of two.
         powers: Whether weights are sums of at most two powers of two.
     """
+
+    kept: Tensor | None
 
     def __init__(
         self,
@@ -170,6 +172,8 @@ class IntegerProduct(nn.Module):
         self._powers = powers
         self._product, self._most, self._limits = product, most, limits
         self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
+        zeros = weight.detach() == 0
+        self.register_buffer("kept", ~zeros if zeros.any() and not zeros.all() else None, persistent=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
         self.scales = Scale(scales, fixed_point)
         self.x, self.y = x, y
@@ -180,7 +184,8 @@ class IntegerProduct(nn.Module):
 
     def integers(self) -> Tensor:
         """The weights on their grid, as float32."""
-        whole = whole_steps(self.weight, spread(self.scales(), self.weight), least(self._most), self._most)
+        weight = self.weight if self.kept is None else self.weight * self.kept
+        whole = whole_steps(weight, spread(self.scales(), self.weight), least(self._most), self._most)
         if not self._powers:
             return whole
         return whole + (sums_of_two_powers(whole.detach(), self._most) - whole).detach()

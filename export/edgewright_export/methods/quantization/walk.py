@@ -76,13 +76,13 @@ def inputs_of(plan: Plan, given: Sequence[Call]) -> list[dict[str, Any]]:
     for call in given[:: -(-len(given) // _MOST)]:
         found.append({})
         run(watched, [call])
-    if not _is_open(plan.module) or (not plan.rows and "dynamic" in plan.modes.values()):
+    if not is_open(plan.module) or (not plan.rows and "dynamic" in plan.modes.values()):
         return found
     alike = groupby(found, lambda one: [value.shape for value in one.values()])
     return [joined for _, group in alike for joined in _joined(list(group))]
 
 
-def _is_open(module: fx.GraphModule) -> bool:
+def is_open(module: fx.GraphModule) -> bool:
     """Whether all inputs have a first axis of any size."""
     values = [node.meta.get("val") for node in module.graph.nodes if node.op == "placeholder"]
     return all(isinstance(v, Tensor) and v.dim() > 0 and isinstance(v.shape[0], torch.SymInt) for v in values)

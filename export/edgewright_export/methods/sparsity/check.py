@@ -1,0 +1,47 @@
+"""What keeps a model from becoming sparse."""
+
+from __future__ import annotations
+
+from device_profiles import Finding
+
+from ...state import Context, State
+from ..by_name import unmatched
+from ..quantization.check import is_quantized
+from ..quantization.graph import open_graph
+from .layers import Choice, Layers, layers
+
+
+def problems(state: State, ctx: Context, choice: Choice, schedule: str) -> list[Finding]:
+    """Everything that is wrong with options, data or model."""
+    found = _data(ctx, schedule)
+    if is_quantized(state):
+        reason = "the model holds integer weights already"
+        return [*found, Finding("", "", "", reason, "name weight-sparsity before ptq or qat in methods")]
+    graph = open_graph(state)
+    parameters = dict(state.module.named_parameters(remove_duplicate=False))
+    own = layers(graph, parameters, choice)
+    paths = [product.path for product in own.all]
+    found += unmatched("only", choice.only, paths) + unmatched("exclude", choice.exclude, paths)
+    if own.sparse:
+        return found
+    if not own.all:
+        reason = "there is no convolution and no linear layer with constant weights"
+        return [*found, Finding("", "", "", reason, "sparsity would change nothing; leave it out")]
+    reason = f"none of {len(own.all)} layers can become sparse"
+    found.append(Finding("", "", "", reason, "choose another pattern, or exclude fewer layers"))
+    return [*found, *(Finding(path, "", "", text, "") for text, path in _first_of_each(own).items())]
+
+
+def _first_of_each(found: Layers) -> dict[str, str]:
+    """By the reason why layers stay dense, the first of them."""
+    return {found.dense[product.name]: product.path for product in reversed(found.all)}
+
+
+def _data(ctx: Context, schedule: str) -> list[Finding]:
+    if ctx.train is None and schedule in ("gradual", "regrow"):
+        reason = f"schedule={schedule!r} chooses zeros while the model trains"
+        return [Finding("", "", "", reason, "pass train=(batches, loss), or schedule='one-shot'")]
+    if ctx.train is None and ctx.calibration is None:
+        reason = "which weights the model can do without is seen on inputs"
+        return [Finding("", "", "", reason, "pass train=(batches, loss), or calibration= (tuples of inputs)")]
+    return []

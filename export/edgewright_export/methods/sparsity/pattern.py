@@ -1,0 +1,97 @@
+"""Which weights of a layer become zero together."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_EXPECTED = '"unstructured", a block (outputs, inputs) such as (4, 1), or "N:M" such as "2:4"'
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Blocks that stand or fall together, or how many of so many inputs stay.
+
+    Weights are [outputs, inputs, ...]; each tap of a kernel is for itself.
+
+    Args:
+        rows: Outputs of a block.
+        columns: Inputs of a block.
+        kept: Of ``of`` successive inputs, how many stay; 0: there is no such rule.
+        of: See ``kept``.
+    """
+
+    rows: int = 1
+    columns: int = 1
+    kept: int = 0
+    of: int = 1
+
+    @classmethod
+    def read(cls, given: Any) -> Pattern:
+        """The pattern that the user names.
+
+        Raises:
+            ValueError: There is no such one.
+        """
+        if given == "unstructured":
+            return cls()
+        if isinstance(given, (tuple, list)) and len(given) == 2 and all(type(n) is int and 0 < n <= 64 for n in given):
+            return cls(*given)
+        found = re.fullmatch(r"(\d{1,3}):(\d{1,3})", given) if isinstance(given, str) else None
+        if found is None:
+            raise ValueError(f"pattern {given!r} is none of {_EXPECTED}")
+        kept, of = int(found[1]), int(found[2])
+        if not 0 < kept < of:
+            raise ValueError(f"pattern {given!r} keeps {kept} of {of}; N must be from 1 to M - 1")
+        return cls(kept=kept, of=of)
+
+    @property
+    def sparsity(self) -> float | None:
+        """Share of zeros that the pattern itself says, None: any."""
+        return 1 - self.kept / self.of if self.kept else None
+
+    def misfit(self, weight: Tensor) -> str | None:
+        """Why the pattern does not divide weights, None where it does."""
+        outputs, inputs = weight.shape[:2]
+        if outputs % self.rows:
+            return f"{outputs} outputs are no multiple of {self.rows}"
+        across = self.of if self.kept else self.columns
+        return f"{inputs} inputs are no multiple of {across}" if inputs % across else None
+
+    def sums(self, importance: Tensor) -> Tensor:
+        """Of each block, [blocks of outputs, blocks of inputs, taps].
+
+        Args:
+            importance: Of each weight.
+        """
+        outputs, inputs = importance.shape[:2]
+        taps = importance[0, 0].numel()
+        return importance.reshape(outputs // self.rows, self.rows, inputs // self.columns, self.columns, taps).sum((1, 3))
+
+    def mask(self, importance: Tensor, share: float) -> Tensor:
+        """Which weights stay, bool, when those of least importance become zero.
+
+        Args:
+            importance: Of each weight.
+            share: Of zeros.
+        """
+        sums = self.sums(importance).transpose(1, 2)
+        groups = sums.reshape(-1, self.of) if self.kept else sums.reshape(1, -1)
+        count = groups.shape[1] - math.floor(share * groups.shape[1] + 0.5)
+        places = groups.argsort(dim=1, descending=True, stable=True)[:, :count]
+        kept = torch.zeros_like(groups, dtype=torch.bool).scatter_(1, places, True)
+        return self.spread(kept.view(sums.shape).transpose(1, 2), importance)
+
+    def spread(self, blocks: Tensor, weight: Tensor) -> Tensor:
+        """What is known of blocks for each weight.
+
+        Args:
+            blocks: [blocks of outputs, blocks of inputs, taps].
+            weight: Gives the shape.
+        """
+        return blocks.repeat_interleave(self.rows, 0).repeat_interleave(self.columns, 1).reshape(weight.shape)

@@ -1,0 +1,166 @@
+"""Weights that are mostly zeros, and kernels that leave them out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from device_profiles import Finding
+from device_profiles.errors import OptionError
+from edgewright_runtime.bundle import Workload
+from edgewright_runtime.quiet import quiet
+
+from ..state import Context, State
+from ..training import seen
+from ..training.square_head import blocks
+from .by_name import are_names, names
+from .quantization.calls import calls
+from .quantization.graph import open_graph
+from .sparsity import check, report
+from .sparsity.allocate import ALLOCATIONS, allocated
+from .sparsity.batches import batches
+from .sparsity.importance import looked_at
+from .sparsity.layers import Choice, layers
+from .sparsity.learn import Lesson, learn
+from .sparsity.masks import Masks
+from .sparsity.pattern import Pattern
+
+SCHEDULES = ("auto", "one-shot", "gradual", "regrow")
+_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class WeightSparsity:
+    """Weight sparsity: most weights of convolutions and linear layers become zero, the others learn to do without them.
+
+    Which weights become zero is a matter of what that costs the layer's result on calibration inputs (optimal brain
+    surgeon).  Then the model learns, with the dense model as a teacher: from ``train=``, or, where that is not passed, from
+    ``calibration=`` without labels.  Without ``calibration=`` the first 256 samples of ``train=`` are looked at.
+    Convolutions with channels in groups and first convolutions of images stay dense.
+
+    Args:
+        sparsity: Share of zeros, 0 to 1; None: what an "N:M" pattern says, 0.8 for others.
+        pattern: Which weights become zero together: a block ``(outputs, inputs)`` such as ``(4, 1)``, the one that kernels
+            like best; ``"unstructured"``; ``"2:4"``: of 4 successive inputs 2 stay.
+        schedule: ``one-shot``: all zeros at once, the other weights of a layer make up for it (SparseGPT), then training;
+            ``gradual``: more and more zeros while it trains (Zhu and Gupta 2017); ``regrow``: so, and the zeros that would
+            grow fastest come back (GraNet); ``auto``: gradual with ``train=``, else one-shot.
+        allocation: ``uniform``: the same share in each layer; ``weights``, ``macs``: that share of all weights or of all
+            multiply-accumulates, more where it costs less.
+        only: Modules that become sparse, by qualified name or pattern; empty: all that can.
+        exclude: Modules that stay dense: ``("head", "blocks.*.mlp")``.
+        steps: Batches that are learned from; None: 1000 of ``train=``, 200 of ``calibration=``.
+        learning_rate: The highest of weights, with AdamW.
+        distill: Whether outputs of the dense model, and of each block of it (SquareHead), are learned too.
+        seed: Of everything random in training.
+
+    Raises:
+        OptionError: An option is out of range.
+
+    Example:
+        >>> sparse = sdk.methods.WeightSparsity(0.8, pattern=(4, 1))  # doctest: +SKIP
+        >>> sdk.export(model, "host", methods=[sparse], train=(batches, loss))  # doctest: +SKIP
+    """
+
+    sparsity: float | None = None
+    pattern: tuple[int, int] | str = (4, 1)
+    schedule: str = "auto"
+    allocation: str = "uniform"
+    only: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    steps: int | None = None
+    learning_rate: float = 1e-3
+    distill: bool = True
+    seed: int = 0
+
+    name: ClassVar[str] = "weight-sparsity"
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        for field in ("only", "exclude"):
+            object.__setattr__(self, field, names(getattr(self, field)))
+        if isinstance(self.pattern, list):
+            object.__setattr__(self, "pattern", tuple(self.pattern))
+        wrong = [text for bad, text in self._rules() if bad]
+        if wrong:
+            raise OptionError(f"sdk.methods.WeightSparsity: {'; '.join(wrong)}")
+
+    def _rules(self) -> tuple[tuple[bool, str], ...]:
+        try:
+            own = Pattern.read(self.pattern).sparsity
+        except ValueError as error:
+            return ((True, str(error)),)
+        share = self.sparsity
+        return (
+            (share is not None and not 0 <= share <= 1, f"sparsity {share!r} is not between 0 and 1"),
+            (None not in (share, own) and share != own, f"sparsity {share!r} is not the {own} of pattern {self.pattern!r}"),
+            (self.schedule not in SCHEDULES, f"schedule {self.schedule!r} is none of {', '.join(SCHEDULES)}"),
+            (self.allocation not in ALLOCATIONS, f"allocation {self.allocation!r} is none of {', '.join(ALLOCATIONS)}"),
+            (own is not None and self.allocation != "uniform", f"pattern {self.pattern!r} says the share of each layer"),
+            (own is not None and self.schedule == "regrow", f"pattern {self.pattern!r} has nothing that could come back"),
+            (not are_names(self.only), f"only {self.only!r} is no tuple of module names or patterns"),
+            (not are_names(self.exclude), f"exclude {self.exclude!r} is no tuple of module names or patterns"),
+            (
+                self.steps is not None and (type(self.steps) is not int or self.steps < 0),
+                f"steps {self.steps!r} is no number of batches from 0",
+            ),
+            (not 0 < self.learning_rate < 1, f"learning_rate {self.learning_rate!r} is not between 0 and 1"),
+        )
+
+    def check(self, state: State, ctx: Context) -> list[Finding]:
+        """What keeps the model from becoming sparse."""
+        return check.problems(state, ctx, self._choice, self.schedule)
+
+    def effect(self, workload: Workload, ctx: Context) -> Workload:
+        """The workload with zeros in all convolutions and linear layers."""
+        ops = (replace(op, sparsity=self._share) if op.kind in ("conv", "linear") else op for op in workload.ops)
+        return replace(workload, ops=tuple(ops))
+
+    def variants(self, workload: Workload, ctx: Context) -> Iterable[WeightSparsity]:
+        """Fewer and more zeros; a pattern that says how many is the only one."""
+        if self._pattern.sparsity is not None:
+            return (self,)
+        return (replace(self, sparsity=share) for share in (0.5, 0.7, 0.8, 0.9))
+
+    def apply(self, state: State, ctx: Context) -> State:
+        """The state with a sparse module."""
+        ctx = seen.calibrated(ctx, state.example, self.seed)
+        assert ctx.calibration is not None
+        given, graph = calls(ctx.calibration, state.example), open_graph(state)
+        with quiet():
+            module = copy.deepcopy(state.module)
+        found = layers(graph, dict(module.named_parameters(remove_duplicate=False)), self._choice)
+        known = looked_at(graph, found.sparse, given)
+        shares = allocated(self.allocation, self._pattern, found.sparse, known, self._share)
+        masks = Masks(module, self._pattern, shares, {name: one.curvature for name, one in known.items()})
+        lesson = self._lesson(ctx, blocks(module, [product.path for product in found.sparse]))
+        if lesson.schedule == "one-shot":
+            masks.choose_once({name: one.covariance for name, one in known.items()})
+        taught = batches(graph, given, self.seed) if ctx.train is None else ctx.train.endless()
+        loss = None if ctx.train is None else ctx.train.loss
+        losses = learn(module, state.module, masks, taught, loss, lesson) if lesson.steps else None
+        rows = report.rows(module, found, self.pattern)
+        lines = (report.described(rows, lesson, losses), *report.warnings(rows, ctx.target))
+        changes = (*state.changes, *(f"{self.name}: {line}" for line in lines))
+        return replace(state, module=module, sparse=rows, changes=changes, captured=None)
+
+    @property
+    def _pattern(self) -> Pattern:
+        return Pattern.read(self.pattern)
+
+    @property
+    def _choice(self) -> Choice:
+        return Choice(self._pattern, self.only, self.exclude)
+
+    @property
+    def _share(self) -> float:
+        own = self._pattern.sparsity
+        return own if own is not None else _SHARE if self.sparsity is None else self.sparsity
+
+    def _lesson(self, ctx: Context, parts: Sequence[str]) -> Lesson:
+        trains = ctx.train is not None
+        schedule = self.schedule if self.schedule != "auto" else "gradual" if trains else "one-shot"
+        steps = self.steps if self.steps is not None else 1000 if trains else 200
+        return Lesson(schedule, steps, self.learning_rate, self.distill or not trains, tuple(parts), trains, self.seed)
