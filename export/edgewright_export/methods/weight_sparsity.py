@@ -111,7 +111,8 @@ class WeightSparsity:
 
     def check(self, state: State, ctx: Context) -> list[Finding]:
         """What keeps the model from becoming sparse."""
-        return check.problems(state, ctx, self._choice, self.schedule)
+        learns = self.steps != 0
+        return check.problems(state, ctx, self._choice, self.schedule, learns=learns, alone=learns and not self.distill)
 
     def effect(self, workload: Workload, ctx: Context) -> Workload:
         """The workload with zeros in all convolutions and linear layers."""
@@ -138,7 +139,7 @@ class WeightSparsity:
         lesson = self._lesson(ctx, blocks(module, [product.path for product in found.sparse]))
         if lesson.schedule == "one-shot":
             masks.choose_once({name: one.covariance for name, one in known.items()})
-        taught = batches(graph, given, self.seed) if ctx.train is None else ctx.train.endless()
+        taught = batches(module, graph, given, self.seed) if ctx.train is None else ctx.train.endless()
         loss = None if ctx.train is None else ctx.train.loss
         losses = learn(module, state.module, masks, taught, loss, lesson) if lesson.steps else None
         rows = report.rows(module, found, self.pattern)
@@ -161,6 +162,6 @@ class WeightSparsity:
 
     def _lesson(self, ctx: Context, parts: Sequence[str]) -> Lesson:
         trains = ctx.train is not None
-        schedule = self.schedule if self.schedule != "auto" else "gradual" if trains else "one-shot"
         steps = self.steps if self.steps is not None else 1000 if trains else 200
-        return Lesson(schedule, steps, self.learning_rate, self.distill or not trains, tuple(parts), trains, self.seed)
+        schedule = self.schedule if self.schedule != "auto" else "gradual" if trains and steps else "one-shot"
+        return Lesson(schedule, steps, self.learning_rate, self.distill, tuple(parts), trains, self.seed)

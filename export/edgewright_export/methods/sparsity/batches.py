@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from ...training.batches import Batch
@@ -17,16 +17,17 @@ _TOGETHER = 16
 """Calls that are learned from at once, where the model takes any number of samples."""
 
 
-def batches(graph: fx.GraphModule, given: Sequence[Call], seed: int) -> Iterator[Batch]:
+def batches(module: nn.Module, graph: fx.GraphModule, given: Sequence[Call], seed: int) -> Iterator[Batch]:
     """Calls in any order, again and again, without targets.
 
     Args:
+        module: What learns; a program insists on the shapes that it was captured with.
         graph: The float graph; says whether samples can be put together.
         given: Calibration inputs.
         seed: Of the order.
     """
     draw = torch.Generator().manual_seed(seed)
-    count = _TOGETHER if is_open(graph) else 1
+    count = _TOGETHER if is_open(graph) and not isinstance(module, fx.GraphModule) else 1
     while True:
         for places in _drawn(len(given), draw, count):
             yield _joined([given[place] for place in places])

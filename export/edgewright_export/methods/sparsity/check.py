@@ -11,9 +11,20 @@ from ..quantization.graph import open_graph
 from .layers import Choice, Layers, layers
 
 
-def problems(state: State, ctx: Context, choice: Choice, schedule: str) -> list[Finding]:
-    """Everything that is wrong with options, data or model."""
-    found = _data(ctx, schedule)
+def problems(
+    state: State, ctx: Context, choice: Choice, schedule: str, *, learns: bool, alone: bool
+) -> list[Finding]:
+    """Everything that is wrong with options, data or model.
+
+    Args:
+        state: The model.
+        ctx: Its data.
+        choice: Which weights are to become zero.
+        schedule: When.
+        learns: Whether it is trained.
+        alone: Whether that is without the dense model.
+    """
+    found = _data(ctx, schedule, learns, alone)
     if is_quantized(state):
         reason = "the model holds integer weights already"
         return [*found, Finding("", "", "", reason, "name weight-sparsity before ptq or qat in methods")]
@@ -37,10 +48,13 @@ def _first_of_each(found: Layers) -> dict[str, str]:
     return {found.dense[product.name]: product.path for product in reversed(found.all)}
 
 
-def _data(ctx: Context, schedule: str) -> list[Finding]:
-    if ctx.train is None and schedule in ("gradual", "regrow"):
+def _data(ctx: Context, schedule: str, learns: bool, alone: bool) -> list[Finding]:
+    if (ctx.train is None or not learns) and schedule in ("gradual", "regrow"):
         reason = f"schedule={schedule!r} chooses zeros while the model trains"
-        return [Finding("", "", "", reason, "pass train=(batches, loss), or schedule='one-shot'")]
+        return [Finding("", "", "", reason, "pass train=(batches, loss) and steps, or schedule='one-shot'")]
+    if alone and (ctx.train is None or ctx.train.loss is None):
+        reason = "distill=False leaves nothing to learn from: there is no loss"
+        return [Finding("", "", "", reason, "pass train=(batches, loss), or distill=True")]
     if ctx.train is None and ctx.calibration is None:
         reason = "which weights the model can do without is seen on inputs"
         return [Finding("", "", "", reason, "pass train=(batches, loss), or calibration= (tuples of inputs)")]
