@@ -1,4 +1,4 @@
-# Two commands set everything up on a machine with Python 3.11 and make: `make demo` and `make test`.
+# Two commands set everything up on a machine with Python 3.11 (3.11.4 or later) and make: `make demo` and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -87,7 +87,7 @@ reference-models: $(READY)
 
 # torch is asked for by its exact version first, so that no other package pulls another one.
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Edgewright needs Python 3.11; set PYTHON=python3.11')"
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11, 4) and 'Edgewright needs Python 3.11.4 or later; set PYTHON=python3.11')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt torch
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[all,dev]"

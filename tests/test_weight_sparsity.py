@@ -19,12 +19,13 @@ from device_profiles.errors import MethodError, OptionError
 from edgewright_export import prepare
 from edgewright_export.build import plain_method
 from edgewright_export.methods.quantization.calls import calls
-from edgewright_export.methods.quantization.graph import open_graph
+from edgewright_export.methods.quantization.graph import open_graph, tensor_at
 from edgewright_export.methods.sparsity.allocate import allocated
 from edgewright_export.methods.sparsity.batches import batches
-from edgewright_export.methods.sparsity.importance import Second, looked_at, without
+from edgewright_export.methods.sparsity.importance import Second, looked_at
 from edgewright_export.methods.sparsity.layers import Choice, Layers, layers
 from edgewright_export.methods.sparsity.learn import cubic
+from edgewright_export.methods.sparsity.make_up import solve
 from edgewright_export.methods.sparsity.masks import Masks
 from edgewright_export.methods.sparsity.pattern import Pattern
 from edgewright_export.state import Budget, Context, State
@@ -133,19 +134,44 @@ def test_the_cost_of_a_zero_is_what_the_result_changes_by():
     assert known.energy == pytest.approx(float(wanted.square().sum()), rel=1e-5)
 
 
-def test_what_is_left_makes_up_for_zeros():
+def test_rows_are_solved_for_as_least_squares():
     draw = torch.Generator().manual_seed(0)
-    x = torch.randn(200, 32, generator=draw) @ torch.randn(32, 32, generator=draw)
-    weight = torch.randn(8, 32, generator=draw)
-    kept = Pattern.read((4, 1)).mask(weight.square(), 0.5)
-    found = without(weight, kept, (x.T @ x).double())
-    assert torch.equal(found == 0, ~kept)
-    error, plain = ((x @ (one - weight).T).square().sum() for one in (found, weight * kept))
-    assert error < plain / 1.5
-    x = torch.randn(200, 8, generator=draw) @ torch.randn(8, 32, generator=draw)
-    found = without(weight, kept, (x.T @ x).double())
-    error, plain = ((x @ (one - weight).T).square().sum() for one in (found, weight * kept))
-    assert error < plain / 100, "8 inputs are behind 32"
+    x = torch.randn(200, 8, generator=draw).double() @ torch.randn(8, 32, generator=draw).double()
+    x += torch.randn(200, 32, generator=draw)
+    weight = torch.randn(8, 32, generator=draw).double()
+    mask = Pattern.read((4, 1)).mask(weight.square(), 0.5)
+    normal = x.T @ x
+    found = solve(weight * mask, weight @ normal, normal, mask)
+    for row, own, kept in zip(found, weight, mask, strict=True):
+        solved = torch.linalg.lstsq(x[:, kept], x @ own[:, None]).solution[:, 0]
+        torch.testing.assert_close(row[kept], solved, rtol=1e-3, atol=1e-3)
+        assert not row[~kept].any()
+    zero = torch.zeros(8, 32).double()
+    assert torch.equal(solve(zero, zero, normal, mask), zero)
+
+
+@pytest.mark.parametrize("kind", ["bias", "norm", "neither"])
+def test_later_layers_make_up_for_earlier_ones(kind):
+    def layer() -> nn.Module:
+        conv = nn.Conv2d(16, 16, 1, bias=kind == "bias")
+        return nn.Sequential(conv, nn.BatchNorm2d(16) if kind == "norm" else nn.Identity(), nn.ReLU())
+
+    torch.manual_seed(0)
+    module, mixed = nn.Sequential(layer(), layer(), layer()).eval(), torch.randn(16, 6)
+    given = [(torch.einsum("nchw,dc->ndhw", x, mixed),) for (x,) in drawn(2, 6, 6, 6, count=16)]
+    method = WeightSparsity(0.5, steps=0)
+    graph = open_graph(state_of(module, given[0][0]))
+    own = layers(graph, dict(module.named_parameters()), Choice(Pattern(4, 1), (), ())).sparse
+    state = made(module, method, given, example=given[0][0])
+    alone = copy.deepcopy(module)
+    for name, kept in {p.weight: tensor_at(state.module, p.weight) != 0 for p in own}.items():
+        tensor_at(alone, name).data.mul_(kept)
+    with torch.no_grad():
+        errors = [sum(float((net(*one) - module(*one)).square().mean()) for one in given) for net in (state.module, alone)]
+        means = [(state.module[:2](*one) - module[:2](*one)).mean((0, 2, 3)) for one in given]
+    assert errors[0] < errors[1] / 2
+    if kind != "neither":
+        assert torch.stack(means).mean(0).abs().max() < 0.05
 
 
 def test_a_norm_behind_makes_its_channels_dear():

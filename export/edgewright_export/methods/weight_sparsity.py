@@ -24,6 +24,7 @@ from .sparsity.batches import batches
 from .sparsity.importance import looked_at
 from .sparsity.layers import Choice, layers
 from .sparsity.learn import Lesson, learn
+from .sparsity.make_up import made_up, write
 from .sparsity.masks import Masks
 from .sparsity.pattern import Pattern
 
@@ -138,7 +139,8 @@ class WeightSparsity:
         masks = Masks(module, self._pattern, shares, {name: one.curvature for name, one in known.items()})
         lesson = self._lesson(ctx, blocks(module, [product.path for product in found.sparse]))
         if lesson.schedule == "one-shot":
-            masks.choose_once({name: one.covariance for name, one in known.items()})
+            masks.choose()
+            write(module, made_up(graph, found.sparse, masks.kept, given))
         taught = batches(module, graph, given, self.seed) if ctx.train is None else ctx.train.endless()
         loss = None if ctx.train is None else ctx.train.loss
         losses = learn(module, state.module, masks, taught, loss, lesson) if lesson.steps else None

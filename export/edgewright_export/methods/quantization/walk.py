@@ -70,13 +70,18 @@ def inputs_of(plan: Plan, given: Sequence[Call]) -> list[dict[str, Any]]:
 
     A grid that is found in each run over all of its values would be another for several inputs.
     """
-    names = [node.name for node in plan.module.graph.nodes if node.op == "placeholder"]
+    return together(plan.module, given, alone=not plan.rows and "dynamic" in plan.modes.values())
+
+
+def together(module: fx.GraphModule, given: Sequence[Call], *, alone: bool = False) -> list[dict[str, Any]]:
+    """Calibration inputs by the names of placeholders; several in one where the graph takes that, and they are not ``alone``."""
+    names = [node.name for node in module.graph.nodes if node.op == "placeholder"]
     found: list[dict[str, Any]] = []
-    watched = tapped(plan.module, names, lambda name, value: found[-1].__setitem__(name, value))
+    watched = tapped(module, names, lambda name, value: found[-1].__setitem__(name, value))
     for call in given[:: -(-len(given) // _MOST)]:
         found.append({})
         run(watched, [call])
-    if not is_open(plan.module) or (not plan.rows and "dynamic" in plan.modes.values()):
+    if alone or not is_open(module):
         return found
     alike = groupby(found, lambda one: [value.shape for value in one.values()])
     return [joined for _, group in alike for joined in _joined(list(group))]

@@ -1,4 +1,4 @@
-"""What it costs to make a weight zero, and how the others make up for it.
+"""What it costs to make a weight zero.
 
 Frantar and Alistarh 2023, "SparseGPT: massive language models can be accurately pruned in one-shot", section 3, after Hassibi
 and Stork 1992, "Second order derivatives for network pruning: optimal brain surgeon": what counts is the layer's result on
@@ -19,11 +19,8 @@ from ..quantization.compensate import damped
 from ..quantization.graph import factor_behind, tapped, tensor_at
 from ..quantization.sites import Product
 
-_PLACES = 1024
+PLACES = 1024
 """Places of one sample at which it is looked at what a layer multiplies."""
-_MOST_STEPS = 100
-_EXACT = 1e-8
-"""Square of what may be left of the gradient."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +28,11 @@ class Second:
     """What is known of a layer.
 
     Args:
-        covariance: Sums of products of each two numbers that an output multiplies, [inputs, inputs], float64.
         curvature: By weight, what its square costs when it becomes zero and the others make up for it; shaped like weights.
         cost: By weight, what itself costs.
         energy: Squares of all results, for the same inputs.
     """
 
-    covariance: Tensor
     curvature: Tensor
     cost: Tensor
     energy: float
@@ -59,7 +54,7 @@ def looked_at(graph: fx.GraphModule, found: Sequence[Product], given: Sequence[C
 
     def add(name: str, value: Tensor) -> None:
         for product in readers[name]:
-            rows = columns(nodes[product.name], tensor_at(graph, product.weight), value.detach(), _PLACES)[0]
+            rows = columns(nodes[product.name], tensor_at(graph, product.weight), value.detach(), PLACES)[0]
             own = (rows @ rows.mT).double()
             sums[product.weight] = sums[product.weight] + own if product.weight in sums else own
 
@@ -75,32 +70,4 @@ def _second(graph: fx.GraphModule, product: Product, node: fx.Node, covariance: 
     curvature = squares / torch.cholesky_inverse(torch.linalg.cholesky(damped(covariance))).diagonal()
     energy = float(((rows @ covariance) * rows * squares).sum())
     curvature = curvature.expand_as(rows).reshape(weight.shape).float()
-    return Second(covariance, curvature, weight.square() * curvature, max(energy, 1e-30))
-
-
-def without(weight: Tensor, kept: Tensor, covariance: Tensor) -> Tensor:
-    """Weights of which some are zero and the others make up for that as well as they can.
-
-    Conjugate gradients for all outputs at once (Hestenes and Stiefel 1952), preconditioned with the variances; each step is
-    nearer to the layer's result, so it does not matter much where they end.
-
-    Args:
-        weight: [outputs, ...].
-        kept: Which stay, bool.
-        covariance: Of the inputs, [inputs, inputs].
-    """
-    rows, mask, normal = weight.flatten(1).double(), kept.flatten(1), damped(covariance)
-    found = rows * mask
-    left = (rows - found) @ normal * mask
-    way = scaled = left / normal.diagonal()
-    energy = first = (left * scaled).sum(1, keepdim=True)
-    for _ in range(_MOST_STEPS):
-        if bool((energy <= _EXACT * first).all()):
-            break
-        change = way @ normal * mask
-        part = energy / (way * change).sum(1, keepdim=True).clamp(min=1e-300)
-        found, left = found + part * way, left - part * change
-        scaled = left / normal.diagonal()
-        before, energy = energy, (left * scaled).sum(1, keepdim=True)
-        way = scaled + energy / before.clamp(min=1e-300) * way
-    return found.view(weight.shape).float()
+    return Second(curvature, weight.square() * curvature, max(energy, 1e-30))

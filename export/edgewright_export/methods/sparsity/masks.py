@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from .importance import without
 from .pattern import Pattern
 
 
@@ -48,16 +47,6 @@ class Masks:
             fast = gradient.square().masked_fill(sure, torch.inf)
             self.kept[name] = self._pattern.mask(fast, share)
         self.apply()
-
-    def choose_once(self, covariances: Mapping[str, Tensor]) -> None:
-        """Chooses all zeros; what is left of a layer makes up for them.
-
-        Args:
-            covariances: Of what layers multiply, by the name of weights.
-        """
-        for name, weight in self._weights.items():
-            self.kept[name] = self._pattern.mask(self._importance(name), self._shares[name])
-            weight.data.copy_(without(weight.detach(), self.kept[name], covariances[name]))
 
     def apply(self) -> None:
         """Makes what is masked zero."""
