@@ -45,7 +45,7 @@ class WeightSparsity:
         sparsity: Share of zeros, 0 to 1; None: what an "N:M" pattern says, 0.8 for others.
         pattern: Which weights become zero together: a block ``(outputs, inputs)`` such as ``(4, 1)``, the one that kernels
             like best; ``"unstructured"``; ``"2:4"``: of 4 successive inputs 2 stay.
-        schedule: ``one-shot``: all zeros at once, the other weights of a layer make up for it (SparseGPT), then training;
+        schedule: ``one-shot``: all zeros at once, the other weights make up for them layer after layer, then training;
             ``gradual``: more and more zeros while it trains (Zhu and Gupta 2017); ``regrow``: so, and the zeros that would
             grow fastest come back (GraNet); ``auto``: gradual with ``train=``, else one-shot.
         allocation: ``uniform``: the same share in each layer; ``weights``, ``macs``: that share of all weights or of all

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from ..quantization.calls import Call, run
+from ..quantization.calls import Call
 from ..quantization.columns import columns
 from ..quantization.compensate import damped
-from ..quantization.graph import factor_behind, tapped, tensor_at
+from ..quantization.graph import factor_behind, tensor_at
 from ..quantization.sites import Product
+from ..quantization.walk import Walk, together
 
-PLACES = 1024
+_PLACES = 1024
 """Places of one sample at which it is looked at what a layer multiplies."""
 
 
@@ -30,7 +31,7 @@ class Second:
     Args:
         curvature: By weight, what its square costs when it becomes zero and the others make up for it; shaped like weights.
         cost: By weight, what itself costs.
-        energy: Squares of all results, for the same inputs.
+        energy: Squares of all results, in the same unit.
     """
 
     curvature: Tensor
@@ -38,36 +39,88 @@ class Second:
     energy: float
 
 
+@dataclass(frozen=True)
+class Moments:
+    """Means over what an output multiplies: x where it is sparse, d in the dense model.
+
+    Args:
+        squares: Of x x', [inputs, inputs], float64.
+        cross: Of d x'.
+        x: Of x, [inputs].
+        d: Of d.
+    """
+
+    squares: Tensor
+    cross: Tensor
+    x: Tensor
+    d: Tensor
+
+    def around_means(self) -> Moments:
+        """Of the same, each less its mean."""
+        zero = torch.zeros_like(self.x)
+        return Moments(self.squares - self.x.outer(self.x), self.cross - self.d.outer(self.x), zero, zero)
+
+
+def moments(node: fx.Node, weight: Tensor, dense: Sequence[Tensor], sparse: Sequence[Tensor]) -> Moments:
+    """Of a layer.
+
+    Args:
+        node: It.
+        weight: Its weights.
+        dense: What it reads in the dense model, of each run.
+        sparse: What it reads in the sparse one.
+    """
+    count, sums = 0, [torch.zeros(())] * 4
+    for theirs, ours in zip(dense, sparse, strict=True):
+        d = columns(node, weight, theirs, _PLACES)[0]
+        x = d if ours is theirs else columns(node, weight, ours, _PLACES)[0]
+        own = (x @ x.mT, d @ x.mT, x.sum(1), d.sum(1))
+        sums = [total + one.double() for total, one in zip(sums, own, strict=True)]
+        count += x.shape[1]
+    return Moments(*(total / max(1, count) for total in sums))
+
+
+def offset(graph: fx.GraphModule, product: Product, node: fx.Node) -> tuple[str, float] | None:
+    """What takes a difference of means, and with which sign: the bias, or the mean of a batch norm behind; None: nothing."""
+    if product.bias is not None:
+        return product.bias, 1.0
+    if factor_behind(graph, node) is None:
+        return None
+    (norm,) = node.users
+    return str(norm.args[3].target), -1.0  # type: ignore[union-attr]
+
+
 def looked_at(graph: fx.GraphModule, found: Sequence[Product], given: Sequence[Call]) -> dict[str, Second]:
     """What is known of layers, by the name of their weights.
 
     Args:
         graph: The float graph.
-        found: The layers.
+        found: The layers in the order in which they run.
         given: Calibration inputs.
     """
     nodes = {node.name: node for node in graph.graph.nodes}
-    sums: dict[str, Tensor] = {}
-    readers: dict[str, list[Product]] = {}
+    walk, known = Walk(graph, together(graph, given)), {}
     for product in found:
-        readers.setdefault(nodes[product.name].args[0].name, []).append(product)
-
-    def add(name: str, value: Tensor) -> None:
-        for product in readers[name]:
-            rows = columns(nodes[product.name], tensor_at(graph, product.weight), value.detach(), PLACES)[0]
-            own = (rows @ rows.mT).double()
-            sums[product.weight] = sums[product.weight] + own if product.weight in sums else own
-
-    run(tapped(graph, set(readers), add), given)
-    return {p.weight: _second(graph, p, nodes[p.name], sums[p.weight]) for p in found}
+        node = nodes[product.name]
+        walk.before(node)
+        values = values_of(walk, node)
+        own = moments(node, tensor_at(graph, product.weight), values, values)
+        squares = own.squares if offset(graph, product, node) is None else own.around_means().squares
+        known[product.weight] = _second(graph, product, node, squares)
+    return known
 
 
-def _second(graph: fx.GraphModule, product: Product, node: fx.Node, covariance: Tensor) -> Second:
+def values_of(walk: Walk, node: fx.Node) -> list[Tensor]:
+    """What a layer reads in each run."""
+    return [values[node.args[0]] for values in walk.values]  # type: ignore[index]
+
+
+def _second(graph: fx.GraphModule, product: Product, node: fx.Node, squares: Tensor) -> Second:
     weight = tensor_at(graph, product.weight).detach()
     factor = factor_behind(graph, node)
     rows = weight.flatten(1).double()
-    squares = torch.ones(len(rows), 1).double() if factor is None else factor.square()[:, None]
-    curvature = squares / torch.cholesky_inverse(torch.linalg.cholesky(damped(covariance))).diagonal()
-    energy = float(((rows @ covariance) * rows * squares).sum())
+    scale = torch.ones(len(rows), 1).double() if factor is None else factor.square()[:, None]
+    curvature = scale / torch.cholesky_inverse(torch.linalg.cholesky(damped(squares))).diagonal()
+    energy = float(((rows @ squares) * rows * scale).sum())
     curvature = curvature.expand_as(rows).reshape(weight.shape).float()
     return Second(curvature, weight.square() * curvature, max(energy, 1e-30))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
@@ -17,12 +16,11 @@ from edgewright_runtime.quiet import quiet
 
 from ...training.loop import progress
 from ..quantization.calls import Call
-from ..quantization.columns import columns
 from ..quantization.compensate import damped
-from ..quantization.graph import factor_behind, tensor_at
+from ..quantization.graph import tensor_at
 from ..quantization.sites import Product
 from ..quantization.walk import Walk, together
-from .importance import PLACES
+from .importance import Moments, moments, offset, values_of
 
 _MOST_STEPS = 100
 _EXACT = 1e-8
@@ -51,9 +49,8 @@ def made_up(
         node, twin = nodes[product.name], twins[product.name]
         theirs.before(node)
         ours.before(twin)
-        weight = tensor_at(graph, product.weight).detach()
-        moments = _moments(node, weight, _values(theirs, node), _values(ours, twin))
-        new = _solved(graph, product, node, kept[product.weight], moments)
+        seen = moments(node, tensor_at(graph, product.weight), values_of(theirs, node), values_of(ours, twin))
+        new = _solved(graph, product, node, kept[product.weight], seen)
         write(sparse, new)
         made |= new
         progress.info("sparsity: layer %d of %d", number + 1, len(found))
@@ -67,66 +64,17 @@ def write(module: nn.Module, values: Mapping[str, Tensor]) -> None:
             tensor_at(module, name).data.copy_(value)
 
 
-def _values(walk: Walk, node: fx.Node) -> list[Tensor]:
-    return [values[node.args[0]] for values in walk.values]  # type: ignore[index]
-
-
-@dataclass(frozen=True)
-class _Moments:
-    """Of what an output multiplies: x in the sparse graph, d in the dense one.
-
-    Args:
-        squares: Mean of x x', [inputs, inputs], float64.
-        cross: Mean of d x'.
-        x: Mean of x, [inputs].
-        d: Mean of d.
-    """
-
-    squares: Tensor
-    cross: Tensor
-    x: Tensor
-    d: Tensor
-
-    def around_means(self) -> _Moments:
-        """Of the same without the means."""
-        return _Moments(
-            self.squares - self.x.outer(self.x), self.cross - self.d.outer(self.x), torch.zeros_like(self.x), torch.zeros_like(self.d)
-        )
-
-
-def _moments(node: fx.Node, weight: Tensor, dense: Sequence[Tensor], sparse: Sequence[Tensor]) -> _Moments:
-    count, sums = 0, [torch.zeros(())] * 4
-    for theirs, ours in zip(dense, sparse, strict=True):
-        d, x = (columns(node, weight, value, PLACES)[0] for value in (theirs, ours))
-        own = (x @ x.mT, d @ x.mT, x.sum(1), d.sum(1))
-        sums = [total + one.double() for total, one in zip(sums, own, strict=True)]
-        count += x.shape[1]
-    return _Moments(*(total / max(1, count) for total in sums))
-
-
-def _solved(graph: fx.GraphModule, product: Product, node: fx.Node, kept: Tensor, moments: _Moments) -> dict[str, Tensor]:
+def _solved(graph: fx.GraphModule, product: Product, node: fx.Node, kept: Tensor, seen: Moments) -> dict[str, Tensor]:
     """Weights, and what takes the difference of the means, where there is something."""
-    weight = tensor_at(graph, product.weight).detach()
+    weight, moved = tensor_at(graph, product.weight).detach(), offset(graph, product, node)
     rows, mask = weight.flatten(1).double(), kept.flatten(1)
-    offset = _offset(graph, product, node)
-    used = moments if offset is None else moments.around_means()
+    used = seen if moved is None else seen.around_means()
     new = solve(rows * mask, rows @ used.cross, damped(used.squares), mask)
     found = {product.weight: new.view(weight.shape).float()}
-    if offset is not None:
-        name, sign = offset
-        missing = rows @ moments.d - new @ moments.x
-        found[name] = (tensor_at(graph, name).detach().double() + sign * missing).float()
+    if moved is not None:
+        name, sign = moved
+        found[name] = (tensor_at(graph, name).detach().double() + sign * (rows @ seen.d - new @ seen.x)).float()
     return found
-
-
-def _offset(graph: fx.GraphModule, product: Product, node: fx.Node) -> tuple[str, float] | None:
-    """What is added to results, and with which sign: the bias, or the mean of a batch norm behind."""
-    if product.bias is not None:
-        return product.bias, 1.0
-    if factor_behind(graph, node) is None:
-        return None
-    (norm,) = node.users
-    return str(norm.args[3].target), -1.0  # type: ignore[union-attr]
 
 
 def solve(start: Tensor, wanted: Tensor, normal: Tensor, mask: Tensor) -> Tensor:
