@@ -5,12 +5,20 @@
 enum { MOST_SIDE = EDGE_PLANE_MOST_SIDE };
 
 #if EDGE_LANES == 16
+#define BEFORE(a, b) __builtin_shufflevector(a, b, 16, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)
+#define BEHIND(a, b) __builtin_shufflevector(a, b, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
 #define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
 #define ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
 #elif EDGE_LANES == 8
-#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
-#define ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15)
+#define BEFORE(a, b) __builtin_shufflevector(a, b, 8, 0, 1, 2, 3, 4, 5, 6)
+#define BEHIND(a, b) __builtin_shufflevector(a, b, 1, 2, 3, 4, 5, 6, 7, 8)
+/* Within halves first: a shuffle across them takes an instruction more. */
+#define ACROSS(a) __builtin_shufflevector(a, a, 0, 1, 4, 5, 2, 3, 6, 7)
+#define EVEN(a, b) ACROSS(__builtin_shufflevector(a, b, 0, 2, 8, 10, 4, 6, 12, 14))
+#define ODD(a, b) ACROSS(__builtin_shufflevector(a, b, 1, 3, 9, 11, 5, 7, 13, 15))
 #else
+#define BEFORE(a, b) __builtin_shufflevector(a, b, 4, 0, 1, 2)
+#define BEHIND(a, b) __builtin_shufflevector(a, b, 1, 2, 3, 4)
 #define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6)
 #define ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7)
 #endif
@@ -76,10 +84,11 @@ typedef struct windows {
 EDGE_INLINE vf sums(const windows *w, const int height, const int width, const vf *weights, const float *x) {
     vf acc = w->bias;
 #pragma GCC unroll 5
-    for (int i = 0; i < height; i++) {
-        const float *line = x + i * w->job->dilation_y * w->line;
+    for (int i = 0; i < height; i++, x += w->job->dilation_y * w->line, weights += width) {
+        vf sum = weights[0] * v_load(x);
 #pragma GCC unroll 5
-        for (int j = 0; j < width; j++) acc = v_madd(weights[i * width + j], v_load(line + w->column[j]), acc);
+        for (int k = 1; k < width; k++) sum = v_madd(weights[k], v_load(x + w->column[k]), sum);
+        acc = acc + sum;
     }
     return v_clamp(acc, w->low, w->high);
 }
@@ -101,19 +110,107 @@ EDGE_INLINE void all_lines(const windows *w, const int height, const int width, 
     }
 }
 
+/* ---- three by three, the image as wide as the result or twice that: without a copy ---- */
+
+static int is_direct(const edge_depthwise_plane_f32 *j) {
+    return j->kernel_height == 3 && j->kernel_width == 3 && j->dilation_y == 1 && j->dilation_x == 1 && j->pad_left == 1 &&
+           j->stride_x == j->stride_y && j->stride_x <= 2 && j->in_width == j->stride_x * j->out_width;
+}
+
+/* Lines of an image, one after the other, from where a strip of the result begins; those outside of it are zeros. */
+typedef struct reader {
+    const float *x, *zeros;
+    int64_t row, height, width;
+    int64_t count; /* results of a line: as a vector has, or all of a shorter line */
+    int begins, ends;
+} reader;
+
+EDGE_INLINE const float *next(reader *r) {
+    const float *line = r->row >= 0 && r->row < r->height ? r->x : r->zeros;
+    r->row++;
+    r->x += r->width;
+    return line;
+}
+
+EDGE_INLINE void see_inside(const float *line, vf *seen) {
+    for (int k = 0; k < 3; k++) seen[k] = v_load(line + k - 1);
+}
+
+/* What the taps of a line see where it may begin or end. */
+EDGE_INLINE void see(const reader *r, const int stride, const float *line, vf *seen) {
+    vf before = v_set(*(r->begins ? r->zeros : line - 1)), behind = {0}, a, b;
+    if (stride == 1) behind = v_set(*(r->ends ? r->zeros : line + EDGE_LANES));
+    if (__builtin_expect(r->count < EDGE_LANES, 0)) {
+        int64_t count = r->count * stride, near = least(count, EDGE_LANES);
+        a = v_load_some(line, near);
+        b = v_load_some(line + near, count - near);
+    } else {
+        a = v_load(line);
+        b = stride == 1 ? a : v_load(line + EDGE_LANES);
+    }
+    seen[1] = stride == 1 ? a : EVEN(a, b);
+    seen[2] = stride == 1 ? BEHIND(a, behind) : ODD(a, b);
+    seen[0] = BEFORE(stride == 1 ? a : seen[2], before);
+}
+
+/* Products of a line of taps. */
+EDGE_INLINE vf taps(const vf *weights, const vf *x) {
+    return v_madd(weights[2], x[2], v_madd(weights[1], x[1], weights[0] * x[0]));
+}
+
+/* Results of each line from `place` on, from the first line to the last.  What a line of the image adds to two or three of the
+ * result is added at once. */
+EDGE_INLINE void strip(const windows *w, const int stride, const int inside, int64_t place, const float *x, float *y,
+                       const float *zeros) {
+    const edge_depthwise_plane_f32 *j = w->job;
+    vf weights[9], seen[3], first = {0}, second = {0}, bias = w->bias, low = w->low, high = w->high;
+    int64_t out = j->out_width, lines = j->out_height, count = least(out, EDGE_LANES);
+    reader r = {x - j->pad_top * j->in_width + stride * place, zeros, -j->pad_top, j->in_height, j->in_width, count,
+                place == 0, place + count == out};
+    const float *end = y + lines * out;
+    for (int i = 0; i < 9; i++) weights[i] = v_set(w->weights[i]);
+    y += place;
+    for (int64_t line = stride - 3; line < lines; line++) {
+        if (inside) see_inside(next(&r), seen);
+        else see(&r, stride, next(&r), seen);
+        vf found = v_clamp(second + taps(weights + 6, seen), low, high);
+        if (stride == 1) second = first + taps(weights + 3, seen);
+        first = bias + taps(weights, seen);
+        if (stride == 2) {
+            see(&r, stride, next(&r), seen);
+            second = first + taps(weights + 3, seen);
+        }
+        /* At first not all has been seen, and behind a short line there is more of a vector: later lines replace both. */
+        if (__builtin_expect(y + EDGE_LANES > end, 0)) v_store_some(y, found, count);
+        else v_store(y, found);
+        if (line >= 0) y += out;
+    }
+}
+
+/* The last strip ends with the line, where that is long enough. */
+EDGE_INLINE void all_strips(const windows *w, const int stride, const float *x, float *y, const float *zeros) {
+    int64_t width = w->job->out_width, last = width - EDGE_LANES;
+    for (int64_t at = 0; at < width; at += EDGE_LANES) {
+        if (stride == 1 && at > 0 && at < last) strip(w, 1, 1, at, x, y, zeros);
+        else strip(w, stride, 0, at > last && last > 0 ? last : at, x, y, zeros);
+    }
+}
+
 void EDGE_NAME(edge_depthwise_plane_f32)(const edge_depthwise_plane_f32 *j, int64_t channels, const float *weights,
                                          const float *bias, const float *x, int64_t x_step, float *y, int64_t y_step,
                                          float *work) {
     copier c = copier_of(j);
-    int height = (int)j->kernel_height, width = (int)j->kernel_width;
+    int height = (int)j->kernel_height, width = (int)j->kernel_width, direct = is_direct(j);
     windows w = {.job = j, .line = c.plane.line, .low = v_set(j->low), .high = v_set(j->high)};
     for (int i = 0; i < width; i++) w.column[i] = plane_column(j, &c.plane, i * j->dilation_x);
-    memset(work, 0, edge_plane_floats(j) * sizeof *work); /* what is outside of the image stays so */
+    memset(work, 0, (direct ? 2 * EDGE_LANES + 2 : edge_plane_floats(j)) * sizeof *work); /* what is outside of the image */
     for (int64_t i = 0; i < channels; i++, weights += height * width) {
-        copy(&c, x + i * x_step, work);
         w.weights = weights;
         w.bias = v_set(bias[i]);
-        if (height == 3 && width == 3) all_lines(&w, 3, 3, work, y + i * y_step);
+        if (!direct) copy(&c, x + i * x_step, work);
+        if (direct && j->stride_x == 1) all_strips(&w, 1, x + i * x_step, y + i * y_step, work + 1);
+        else if (direct) all_strips(&w, 2, x + i * x_step, y + i * y_step, work + 1);
+        else if (height == 3 && width == 3) all_lines(&w, 3, 3, work, y + i * y_step);
         else if (height == 5 && width == 5) all_lines(&w, 5, 5, work, y + i * y_step);
         else all_lines(&w, height, width, work, y + i * y_step);
     }

@@ -3,10 +3,12 @@
  * row that is made, which is as many vectors as there are registers for.
  *
  * Rows are far apart: those of a tile are copied side by side first, while there is room, and the processor is told of those
- * that the next tile reads and writes. */
+ * that the next tile reads and writes.  Where tiles for single weights would be short for want of room, they are as many
+ * vectors at some depths after the other. */
 #include "vector.h"
 
 enum { SIDE = 4, FOUR = EDGE_LANES == 8 ? 3 : 4, ONE = 8 }; /* rows of a block; the most vectors of a tile */
+enum { LINE = 16, ROWS = 2048 };                             /* floats of a line of a cache; rows whose places are kept */
 
 /* What is done for one tile: `count` values are left of a vector that is not whole, 0: all are. */
 typedef struct tile {
@@ -14,14 +16,13 @@ typedef struct tile {
     int64_t begin, end, count, x_row;
     const float *x, *add;
     float *c;
+    float low, high;
 } tile;
 
 EDGE_INLINE vf load(const tile *t, const int part, const float *p) { return part ? v_load_some(p, t->count) : v_load(p); }
 
-EDGE_INLINE void store(const tile *t, const int part, const int wide, int64_t row, const vf *acc) {
-    float *c = t->c + row * t->s->c_row;
-    const float *add = t->add ? t->add + row * t->s->add_row : NULL;
-    vf low = v_set(t->s->low), high = v_set(t->s->high);
+EDGE_INLINE void store(const tile *t, const int part, const int wide, float *c, const float *add, const vf *acc) {
+    vf low = v_set(t->low), high = v_set(t->high);
 #pragma GCC unroll 8
     for (int v = 0; v < wide; v++) {
         vf sum = add ? acc[v] + load(t, part, add + v * EDGE_LANES) : acc[v];
@@ -29,23 +30,29 @@ EDGE_INLINE void store(const tile *t, const int part, const int wide, int64_t ro
         if (part) v_store_some(c, sum, t->count);
         else v_store(c + v * EDGE_LANES, sum);
     }
+    for (int i = 0; i < wide * EDGE_LANES && !part; i += LINE) __builtin_prefetch(c + wide * EDGE_LANES + i, 1, 3);
 }
 
 EDGE_INLINE void four_rows(const tile *t, const int part, const int wide) {
     const edge_spmm_f32 *s = t->s;
-    int32_t i = s->start[t->begin / SIDE];
-    const float *value = s->value + (int64_t)i * SIDE;
-    for (int64_t row = t->begin; row < t->end; row += SIDE) {
+    const int32_t *start = s->start + t->begin / SIDE;
+    const uint16_t *index = s->index + *start;
+    const float *value = s->value + (int64_t)*start * SIDE, *add = t->add ? t->add + t->begin * s->add_row : NULL;
+    const float none[SIDE] = {0}, *bias = s->bias ? s->bias + t->begin : none;
+    float *c = t->c + t->begin * s->c_row;
+    int64_t x_row = t->x_row, c_row = s->c_row, add_row = add ? s->add_row : 0, left = t->end - t->begin;
+    for (; left > 0; left -= SIDE, start++) {
         vf acc[SIDE][FOUR];
-        int rows = t->end - row < SIDE ? (int)(t->end - row) : SIDE;
+        int rows = left < SIDE ? (int)left : SIDE;
 #pragma GCC unroll 4
         for (int j = 0; j < SIDE; j++) {
-            vf start = v_set(s->bias && j < rows ? s->bias[row + j] : 0);
+            vf first = v_set(bias[j < rows ? j : 0]);
 #pragma GCC unroll 4
-            for (int v = 0; v < wide; v++) acc[j][v] = start;
+            for (int v = 0; v < wide; v++) acc[j][v] = first;
         }
-        for (int32_t end = s->start[row / SIDE + 1]; i < end; i++, value += SIDE) {
-            const float *from = t->x + s->index[i] * t->x_row;
+        if (s->bias) bias += SIDE;
+        for (const uint16_t *end = index + (start[1] - start[0]); index < end; index++, value += SIDE) {
+            const float *from = t->x + *index * x_row;
             vf x[FOUR];
 #pragma GCC unroll 4
             for (int v = 0; v < wide; v++) x[v] = load(t, part, from + v * EDGE_LANES);
@@ -57,41 +64,46 @@ EDGE_INLINE void four_rows(const tile *t, const int part, const int wide) {
             }
         }
 #pragma GCC unroll 4
-        for (int j = 0; j < SIDE; j++)
-            if (j < rows) store(t, part, wide, row + j, acc[j]);
+        for (int j = 0; j < SIDE && j < rows; j++, c += c_row, add += add_row) store(t, part, wide, c, add, acc[j]);
     }
 }
 
-EDGE_INLINE void one_row(const tile *t, const int part, const int wide) {
+/* Depths [first, last) where not all fit: what rows have reached is kept, and sums wait in the result. */
+typedef struct depths {
+    int64_t first, last;
+    int32_t reached[ROWS]; /* of each row: its next weight */
+} depths;
+
+EDGE_INLINE void one_row(const tile *t, const int part, const int wide, depths *some) {
     const edge_spmm_f32 *s = t->s;
-    int32_t i = s->start[t->begin];
+    const uint16_t *index = s->index;
+    const float *value = s->value, *x = t->x;
+    int64_t x_row = t->x_row;
     for (int64_t row = t->begin; row < t->end; row++) {
-        vf acc[ONE];
+        int goes_on = some && some->first > 0;
+        float *c = t->c + row * s->c_row;
+        vf acc[ONE], first = v_set(s->bias ? s->bias[row] : 0);
 #pragma GCC unroll 8
-        for (int v = 0; v < wide; v++) acc[v] = v_set(s->bias ? s->bias[row] : 0);
+        for (int v = 0; v < wide; v++) acc[v] = goes_on ? v_load(c + v * EDGE_LANES) : first;
+        int32_t i = goes_on ? some->reached[row - t->begin] : s->start[row];
         for (int32_t end = s->start[row + 1]; i < end; i++) {
-            const float *from = t->x + s->index[i] * t->x_row;
-            vf w = v_set(s->value[i]);
+            if (some && index[i] >= some->last) break;
+            const float *from = x + index[i] * x_row;
+            vf w = v_set(value[i]);
 #pragma GCC unroll 8
             for (int v = 0; v < wide; v++) acc[v] = v_madd(w, load(t, part, from + v * EDGE_LANES), acc[v]);
         }
-        store(t, part, wide, row, acc);
+        if (some) some->reached[row - t->begin] = i;
+        store(t, part, wide, c, t->add ? t->add + row * s->add_row : NULL, acc);
     }
 }
 
 /* The values of a tile, and where the rows of the next one are. */
-EDGE_INLINE void copy(const edge_spmm_f32 *s, int64_t width, const float *x, float *work) {
-    enum { LINE = 16 };
-    for (int64_t k = 0; k < s->depth; k++, x += s->x_row, work += width) {
+EDGE_INLINE void copy(const edge_spmm_f32 *s, int64_t depth, int64_t width, const float *x, float *work) {
+    for (int64_t k = 0; k < depth; k++, x += s->x_row, work += width) {
         for (int64_t i = 0; i < width; i += EDGE_LANES) v_store(work + i, v_load(x + i));
         for (int64_t i = LINE - 1; i < width + LINE - 1; i += LINE) __builtin_prefetch(x + width + i, 0, 3);
     }
-}
-
-EDGE_INLINE void announce(const tile *t, int64_t width) {
-    enum { LINE = 16 };
-    for (int64_t row = t->begin; row < t->end; row++)
-        for (int64_t i = 0; i < width; i += LINE) __builtin_prefetch(t->c + row * t->s->c_row + width + i, 1, 3);
 }
 
 /* The most vectors of a tile of which there are as many, or a power of two. */
@@ -99,39 +111,78 @@ EDGE_INLINE int64_t vectors_of(int64_t vectors, int64_t most) {
     return vectors >= most ? most : vectors >= 4 ? 4 : vectors >= 2 ? 2 : 1;
 }
 
-/* As many tiles of the most vectors as there are, then smaller ones; the last vector ends with the last value. */
-#define TILES(limit, rows)                                                                                             \
-    tile t = {s, begin, end, count, s->x_row, x, add, c};                                                              \
+static tile tile_of(const edge_spmm_f32 *s, int64_t begin, int64_t end, int64_t count, const float *x, float *c, const float *add) {
+    return (tile){s, begin, end, count, s->x_row, x, add, c, s->low, s->high};
+}
+
+/* The vectors of a tile; the last one ends with the last value. */
+EDGE_INLINE tile tile_at(const tile *all, int64_t place) {
+    tile t = *all;
+    t.x += place;
+    t.c += place;
+    if (t.add) t.add += place;
+    return t;
+}
+
+/* As many tiles of the most vectors as there are, then smaller ones. */
+#define TILES(most, rows, ...)                                                                                         \
     if (count < EDGE_LANES) {                                                                                          \
-        rows(&t, 1, 1);                                                                                                \
+        rows(&all, 1, 1 __VA_ARGS__);                                                                                  \
         return;                                                                                                        \
     }                                                                                                                  \
     int64_t room = s->depth ? EDGE_SPMM_FLOATS / (s->depth * EDGE_LANES) : 0;                                          \
-    int64_t most = room ? vectors_of(room, limit) : limit;                                                             \
+    int64_t limit = room ? vectors_of(room, most) : most;                                                              \
     for (int64_t at = 0, wide; at < count; at += wide * EDGE_LANES) {                                                  \
-        wide = vectors_of((count - at) / EDGE_LANES, most);                                                            \
-        int64_t place = at + EDGE_LANES > count ? count - EDGE_LANES : at;                                             \
-        t.x = x + place;                                                                                               \
-        t.c = c + place;                                                                                               \
-        t.add = add ? add + place : NULL;                                                                              \
+        wide = vectors_of((count - at) / EDGE_LANES, limit);                                                           \
+        tile t = tile_at(&all, at + EDGE_LANES > count ? count - EDGE_LANES : at);                                     \
         if (room) {                                                                                                    \
-            copy(s, wide * EDGE_LANES, t.x, work);                                                                     \
-            announce(&t, wide * EDGE_LANES);                                                                           \
+            copy(s, s->depth, wide * EDGE_LANES, t.x, work);                                                           \
             t.x = work;                                                                                                \
             t.x_row = wide * EDGE_LANES;                                                                               \
         }                                                                                                              \
-        if (wide == limit) rows(&t, 0, limit);                                                                         \
-        else if (wide == 4 && limit > 4) rows(&t, 0, 4);                                                               \
-        else if (wide == 2) rows(&t, 0, 2);                                                                            \
-        else rows(&t, 0, 1);                                                                                           \
+        if (wide == most) rows(&t, 0, most __VA_ARGS__);                                                               \
+        else if (wide == 4 && most > 4) rows(&t, 0, 4 __VA_ARGS__);                                                    \
+        else if (wide == 2) rows(&t, 0, 2 __VA_ARGS__);                                                                \
+        else rows(&t, 0, 1 __VA_ARGS__);                                                                               \
     }
 
 void EDGE_NAME(edge_spmm_f32_4x1)(const edge_spmm_f32 *s, int64_t begin, int64_t end, int64_t count, const float *x,
                                   float *c, const float *add, float *work) {
-    TILES(FOUR, four_rows)
+    tile all = tile_of(s, begin, end, count, x, c, add);
+    TILES(FOUR, four_rows, )
+}
+
+/* Tiles of four vectors, at so many depths as the first cache holds of them; between depths sums are kept as they are. */
+static void in_depths(const tile *all, float *work) {
+    enum { WIDTH = 4 * EDGE_LANES, NEAR = EDGE_SPMM_FLOATS / 2 / WIDTH };
+    const edge_spmm_f32 *s = all->s;
+    depths some;
+    for (int64_t at = 0; at < all->count; at += WIDTH) {
+        tile last = tile_at(all, at + WIDTH > all->count ? all->count - WIDTH : at), before = last;
+        const float *x = last.x;
+        before.low = -INFINITY;
+        before.high = INFINITY;
+        before.add = NULL;
+        for (some.first = 0; some.first < s->depth; some.first = some.last) {
+            some.last = some.first + NEAR < s->depth ? some.first + NEAR : s->depth;
+            tile *t = some.last < s->depth ? &before : &last;
+            copy(s, some.last - some.first, WIDTH, x + some.first * s->x_row, work);
+            t->x = work - some.first * WIDTH;
+            t->x_row = WIDTH;
+            one_row(t, 0, 4, &some);
+        }
+    }
 }
 
 void EDGE_NAME(edge_spmm_f32_1x1)(const edge_spmm_f32 *s, int64_t begin, int64_t end, int64_t count, const float *x,
                                   float *c, const float *add, float *work) {
-    TILES(ONE, one_row)
+    tile all = tile_of(s, begin, end, count, x, c, add);
+    if (s->depth * 4 * EDGE_LANES > EDGE_SPMM_FLOATS && count >= 4 * EDGE_LANES) {
+        for (; all.begin < end; all.begin = all.end) {
+            all.end = all.begin + ROWS < end ? all.begin + ROWS : end;
+            in_depths(&all, work);
+        }
+        return;
+    }
+    TILES(ONE, one_row, , NULL)
 }

@@ -9,7 +9,7 @@
 
 #include "edge_kernels.h"
 
-enum { ROOM = 1 << 14, MARGIN = 64, OPERANDS = 8, PAGE_BYTES = 1 << 16 };
+enum { ROOM = 1 << 15, MARGIN = 64, OPERANDS = 8, PAGE_BYTES = 1 << 16 };
 
 static float *rooms[OPERANDS]; /* each with a locked page behind it */
 static int before_a_page;
@@ -143,13 +143,14 @@ static void check_sparse(const edge_kernel *k, const edge_kernel *scalar, int64_
     for (int form = 0; form < 3; form++) {
         for (int which = 0; which < 2; which++) {
             const edge_kernel *at_work = kernels[which];
+            int64_t work = depth * at_work->mr < EDGE_SPMM_FLOATS ? depth * at_work->mr : EDGE_SPMM_FLOATS;
             float *value = at(4, edge_spmm_blocks(at_work, n, depth, w, depth, 1) * at_work->nr);
             edge_spmm_pack_f32(at_work, n, depth, w, depth, 1, start, index, value);
             edge_spmm_f32 job = {.depth = depth, .x_row = count + 3, .c_row = count + 7, .add_row = count + 5,
                                  .bias = form ? bias : NULL, .low = form > 1 ? -1.5f : -INFINITY,
                                  .high = form > 1 ? 2.5f : INFINITY, .start = start, .index = index, .value = value};
             ((edge_spmm_f32_run *)at_work->run)(&job, 0, n, count, x, at(5 + which, n * (count + 7) - 7),
-                                                form > 1 ? add : NULL, at(7, depth * at_work->mr));
+                                                form > 1 ? add : NULL, at(7, work));
         }
         compare(5, 6, 1e-6 * (double)(4 + depth), "values of a sparse product", count);
     }
@@ -160,6 +161,7 @@ static void check_all_sparse(const edge_kernel *k, const edge_kernel *scalar) {
     for (int64_t count = 1; count <= 2 * k->mr + 1; count++) check_sparse(k, scalar, count, rows[count % 6], 7, 0);
     for (int64_t depth = 1; depth <= 19; depth++)
         for (int rare = 0; rare <= 40; rare += 40) check_sparse(k, scalar, k->mr + 2, 13, depth, rare);
+    if (k->mr <= 32) check_sparse(k, scalar, k->mr / 2, 3, 1030, 0); /* so deep that not all fits at once */
 }
 
 static void check_plane(const edge_kernel *k, const edge_kernel *scalar, int64_t side, int64_t stride, int64_t dilation,

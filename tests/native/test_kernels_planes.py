@@ -104,6 +104,20 @@ def test_a_product_of_any_size(kernel, kept):
 
 
 @SPARSE
+@pytest.mark.parametrize(("n", "count"), [(6, 64), (6, 97), (6, 31), (2053, 64)])
+def test_depths_for_which_there_is_no_room_at_once(kernel, n, count):
+    whole = Product.drawn(kernel, count, n, 1100, 0.2)
+    product, magnitude = whole.exact()
+    bias, out = whole.bias.astype(np.float64)[:, None], room(n, count)
+    found = whole.run(kernel, low=-20, high=20, out=out.view).copy()
+    bound = 1103 * HALF_ULP * 1.01 * (magnitude + np.abs(bias) + np.abs(whole.add))
+    assert_within(found, np.clip(product + bias + whole.add, -20, 20), bound, (n, count))
+    assert out.untouched(SENTINEL)
+    few = whole._replace(x=whole.x[:, -3:], add=whole.add[:, -3:])
+    np.testing.assert_array_equal(few.run(kernel, low=-20, high=20), found[:, -3:])
+
+
+@SPARSE
 def test_a_value_has_the_bits_that_it_has_among_others_and_in_parts(kernel):
     n, count = 22, 3 * kernel.mr + 5
     whole = Product.drawn(kernel, count, n, 77)

@@ -17,6 +17,8 @@ typedef struct product {
     float *y;
 } product;
 
+enum { PARTS = 4 }; /* of the memory that columns may have elsewhere */
+
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* Some rows of the result at places [first, last) of it. */
@@ -81,17 +83,20 @@ static void set_range(product *p, int64_t origin, int64_t end) {
     p->tiles = (end - origin + p->sparse->kernel->mr - 1) / p->sparse->kernel->mr;
 }
 
-/* Below a window values are copied side by side first, for so many places at once. */
-static int64_t places_of(const ew_conv *c) { return ew_tile(c->depth * (int64_t)sizeof(float), c->out_size); }
+/* Below a window values are copied side by side first, for so many places at once: as the second cache holds, whole tiles. */
+static int64_t places_of(const ew_sparse *s, const ew_conv *c) {
+    int64_t places = ew_tile(PARTS * c->depth * (int64_t)sizeof(float), c->out_size), rest = places % s->kernel->mr;
+    return places == c->out_size || places == rest ? places : places - rest;
+}
 
 size_t ew_workspace_sparse_conv(const ew_call *call) {
     ew_conv c;
     if (ew_conv_read(call, ew_in(call, 0), ew_in(call, 1), &c) != EDGE_OK || ew_conv_is_pointwise(&c)) return 0;
-    return ew_tile_bytes(c.depth * (int64_t)sizeof(float), c.out_size);
+    return ew_tile_bytes(PARTS * c.depth * (int64_t)sizeof(float), c.out_size) / PARTS;
 }
 
 static void run_windows(const ew_call *call, const ew_conv *c, const float *x, product p) {
-    int64_t places = places_of(c), image_size = p.sparse->outputs * c->out_size;
+    int64_t places = places_of(p.sparse, c), image_size = p.sparse->outputs * c->out_size;
     p.x = call->workspace;
     for (int64_t image = 0; image < c->batch; image++) {
         for (int64_t begin = 0; begin < c->out_size; begin += places) {
