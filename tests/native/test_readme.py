@@ -9,6 +9,7 @@ pytest.importorskip("torch", reason="the scripts that make the tables export PyT
 from tests.native import benchmark, benchmark_open, parity, readme, web_benchmark
 from tests.quantization import benchmark as quantization
 from tests.sparsity import benchmark as sparsity
+from tests.sparsity import quality as sparse_quality
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,7 @@ from tests.sparsity import benchmark as sparsity
         (readme.NATIVE, "opening", benchmark_open.text),
         (readme.NATIVE, "parity", parity.text),
         (readme.WEB, "speed", web_benchmark.text),
+        (sparse_quality.README, "quality", sparse_quality.text),
         (quantization.README, "quality", quantization.quality_table),
         (quantization.README, "speed", quantization.speed_table),
     ],

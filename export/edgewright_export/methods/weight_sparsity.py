@@ -20,11 +20,10 @@ from .quantization.calls import calls
 from .quantization.graph import open_graph
 from .sparsity import check, report
 from .sparsity.allocate import ALLOCATIONS, allocated
-from .sparsity.batches import batches
 from .sparsity.importance import looked_at
 from .sparsity.layers import Choice, layers
 from .sparsity.learn import Lesson, learn
-from .sparsity.make_up import made_up, write
+from .sparsity.make_up import one_shot, write
 from .sparsity.masks import Masks
 from .sparsity.pattern import Pattern
 
@@ -37,8 +36,9 @@ class WeightSparsity:
     """Weight sparsity: most weights of convolutions and linear layers become zero, the others learn to do without them.
 
     Which weights become zero is a matter of what that costs the layer's result on calibration inputs (optimal brain
-    surgeon).  Then the model learns, with the dense model as a teacher: from ``train=``, or, where that is not passed, from
-    ``calibration=`` without labels.  Without ``calibration=`` the first 256 samples of ``train=`` are looked at.
+    surgeon).  Then the model learns from ``train=``, with the dense model as a teacher; or, where that is not passed, each
+    block learns from ``calibration=`` to give what it gave (BRECQ's way).  Without ``calibration=`` the first 256 samples of
+    ``train=`` are looked at.
     Convolutions with channels in groups and first convolutions of images stay dense.
 
     Args:
@@ -52,9 +52,9 @@ class WeightSparsity:
             multiply-accumulates, more where it costs less.
         only: Modules that become sparse, by qualified name or pattern; empty: all that can.
         exclude: Modules that stay dense: ``("head", "blocks.*.mlp")``.
-        steps: Batches that are learned from; None: 1000 of ``train=``, 200 of ``calibration=``.
-        learning_rate: The highest of weights, with AdamW.
-        distill: Whether outputs of the dense model, and of each block of it (SquareHead), are learned too.
+        steps: Batches of ``train=`` that are learned from, or steps of each block; None: 1000, or 200.
+        learning_rate: The highest of weights, with AdamW, for ``train=``.
+        distill: Whether from ``train=`` outputs of the dense model, and of each block of it (SquareHead), are learned too.
         seed: Of everything random in training.
 
     Raises:
@@ -140,10 +140,9 @@ class WeightSparsity:
         lesson = self._lesson(ctx, blocks(module, [product.path for product in found.sparse]))
         if lesson.schedule == "one-shot":
             masks.choose()
-            write(module, made_up(graph, found.sparse, masks.kept, given))
-        taught = batches(module, graph, given, self.seed) if ctx.train is None else ctx.train.endless()
-        loss = None if ctx.train is None else ctx.train.loss
-        losses = learn(module, state.module, masks, taught, loss, lesson) if lesson.steps else None
+            alone = lesson.steps if ctx.train is None else 0
+            write(module, one_shot(graph, found.sparse, masks.kept, given, alone))
+        losses = learn(module, state.module, masks, ctx.train, lesson) if ctx.train and lesson.steps else None
         rows = report.rows(module, found, self.pattern)
         lines = (report.described(rows, lesson, losses), *report.warnings(rows, ctx.target))
         changes = (*state.changes, *(f"{self.name}: {line}" for line in lines))
@@ -166,4 +165,4 @@ class WeightSparsity:
         trains = ctx.train is not None
         steps = self.steps if self.steps is not None else 1000 if trains else 200
         schedule = self.schedule if self.schedule != "auto" else "gradual" if trains and steps else "one-shot"
-        return Lesson(schedule, steps, self.learning_rate, self.distill, tuple(parts), trains, self.seed)
+        return Lesson(schedule, steps, self.learning_rate, self.distill, tuple(parts), self.seed)

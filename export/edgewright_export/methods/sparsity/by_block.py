@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, fx, nn
 
 from ...training.loop import progress
@@ -27,7 +26,7 @@ def taught(
     kept: Mapping[str, Tensor],
     given: Sequence[Call],
     steps: int,
-) -> None:
+) -> dict[str, Tensor]:
     """Trains the parameters of a sparse graph in place; a block that training made worse stays what it was.
 
     Args:
@@ -37,7 +36,11 @@ def taught(
         kept: By the name of weights, which stay.
         given: Calibration inputs.
         steps: Of each block.
+
+    Returns:
+        All that was trained, by qualified name.
     """
+    made: dict[str, Tensor] = {}
     inputs, names = together(graph, given), {product.name for product in found}
     floats, ours = Walk(graph, inputs), Walk(sparse, inputs)
     order = list(graph.graph.nodes)
@@ -49,18 +52,23 @@ def taught(
         ends = [places[end] for end in block.ends]
         floats.before(order[max(ends) + 1])
         wanted = [[values[order[end]] for end in ends] for values in floats.values]
-        before, after = train(block, ours, wanted, _rates(sparse, block, kept), steps)
+        rates = _rates(sparse, block, kept)
+        before, after = train(block, ours, wanted, list(rates.values()), steps)
+        made |= {name: parameter.detach() for name, (parameter, _) in rates.items()}
         progress.info("sparsity: block %d of %d, error %.3g -> %.3g", number + 1, len(parts), before, after)
+    return made
 
 
-def _rates(sparse: fx.GraphModule, block: Block, kept: Mapping[str, Tensor]) -> list[tuple[nn.Parameter, Tensor]]:
-    """What a block learns: weights, biases, and what norms multiply with and add."""
+def _rates(
+    sparse: fx.GraphModule, block: Block, kept: Mapping[str, Tensor]
+) -> dict[str, tuple[nn.Parameter, Tensor]]:
+    """What a block learns, by name: weights, biases, and what norms multiply with and add."""
     readers = [node for node in block.nodes if node.target in _LEARNS]
     names = dict.fromkeys(str(n.target) for node in readers for n in node.all_input_nodes if n.op == "get_attr")
-    found = []
+    found = {}
     for name in names:
         tensor = tensor_at(sparse, name)
         if isinstance(tensor, nn.Parameter) and tensor.is_floating_point():
             rate = (_RATE * tensor.detach().square().mean().sqrt()).clamp(min=_LEAST_RATE)
-            found.append((tensor, rate * kept[name] if name in kept else torch.as_tensor(rate)))
+            found[name] = tensor, rate * kept[name] if name in kept else rate
     return found

@@ -52,7 +52,7 @@ def _data(ctx: Context, schedule: str, learns: bool, alone: bool) -> list[Findin
     if (ctx.train is None or not learns) and schedule in ("gradual", "regrow"):
         reason = f"schedule={schedule!r} chooses zeros while the model trains"
         return [Finding("", "", "", reason, "pass train=(batches, loss) and steps, or schedule='one-shot'")]
-    if alone and (ctx.train is None or ctx.train.loss is None):
+    if alone and ctx.train is not None and ctx.train.loss is None:
         reason = "distill=False leaves nothing to learn from: there is no loss"
         return [Finding("", "", "", reason, "pass train=(batches, loss), or distill=True")]
     if ctx.train is None and ctx.calibration is None:

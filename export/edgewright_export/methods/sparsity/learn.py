@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...training.batches import Batch
+from ...training.batches import Batch, Train
 from ...training.distill import labelled, outputs_apart, ran
 from ...training.loop import fit
 from ...training.square_head import outputs_of, square_head
@@ -33,11 +33,10 @@ class Lesson:
 
     Args:
         schedule: ``one-shot``, ``gradual`` or ``regrow``.
-        steps: Batches that are learned from.
+        steps: Batches that are learned from, or steps of each block where there is no training data.
         rate: Highest learning rate.
         distill: Whether the dense model is a teacher.
         blocks: Paths of the parts whose outputs are compared with the teacher's.
-        norms_move: Whether statistics of batch norms are those of the batches.
         seed: Of everything random.
     """
 
@@ -46,7 +45,6 @@ class Lesson:
     rate: float
     distill: bool
     blocks: tuple[str, ...]
-    norms_move: bool
     seed: int
 
 
@@ -54,8 +52,7 @@ def learn(
     student: nn.Module,
     teacher: nn.Module,
     masks: Masks,
-    batches: Iterable[Batch],
-    loss: Callable[[Any, Any], Any] | None,
+    train: Train,
     lesson: Lesson,
 ) -> tuple[float, float]:
     """Trains a module in place; what is masked is zero in the end.
@@ -63,9 +60,9 @@ def learn(
     Returns:
         The mean loss of the first and of the last tenth of the steps.
     """
-    step = _Step(student, teacher, masks, loss, lesson)
+    step = _Step(student, teacher, masks, train.loss, lesson)
     try:
-        return fit(((student, lesson.rate),), batches, step, steps=lesson.steps, seed=lesson.seed)
+        return fit(((student, lesson.rate),), train.endless(), step, steps=lesson.steps, seed=lesson.seed)
     finally:
         step.end()
 
@@ -85,7 +82,7 @@ class _Step:
         self._loss, self._lesson, self._step = loss, lesson, 0
         self._last = math.ceil(_PRUNED * lesson.steps)
         self._norms = [part for part in student.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
-        self._move(lesson.norms_move)
+        self._move(True)
 
     def __call__(self, batch: Batch) -> Tensor:
         self._prepare()

@@ -20,6 +20,7 @@ from ..quantization.compensate import damped
 from ..quantization.graph import tensor_at
 from ..quantization.sites import Product
 from ..quantization.walk import Walk, together
+from .by_block import taught
 from .importance import Moments, moments, offset, values_of
 
 _MOST_STEPS = 100
@@ -27,19 +28,32 @@ _EXACT = 1e-8
 """Square of what may be left of the gradient, over what it was."""
 
 
-def made_up(
-    graph: fx.GraphModule, found: Sequence[Product], kept: Mapping[str, Tensor], given: Sequence[Call]
+def one_shot(
+    graph: fx.GraphModule, found: Sequence[Product], kept: Mapping[str, Tensor], given: Sequence[Call], steps: int
 ) -> dict[str, Tensor]:
-    """New weights, and new biases or means of batch norms, by qualified name.
+    """What replaces parameters and means of batch norms, by qualified name.
 
     Args:
         graph: The dense graph, which stays what it is.
         found: The layers in the order in which they run.
         kept: By the name of weights, which stay.
         given: Calibration inputs.
+        steps: For which each block is trained too.
     """
     with quiet():
         sparse = copy.deepcopy(graph)
+    made = _made_up(graph, sparse, found, kept, given)
+    return made | taught(graph, sparse, found, kept, given, steps) if steps else made
+
+
+def _made_up(
+    graph: fx.GraphModule,
+    sparse: fx.GraphModule,
+    found: Sequence[Product],
+    kept: Mapping[str, Tensor],
+    given: Sequence[Call],
+) -> dict[str, Tensor]:
+    """New weights, and new biases or means of batch norms; the sparse graph has them too."""
     twins = {node.name: twin for node, twin in zip(graph.graph.nodes, sparse.graph.nodes, strict=True)}
     nodes = {node.name: node for node in graph.graph.nodes}
     inputs = together(graph, given)

@@ -45,12 +45,20 @@ def warnings(rows: Sequence[SparseLayer], target: str) -> list[str]:
 
 
 def described(rows: Sequence[SparseLayer], lesson: Lesson, losses: tuple[float, float] | None) -> str:
-    """What was done, in one line."""
+    """What was done, in one line.
+
+    Args:
+        rows: Of all layers.
+        lesson: How they learned.
+        losses: Of the first and the last steps; None: there was no training data.
+    """
     sparse = [row for row in rows if row.why_dense is None]
     weights = sum(row.weights for row in sparse)
     zeros = sum(row.zeros * row.weights for row in sparse) / max(1, weights)
     macs = sum(row.zeros * row.macs for row in rows) / max(1, sum(row.macs for row in rows))
-    learned = "not trained" if losses is None else f"trained on {lesson.steps} batches, loss {losses[0]:.3g} -> {losses[1]:.3g}"
+    learned = "not trained" if not lesson.steps else f"each block trained for {lesson.steps} steps"
+    if losses is not None:
+        learned = f"trained on {lesson.steps} batches, loss {losses[0]:.3g} -> {losses[1]:.3g}"
     return (
         f"{zeros:.1%} zeros {sparse[0].pattern if sparse else ''} in {len(sparse)} of {len(rows)} layers, "
         f"{macs:.1%} of all multiply-accumulates; {lesson.schedule}, {learned}"
