@@ -16,6 +16,7 @@ from device_profiles.errors import (
     OptionError,
 )
 from edgewright_runtime.bundle.manifest import digest
+from edgewright_runtime.engines import installed
 from edgewright_runtime.preprocess import Classify, Image
 
 from . import place, say
@@ -88,7 +89,9 @@ def export(
     _check_limits(evaluate, max_latency_s, max_memory_bytes, max_quality_drop)
     images, names, post = _declarations(preprocess, labels, postprocess)
     is_onnx = isinstance(model, (str, Path)) and str(model).endswith(".onnx")
-    planned = plan(choice, format, only="onnx" if is_onnx else None)
+    made = _methods(methods or ()) if installed("torch") else ()
+    gains = {engine: method.name for method in made for engine in getattr(method, "engines", ())}
+    planned = plan(choice, format, only="onnx" if is_onnx else None, gains=gains)
     if max_latency_s is not None and choice.profile.id != "host":
         raise BudgetError(
             f"max_latency_s={max_latency_s:g} cannot be judged: there is no latency price for {choice.profile.id} yet; "
@@ -107,7 +110,7 @@ def export(
         images,
         names,
         post,
-        _methods(methods or ()),
+        made,
         calibration,
         batches.given(train),
         evaluate,
@@ -199,8 +202,6 @@ def _labels(labels: Any) -> tuple[str, ...] | None:
 
 
 def _need_torch(planned: Plan) -> None:
-    from edgewright_runtime.engines import installed
-
     if installed("torch") is None:
         raise DependencyError(f'export needs torch: pip install "edgewright[{planned.extra}]"')
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from device_profiles import Accelerator, Choice, EngineRow
@@ -33,13 +34,16 @@ class Plan:
     next_step: str = ""
 
 
-def plan(choice: Choice, format: str | None, *, only: str | None = None) -> Plan:
+def plan(
+    choice: Choice, format: str | None, *, only: str | None = None, gains: Mapping[str, str] | None = None
+) -> Plan:
     """Chooses by the order of the profile.
 
     Args:
         choice: The device and what was pinned.
         format: What the user asked for, or None.
         only: The one format that the model can take, or None.
+        gains: By engines that come first where the device runs them, the method that they gain from.
 
     Raises:
         OptionError: No such format, or one that the model cannot take.
@@ -50,7 +54,8 @@ def plan(choice: Choice, format: str | None, *, only: str | None = None) -> Plan
         raise OptionError(f"no format {format!r}; there are: {', '.join(FORMATS)}")
     if only and format not in (None, only):
         raise OptionError(f"an .onnx file can only become format 'onnx', not {format!r}")
-    rows = _rows(choice, format or only)
+    gains = gains or {}
+    rows = sorted(_rows(choice, format or only), key=lambda row: (row.status != "runs", row.name not in gains))
     missing = []
     for row in rows:
         name = target_for(row.name, row.format)
@@ -61,7 +66,7 @@ def plan(choice: Choice, format: str | None, *, only: str | None = None) -> Plan
         if absent:
             missing.append((row, extra, absent))
             continue
-        why = _why(choice, format, missing)
+        why = _why(choice, format, missing, gains.get(row.name))
         return Plan(name, row, choice.profile.big_cores, why, extra, _next_step(choice))
     if missing:
         row, extra, absent = missing[0]
@@ -76,8 +81,7 @@ def _rows(choice: Choice, format: str | None) -> list[EngineRow]:
     elif choice.engine is not None:
         rows = [choice.engine]
     else:
-        used = [row for row in profile.engines if row.status != "not-used"]
-        rows = sorted(used, key=lambda row: row.status != "runs")
+        rows = [row for row in profile.engines if row.status != "not-used"]
     fitting = [row for row in rows if format in (None, row.format)]
     if not fitting:
         has = ", ".join(f"{row.name} ({row.format})" for row in rows) or "none"
@@ -91,12 +95,16 @@ def _accelerator_row(part: Accelerator) -> EngineRow:
     return EngineRow(engine, part.format or "", "export-only", part.note, opset_max=part.opset_max)
 
 
-def _why(choice: Choice, format: str | None, missing: list[tuple[EngineRow, str, list[str]]]) -> str:
+def _why(
+    choice: Choice, format: str | None, missing: list[tuple[EngineRow, str, list[str]]], gain: str | None
+) -> str:
     if choice.accelerator is not None:
         return f"pinned accelerator {choice.accelerator.name}, export only"
     if choice.engine is not None:
         return "pinned"
     skipped = "".join(f"; {row.name} comes first but needs {', '.join(absent)}" for row, _, absent in missing)
+    if gain is not None:
+        return f"rule: the engine of {choice.profile.id} that gains from {gain}{skipped}"
     if format is not None:
         return f"rule: first engine of {choice.profile.id} for format {format}{skipped}"
     return f"rule: first engine in the profile of {choice.profile.id}{skipped}"

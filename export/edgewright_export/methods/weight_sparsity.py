@@ -29,6 +29,8 @@ from .sparsity.pattern import Pattern
 
 SCHEDULES = ("auto", "one-shot", "gradual", "regrow")
 _SHARE = 0.8
+_GAINS = 0.6
+"""Share of zeros from which an engine that leaves them out is chosen before others."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +146,13 @@ class WeightSparsity:
             write(module, one_shot(graph, found.sparse, masks.kept, given, alone))
         losses = learn(module, state.module, masks, ctx.train, lesson) if ctx.train and lesson.steps else None
         rows = report.rows(module, found, self.pattern)
-        lines = (report.described(rows, lesson, losses), *report.warnings(rows, ctx.target))
-        changes = (*state.changes, *(f"{self.name}: {line}" for line in lines))
-        return replace(state, module=module, sparse=rows, changes=changes, captured=None)
+        line = f"{self.name}: {report.described(rows, lesson, losses)}{report.in_vain(rows, ctx.target)}"
+        return replace(state, module=module, sparse=rows, changes=(*state.changes, line), captured=None)
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Those that run the model faster than as many numbers without zeros."""
+        return ("native",) if self._share >= _GAINS else ()
 
     @property
     def _pattern(self) -> Pattern:

@@ -70,7 +70,7 @@ def layers(graph: fx.GraphModule, parameters: Collection[str], choice: Choice) -
             (product.weight not in parameters, "its weights are no parameter"),
             (_is_grouped(nodes[product.name]), "its channels are in groups"),
             (weight.data_ptr() in shared, "its weights are read by something else too"),
-            (weight.shape[1] < _LEAST_INPUTS and not choice.only, f"it has {weight.shape[1]} inputs only"),
+            (weight.shape[1] < _LEAST_INPUTS and not choice.only, f"fewer than {_LEAST_INPUTS} inputs"),
         )
         return next((text for holds, text in rules if holds), choice.pattern.misfit(weight))
 
