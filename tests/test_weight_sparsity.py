@@ -352,6 +352,8 @@ def test_zeros_are_in_the_file(tmp_path, engine, pattern):
     assert "50.0% zeros" in line and "each block trained for 2 steps" in line
     slow = {("native", (4, 1)): "", ("native", "2:4"): "1 of 4", ("onnxruntime", "unstructured"): "all"}[engine, pattern]
     assert (f"{engine} multiplies the zeros of {slow} sparse layers" in line) == bool(slow)
+    page = bundle.report(tmp_path / "r.html").read_text()
+    assert "Zeros in layers" in page and "its channels are in groups" in page and "50.0 %" in page
     with sdk.load(bundle.path) as session:
         assert np.isfinite(next(iter(session.run(given[0][0].numpy()).values()))).all()
 
@@ -448,6 +450,7 @@ def test_refusals(tmp_path, monkeypatch):
     refused(mobilenet(), WeightSparsity(distill=False), "nothing to learn from", train=(labelled(), None))
     refused(mobilenet(), WeightSparsity(exclude=("heda",)), "exclude pattern 'heda' matches no layer", "head", calibration=given)
     refused(mobilenet(), WeightSparsity(only="blocks"), "only pattern 'blocks' matches no layer", calibration=given)
+    refused(mobilenet(), WeightSparsity(only=("head", "features")), "head", "only names it, but 10 outputs are no multiple of 4", calibration=given)
     refused(mobilenet(), WeightSparsity(pattern=(7, 1)), "none of 12 layers", "outputs are no multiple of 7", calibration=given)
     refused(nn.ReLU().eval(), WeightSparsity(), "no convolution and no linear layer", calibration=given)
     assert not list(tmp_path.iterdir())

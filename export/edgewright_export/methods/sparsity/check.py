@@ -5,7 +5,7 @@ from __future__ import annotations
 from device_profiles import Finding
 
 from ...state import Context, State
-from ..by_name import unmatched
+from ..by_name import is_named, unmatched
 from ..quantization.check import is_quantized
 from ..quantization.graph import open_graph
 from .layers import Choice, Layers, layers
@@ -34,13 +34,23 @@ def problems(
     paths = [product.path for product in own.all]
     found += unmatched("only", choice.only, paths) + unmatched("exclude", choice.exclude, paths)
     if own.sparse:
-        return found
+        return found + _named_but_dense(own, choice)
     if not own.all:
         reason = "there is no convolution and no linear layer with constant weights"
         return [*found, Finding("", "", "", reason, "sparsity would change nothing; leave it out")]
     reason = f"none of {len(own.all)} layers can become sparse"
     found.append(Finding("", "", "", reason, "choose another pattern, or exclude fewer layers"))
     return [*found, *(Finding(path, "", "", text, "") for text, path in _first_of_each(own).items())]
+
+
+def _named_but_dense(found: Layers, choice: Choice) -> list[Finding]:
+    """What ``only`` names although it cannot become sparse."""
+    named = {pattern: [p for p in found.all if is_named(p.path, (pattern,))] for pattern in choice.only}
+    return [
+        Finding(own[0].path, "", "", f"only names it, but {found.dense[own[0].name]}", "choose another pattern, or leave it out")
+        for own in named.values()
+        if own and all(product.name in found.dense for product in own)
+    ]
 
 
 def _first_of_each(found: Layers) -> dict[str, str]:
