@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from edgewright_export.methods.sparsity.pattern import Pattern
+
 
 def pruned(module: nn.Module, sparsity: float, rows: int = 4) -> nn.Module:
     """A copy of whose convolutions of one tap and linear layers, but for the last one, this share of blocks is zero.
@@ -28,9 +30,6 @@ def _is_product(layer: nn.Conv2d | nn.Linear) -> bool:
 
 
 def _mask(weight: Tensor, sparsity: float, rows: int) -> Tensor:
-    outputs, inputs = weight.shape
+    outputs = len(weight)
     padded = torch.nn.functional.pad(weight.abs(), (0, 0, 0, -outputs % rows))
-    size = padded.view(-1, rows, inputs).sum(1)
-    kept = torch.ones_like(size)
-    kept.view(-1)[size.flatten().argsort()[: round(sparsity * size.numel())]] = 0
-    return kept.repeat_interleave(rows, 0)[:outputs]
+    return Pattern(rows).mask(padded, sparsity)[:outputs]
