@@ -75,7 +75,7 @@ enum { TURN = 24, COPY = 4 };
  * that one, a single weight more. */
 static double cost_of(const sparse *s) {
     double blocks = (double)s->blocks, rows = (double)s->outputs;
-    return s->kernel->nr == 1 ? 2.2 * blocks + 2 * rows : 4.6 * blocks + 3 * rows;
+    return s->kernel->nr == 1 ? 2.7 * blocks + 2 * rows : 4.6 * blocks + 3 * rows;
 }
 
 static bool are_all(const ew_node *node, const char *name, int64_t wanted) {
