@@ -231,7 +231,7 @@ def test_blocks_end_where_one_value_goes_on():
     def products_of(module: nn.Module, *shape: int) -> list[list[str]]:
         plan = plan_of(module.eval(), drawn(*shape))
         paths = {f"{p.name}__integer": p.path for p in plan.products}
-        found = reconstruct.blocks(simulated(plan), reconstruct._is_product, reconstruct._rounds)
+        found = reconstruct.blocks(simulated(plan))
         return [[paths[n.target] for n in block.nodes if n.target in paths] for block in found]
 
     assert products_of(residual(), 1, 3, 8, 8) == [["first.0", "second"], ["head"]]

@@ -20,8 +20,8 @@ from edgewright_export import prepare
 from edgewright_export.build import plain_method
 from edgewright_export.methods.quantization.calls import calls
 from edgewright_export.methods.quantization.graph import open_graph, tensor_at
-from edgewright_export.methods.sparsity.allocate import allocated
-from edgewright_export.methods.sparsity.importance import Second, looked_at
+from edgewright_export.methods.sparsity.allocate import LEVELS, cheapest, measured
+from edgewright_export.methods.sparsity.importance import looked_at
 from edgewright_export.methods.sparsity.layers import Choice, Layers, layers
 from edgewright_export.methods.sparsity.learn import cubic
 from edgewright_export.methods.sparsity.make_up import solve
@@ -129,8 +129,7 @@ def test_the_cost_of_a_zero_is_what_the_result_changes_by():
         others = [j for j in range(6) if j != i]
         solved = torch.linalg.lstsq(x[:, others], wanted).solution
         error = float((x[:, others] @ solved - wanted).square().mean())
-        assert float(known.cost[0, i]) == pytest.approx(error, rel=0.2)
-    assert known.energy == pytest.approx(float(wanted.square().mean()), rel=1e-5)
+        assert float(layer.weight[0, i].detach().square() * known[0, i]) == pytest.approx(error, rel=0.2)
 
 
 def test_rows_are_solved_for_as_least_squares():
@@ -147,6 +146,8 @@ def test_rows_are_solved_for_as_least_squares():
         assert not row[~kept].any()
     zero = torch.zeros(8, 32).double()
     assert torch.equal(solve(zero, zero, normal, mask), zero)
+    for nothing in (torch.zeros(32, 32).double(), -1e-9 * torch.eye(32).double()):
+        assert torch.equal(solve(weight * mask, weight @ nothing, nothing, mask), weight * mask)
 
 
 @pytest.mark.parametrize("kind", ["bias", "norm", "neither"])
@@ -182,20 +183,77 @@ def test_a_norm_behind_makes_its_channels_dear():
     assert zeros[:4].max() < zeros[4:].min()
 
 
+def test_what_inputs_do_not_tell_stays_what_it_was():
+    """Fewer inputs than a layer has weights of an output: solved for them alone, weights would fit these and nothing else."""
+    torch.manual_seed(0)
+    layer, given = nn.Linear(64, 16), drawn(1, 64, count=16)
+    state = made(layer, WeightSparsity(0.0, steps=0), given, example=given[0][0])
+    torch.testing.assert_close(state.module.weight, layer.weight)
+    sparse, fresh = made(layer, WeightSparsity(0.25, steps=0), given, example=given[0][0]).module, torch.randn(512, 64)
+    masked = copy.deepcopy(layer)
+    masked.weight.data.mul_(sparse.weight != 0)
+    with torch.no_grad():
+        errors = [float((one(fresh) - layer(fresh)).square().mean()) for one in (sparse, masked)]
+    assert errors[0] < 2 * errors[1]
+
+
+class LoudAndQuiet(nn.Module):
+    """Two layers, of which one is next to nothing of the result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loud, self.quiet = nn.Linear(16, 32), nn.Linear(16, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.loud(x) + 0.01 * self.quiet(x)
+
+
 def test_layers_share_zeros_by_what_they_cost():
-    module = nn.Sequential(nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 3, padding=1)).eval()
-    given = drawn(1, 16, 8, 8, count=8)
+    module, given = LoudAndQuiet(), drawn(4, 16, count=24)
     state = state_of(module, given[0][0])
     graph = open_graph(state)
+    before = copy.deepcopy(graph.state_dict())
     found = layers(graph, dict(module.named_parameters()), Choice(Pattern(4, 1), (), ())).sparse
-    known = looked_at(graph, found, calls(given, state.example))
-    for kind in ("uniform", "weights", "macs"):
-        shares = allocated(kind, Pattern(4, 1), found, known, 0.5)
-        sizes = {p.weight: p.macs if kind == "macs" else known[p.weight].cost.numel() for p in found}
-        total = sum(shares[name] * size for name, size in sizes.items()) / sum(sizes.values())
-        assert total == pytest.approx(0.5, abs=0.01)
-    cheap = {**known, "0.weight": Second(*(known["0.weight"].__dict__ | {"energy": 1e30}).values())}
-    assert allocated("weights", Pattern(4, 1), found, cheap, 0.1)["0.weight"] > 0.9
+    ran = calls(given, state.example)
+    costs = measured(graph, found, looked_at(graph, found, ran), Pattern(4, 1), ran)
+    assert all(torch.equal(value, before[name]) for name, value in graph.state_dict().items())
+    assert all(len(curve) == len(LEVELS) and curve[0] == 0 for curve in costs.values())
+    assert costs["quiet.weight"][-1] < costs["loud.weight"][1]
+    for sizes in ({"loud.weight": 512.0, "quiet.weight": 512.0}, {"loud.weight": 3.0, "quiet.weight": 1.0}):
+        shares = cheapest(costs, sizes, 0.5)
+        assert sum(shares[name] * size for name, size in sizes.items()) == pytest.approx(0.5 * sum(sizes.values()))
+        assert shares["quiet.weight"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("allocation", "zeros"), [("auto", [0.2, 1.0]), ("macs", [0.2, 1.0]), ("uniform", [0.6, 0.6])])
+def test_inputs_alone_share_zeros_among_layers(allocation, zeros):
+    given = drawn(4, 16, count=12)
+    found = made(LoudAndQuiet(), WeightSparsity(0.6, allocation=allocation, steps=0), given, example=given[0][0])
+    assert [row.zeros for row in found.sparse] == pytest.approx(zeros, abs=0.01)
+
+
+def test_a_layer_behind_one_that_is_all_zeros(tmp_path):
+    module, given = mobilenet(), drawn(*IMAGE, count=4)
+    state = made(module, WeightSparsity(1.0, steps=2), given)
+    assert all(bool(value.isfinite().all()) for value in state.module.state_dict().values())
+    assert all(row.zeros == 1 for row in state.sparse if row.why_dense is None)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.77, 1.0])
+def test_the_cheapest_shares_are_as_good_as_the_best_of_all(share):
+    """Against every pair of shares in steps of a hundredth, with costs between levels on lines."""
+    costs = {"a": [0.0, 0.1, 0.3, 0.9, 2.0, 5.0], "b": [0.0, 0.3, 0.4, 0.5, 3.0, 3.5]}
+    sizes = {"a": 100.0, "b": 50.0}
+
+    def total(shares: dict[str, float]) -> float:
+        return sum(float(np.interp(shares[name], LEVELS, hull)) for name, hull in hulls.items())
+
+    hulls = {"a": costs["a"], "b": [0.0, 0.5 / 3, 1 / 3, 0.5, 0.5 + 3 * 0.6, 3.5]}
+    found = cheapest(costs, sizes, share)
+    assert sum(found[name] * size for name, size in sizes.items()) == pytest.approx(150 * share)
+    others = [(i / 100, (150 * share - i) / 50) for i in range(101)]
+    best = min(total({"a": a, "b": b}) for a, b in others if -1e-9 <= b <= 1 + 1e-9)
+    assert total(found) <= best + 1e-9
 
 
 # Which layers.
@@ -269,6 +327,34 @@ def test_all_zeros_are_there_whatever_the_schedule(schedule, steps):
     assert all(p.grad is None for p in (*module.parameters(), *state.module.parameters()))
 
 
+@pytest.mark.parametrize("pattern", ["2:4", "1:4", "3:8"])
+@pytest.mark.parametrize("steps", [1, 7, 40])
+def test_learned_masks_keep_n_of_m(pattern, steps):
+    method = WeightSparsity(pattern=pattern, schedule="learned", steps=steps)
+    module = made(mobilenet(), method, train=(labelled(), functional.cross_entropy)).module
+    kept, of = map(int, pattern.split(":"))
+    for name in ("features.6.0.weight", "features.10.0.weight"):
+        weight = module.get_parameter(name)
+        assert ((weight != 0).flatten(1).view(len(weight), -1, of).sum(2) == kept).all()
+
+
+def test_learned_masks_find_what_the_loss_needs():
+    """Small weights that matter and large ones that do not: targets depend on the small ones alone."""
+    torch.manual_seed(0)
+    layer = nn.Linear(16, 8, bias=False)
+    needed = torch.arange(16) % 4 < 2
+    layer.weight.data = torch.where(needed, 0.3, 1.0) * torch.randn(8, 16).sign()
+    x = torch.randn(64, 32, 16)
+    batches = [(part, part[:, needed] @ layer.weight.detach()[:, needed].T) for part in x]
+    options = {"pattern": "2:4", "only": ("*",), "steps": 400, "learning_rate": 1e-3, "distill": False}
+    found = {
+        schedule: made(layer, WeightSparsity(schedule=schedule, **options), train=(batches, functional.mse_loss), example=x[0, :1])
+        for schedule in ("gradual", "learned")
+    }
+    right = {schedule: float((state.module.weight[:, needed] != 0).float().mean()) for schedule, state in found.items()}
+    assert right["learned"] > 0.95 and right["learned"] > right["gradual"]
+
+
 def test_without_steps_nothing_is_learned():
     module = mobilenet()
     state = made(module, WeightSparsity(0.5, steps=0, distill=False), train=(labelled(), functional.cross_entropy))
@@ -279,7 +365,7 @@ def test_without_steps_nothing_is_learned():
 def test_a_program_becomes_sparse(tmp_path):
     given = drawn(*IMAGE, count=4)
     program = torch.export.export(mobilenet(), given[0])
-    method = WeightSparsity(0.5, steps=2)
+    method = WeightSparsity(0.5, allocation="uniform", steps=2)
     bundle = sdk.export(program, "host", methods=[method], calibration=given, output=tmp_path / "m.edge")
     assert [row.zeros for row in bundle.manifest.sparse if row.why_dense is None] == [0.5] * 3
 
@@ -342,14 +428,14 @@ def test_square_head_is_an_error_over_what_is_wanted():
     ("engine", "pattern"), [("native", (4, 1)), ("native", "2:4"), ("onnxruntime", "unstructured")], ids=str
 )
 def test_zeros_are_in_the_file(tmp_path, engine, pattern):
-    method = WeightSparsity(0.5, pattern=pattern, steps=2)
+    method = WeightSparsity(0.5, pattern=pattern, allocation="uniform", steps=2)
     given = drawn(*IMAGE, count=8)
     bundle = sdk.export(mobilenet(), f"host:{engine}", methods=[method], example_inputs=given[0], calibration=given, output=tmp_path / "m.edge")
     rows = {row.path: row for row in bundle.manifest.sparse}
     assert rows["features.10.0"].zeros == 0.5 and rows["features.10.0"].pattern == str(pattern)
     assert rows["features.1.0"].pattern == "dense" and rows["features.1.0"].why_dense == "its channels are in groups"
     (line,) = [change for change in bundle.manifest.changes if change.startswith("weight-sparsity")]
-    assert "50.0% zeros" in line and "each block trained for 2 steps" in line
+    assert "50.0% zeros" in line and "one-shot, trained on 2 batches" in line
     slow = {("native", (4, 1)): "", ("native", "2:4"): "1 of 4", ("onnxruntime", "unstructured"): "all"}[engine, pattern]
     assert (f"{engine} multiplies the zeros of {slow} sparse layers" in line) == bool(slow)
     page = bundle.report(tmp_path / "r.html").read_text()
@@ -372,7 +458,7 @@ def test_zeros_stay_zeros_when_the_rest_becomes_integers(tmp_path, quantize):
 
 
 def test_a_workload_says_what_is_zero():
-    state = made(mobilenet(), WeightSparsity(0.5, steps=0), drawn(*IMAGE, count=4))
+    state = made(mobilenet(), WeightSparsity(0.5, allocation="uniform", steps=0), drawn(*IMAGE, count=4))
     captured = prepare.captured(state, [], context()).captured
     assert captured is not None
     found = {op.module_path: op.sparsity for op in workload_of(captured.program).ops if op.kind in ("conv", "linear")}
@@ -420,7 +506,9 @@ def test_options_on_the_command_line():
         ({"sparsity": 0.8, "pattern": "2:4"}, "is not the 0.5 of pattern '2:4'"),
         ({"pattern": "2:4", "allocation": "macs"}, "says the share of each layer"),
         ({"pattern": "2:4", "schedule": "regrow"}, "nothing that could come back"),
-        ({"schedule": "slow"}, "one-shot, gradual, regrow"),
+        ({"schedule": "learned"}, "schedule 'learned' chooses N of M; pattern is (4, 1)"),
+        ({"schedule": "learned", "pattern": "8:16"}, "more than 128 ways"),
+        ({"schedule": "slow"}, "one-shot, gradual, regrow, learned"),
         ({"allocation": "bytes"}, "uniform, weights, macs"),
         ({"steps": -1}, "steps -1"),
         ({"learning_rate": 0}, "learning_rate 0"),

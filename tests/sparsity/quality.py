@@ -45,8 +45,8 @@ class Once(sdk.methods.WeightSparsity):
         return replace(state, module=known.module, sparse=known.sparse, changes=known.changes, captured=None)
 
 
-_LONG: dict[str, Any] = {"steps": 9000, "learning_rate": 4e-3}
-_PAIRS = Once(pattern="2:4", steps=300, learning_rate=3e-4)
+_LONG: dict[str, Any] = {"steps": 9000, "learning_rate": 4e-3, "allocation": "uniform"}
+_PAIRS = Once(pattern="2:4", steps=300, learning_rate=3e-4, allocation="uniform")
 _QAT = sdk.methods.QAT(steps=200, even_if_slower=True)
 _PTQ = sdk.methods.PTQ(smooth=True, reconstruct=200, even_if_slower=True)
 RECIPES: dict[str, list[tuple[Any, ...]]] = {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from torch import Tensor, fx, nn
 
 from device_profiles import Finding
 from device_profiles.errors import OptionError
@@ -13,22 +15,28 @@ from edgewright_runtime.bundle import Workload
 from edgewright_runtime.quiet import quiet
 
 from ..state import Context, State
-from ..training import seen
+from ..training import seen, unlabelled
+from ..training.batches import Batch
 from ..training.square_head import blocks
 from .by_name import are_names, names
-from .quantization.calls import calls
+from .quantization.calls import Call, calls
 from .quantization.graph import open_graph
+from .quantization.sites import Product
+from .quantization.walk import is_open
 from .sparsity import check, report
-from .sparsity.allocate import ALLOCATIONS, allocated
+from .sparsity.allocate import ALLOCATIONS, cheapest, measured
+from .sparsity.choose import MOST_CANDIDATES, candidates
 from .sparsity.importance import looked_at
 from .sparsity.layers import Choice, layers
 from .sparsity.learn import Lesson, learn
-from .sparsity.make_up import one_shot, write
+from .sparsity.make_up import made_up, write
 from .sparsity.masks import Masks
 from .sparsity.pattern import Pattern
 
-SCHEDULES = ("auto", "one-shot", "gradual", "regrow")
+SCHEDULES = ("auto", "one-shot", "gradual", "regrow", "learned")
 _SHARE = 0.8
+_BATCH = 16
+"""Calibration inputs of a batch."""
 _GAINS = 0.6
 """Share of zeros from which an engine that leaves them out is chosen before others."""
 
@@ -38,9 +46,8 @@ class WeightSparsity:
     """Weight sparsity: most weights of convolutions and linear layers become zero, the others learn to do without them.
 
     Which weights become zero is a matter of what that costs the layer's result on calibration inputs (optimal brain
-    surgeon).  Then the model learns from ``train=``, with the dense model as a teacher; or, where that is not passed, each
-    block learns from ``calibration=`` to give what it gave (BRECQ's way).  Without ``calibration=`` the first 256 samples of
-    ``train=`` are looked at.
+    surgeon).  Then the model learns from ``train=``, with the dense model as a teacher; where that is not passed, from the
+    teacher alone on ``calibration=``.  Without ``calibration=`` the first 256 samples of ``train=`` are looked at.
     Convolutions with channels in groups and first convolutions of images stay dense.
 
     Args:
@@ -49,14 +56,16 @@ class WeightSparsity:
             like best; ``"unstructured"``; ``"2:4"``: of 4 successive inputs 2 stay.
         schedule: ``one-shot``: all zeros at once, the other weights make up for them layer after layer, then training;
             ``gradual``: more and more zeros while it trains (Zhu and Gupta 2017); ``regrow``: so, and the zeros that would
-            grow fastest come back (GraNet); ``auto``: gradual with ``train=``, else one-shot.
+            grow fastest come back (GraNet); ``learned``: which N of M stay is learned with the weights (MaskLLM); ``auto``:
+            gradual with ``train=``, else one-shot.
         allocation: ``uniform``: the same share in each layer; ``weights``, ``macs``: that share of all weights or of all
-            multiply-accumulates, more where it costs less.
+            multiply-accumulates, more where that changes the model's outputs less; ``auto``: uniform with ``train=``, else
+            weights.
         only: Modules that become sparse, by qualified name or pattern; empty: all that can.
         exclude: Modules that stay dense: ``("head", "blocks.*.mlp")``.
-        steps: Batches of ``train=`` that are learned from, or steps of each block; None: 1000, or 200.
-        learning_rate: The highest of weights, with AdamW, for ``train=``.
-        distill: Whether from ``train=`` outputs of the dense model, and of each block of it (SquareHead), are learned too.
+        steps: Batches of ``train=``, or of 16 calibration inputs, that are learned from; None: 1000, or 200.
+        learning_rate: The highest of weights, with AdamW; None: 1e-3 for ``train=``, else 1e-4.
+        distill: Whether outputs of the dense model, and of each block of it (SquareHead), are learned.
         seed: Of everything random in training.
 
     Raises:
@@ -70,11 +79,11 @@ class WeightSparsity:
     sparsity: float | None = None
     pattern: tuple[int, int] | str = (4, 1)
     schedule: str = "auto"
-    allocation: str = "uniform"
+    allocation: str = "auto"
     only: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     steps: int | None = None
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     distill: bool = True
     seed: int = 0
 
@@ -101,15 +110,26 @@ class WeightSparsity:
             (None not in (share, own) and share != own, f"sparsity {share!r} is not the {own} of pattern {self.pattern!r}"),
             (self.schedule not in SCHEDULES, f"schedule {self.schedule!r} is none of {', '.join(SCHEDULES)}"),
             (self.allocation not in ALLOCATIONS, f"allocation {self.allocation!r} is none of {', '.join(ALLOCATIONS)}"),
-            (own is not None and self.allocation != "uniform", f"pattern {self.pattern!r} says the share of each layer"),
+            (
+                own is not None and self.allocation not in ("auto", "uniform"),
+                f"pattern {self.pattern!r} says the share of each layer",
+            ),
             (own is not None and self.schedule == "regrow", f"pattern {self.pattern!r} has nothing that could come back"),
+            (own is None and self.schedule == "learned", f"schedule 'learned' chooses N of M; pattern is {self.pattern!r}"),
+            (
+                self.schedule == "learned" and candidates(self._pattern) > MOST_CANDIDATES,
+                f"pattern {self.pattern!r} has more than {MOST_CANDIDATES} ways to choose from",
+            ),
             (not are_names(self.only), f"only {self.only!r} is no tuple of module names or patterns"),
             (not are_names(self.exclude), f"exclude {self.exclude!r} is no tuple of module names or patterns"),
             (
                 self.steps is not None and (type(self.steps) is not int or self.steps < 0),
                 f"steps {self.steps!r} is no number of batches from 0",
             ),
-            (not 0 < self.learning_rate < 1, f"learning_rate {self.learning_rate!r} is not between 0 and 1"),
+            (
+                self.learning_rate is not None and not 0 < self.learning_rate < 1,
+                f"learning_rate {self.learning_rate!r} is not between 0 and 1",
+            ),
         )
 
     def check(self, state: State, ctx: Context) -> list[Finding]:
@@ -137,14 +157,13 @@ class WeightSparsity:
             module = copy.deepcopy(state.module)
         found = layers(graph, dict(module.named_parameters(remove_duplicate=False)), self._choice)
         known = looked_at(graph, found.sparse, given)
-        shares = allocated(self.allocation, self._pattern, found.sparse, known, self._share)
-        masks = Masks(module, self._pattern, shares, {name: one.curvature for name, one in known.items()})
+        shares = self._shares(ctx.train is not None, graph, found.sparse, known, given)
+        masks = Masks(module, self._pattern, shares, known)
         lesson = self._lesson(ctx, blocks(module, [product.path for product in found.sparse]))
         if lesson.schedule == "one-shot":
             masks.choose()
-            alone = lesson.steps if ctx.train is None else 0
-            write(module, one_shot(graph, found.sparse, masks.kept, given, alone))
-        losses = learn(module, state.module, masks, ctx.train, lesson) if ctx.train and lesson.steps else None
+            write(module, made_up(graph, found.sparse, masks.kept, given))
+        losses = learn(module, state.module, masks, *self._data(ctx, state.module, graph, given), lesson) if lesson.steps else None
         rows = report.rows(module, found, self.pattern)
         line = f"{self.name}: {report.described(rows, lesson, losses)}{report.in_vain(rows, ctx.target)}"
         return replace(state, module=module, sparse=rows, changes=(*state.changes, line), captured=None)
@@ -167,8 +186,30 @@ class WeightSparsity:
         own = self._pattern.sparsity
         return own if own is not None else _SHARE if self.sparsity is None else self.sparsity
 
+    def _shares(
+        self, trains: bool, graph: fx.GraphModule, found: Sequence[Product], known: Mapping[str, Tensor], given: Sequence[Call]
+    ) -> dict[str, float]:
+        kind = self.allocation
+        if kind == "auto":
+            kind = "uniform" if trains or self._pattern.sparsity is not None else "weights"
+        if kind == "uniform":
+            return {product.weight: self._share for product in found}
+        sizes = {p.weight: float(p.macs if kind == "macs" else known[p.weight].numel()) for p in found}
+        return cheapest(measured(graph, found, known, self._pattern, given), sizes, self._share)
+
     def _lesson(self, ctx: Context, parts: Sequence[str]) -> Lesson:
         trains = ctx.train is not None
         steps = self.steps if self.steps is not None else 1000 if trains else 200
+        steps = steps if trains or self.distill else 0
         schedule = self.schedule if self.schedule != "auto" else "gradual" if trains and steps else "one-shot"
-        return Lesson(schedule, steps, self.learning_rate, self.distill, tuple(parts), self.seed)
+        rate = self.learning_rate if self.learning_rate is not None else 1e-3 if trains else 1e-4
+        return Lesson(schedule, steps, rate, self.distill, tuple(parts), trains, self.seed)
+
+    @staticmethod
+    def _data(
+        ctx: Context, module: nn.Module, graph: fx.GraphModule, given: Sequence[Call]
+    ) -> tuple[Iterator[Batch], Callable[..., Any] | None]:
+        if ctx.train is not None:
+            return ctx.train.endless(), ctx.train.loss
+        together = is_open(graph) and not isinstance(module, fx.GraphModule)  # exported modules refuse other shapes
+        return unlabelled.batches([(call.args, call.kwargs) for call in given], _BATCH if together else 1), None

@@ -9,7 +9,7 @@ ends where one value alone goes on, so that what is between residual paths, or b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -60,7 +60,7 @@ def reconstructed(plan: Plan, given: Sequence[Call], steps: int) -> Plan:
     module, inputs = simulated(plan), inputs_of(plan, given)
     floats, integers = Walk(plan.module, inputs), Walk(module, inputs)
     twins, done = _twins(plan, module), set[nn.Module]()
-    found, order = blocks(module, _is_product, _rounds), list(plan.module.graph.nodes)
+    found, order = blocks(module), list(plan.module.graph.nodes)
     for number, block in enumerate(found):
         integers.before(block.nodes[0])
         floats.before(max((twins[end] for end in block.ends), key=order.index).next)
@@ -68,36 +68,28 @@ def reconstructed(plan: Plan, given: Sequence[Call], steps: int) -> Plan:
         parts = [module.get_submodule(str(node.target)) for node in block.nodes if node.op == "call_module"]
         own = [part for part in dict.fromkeys(m for part in parts for m in part.modules()) if part not in done]
         done.update(own)
-        before, after = train(block, integers, wanted, _rates(own), steps)
+        before, after = _train(block, integers, wanted, _rates(own), steps)
         progress.info("reconstruction: block %d of %d, error %.3g -> %.3g", number + 1, len(found), before, after)
     return _read(plan, module)
 
 
-def blocks(
-    module: fx.GraphModule, is_product: Callable[[fx.Node], bool], changes: Callable[[fx.Node], bool]
-) -> list[Block]:
-    """The blocks of a graph that hold products.
-
-    Args:
-        module: The graph.
-        is_product: Whether a node is one.
-        changes: Whether a node gives something else than in the graph that the blocks learn from, whatever it reads.
-    """
+def blocks(module: fx.GraphModule) -> list[Block]:
+    """The blocks of a simulated graph that hold products."""
     nodes = list(module.graph.nodes)
     places = {node: place for place, node in enumerate(nodes)}
     last = {node: max((places[user] for user in node.users), default=-1) for node in nodes}
     found, alive, begun, products = [], set[fx.Node](), 0, 0
-    changed: set[fx.Node] = set()
+    rounded: set[fx.Node] = set()
     for place, node in enumerate(nodes[:-1]):
-        products += is_product(node)
-        if (changes(node) or changed & set(node.all_input_nodes)) and not _is_number(node):
-            changed.add(node)
+        products += _is_product(node)
+        if (node.op == "call_module" or rounded & set(node.all_input_nodes)) and not _is_number(node):
+            rounded.add(node)
             alive.add(node)
         alive = {value for value in alive if last[value] > place}
         if products >= _LEAST and len(alive) == 1 and all(map(_is_tensor, alive)):
             found.append(Block(tuple(nodes[begun : place + 1]), tuple(alive)))
             begun, products = place + 1, 0
-    ends = tuple(node for node in nodes[-1].all_input_nodes if node in changed and _is_tensor(node))
+    ends = tuple(node for node in nodes[-1].all_input_nodes if node in rounded and _is_tensor(node))
     if products and ends:
         found.append(Block(tuple(nodes[begun:-1]), ends))
     return found
@@ -105,10 +97,6 @@ def blocks(
 
 def _is_product(node: fx.Node) -> bool:
     return node.op == "call_module" and str(node.target).endswith("__integer")
-
-
-def _rounds(node: fx.Node) -> bool:
-    return node.op == "call_module"
 
 
 def _is_number(node: fx.Node) -> bool:
@@ -146,25 +134,14 @@ def _rates(own: Sequence[nn.Module]) -> list[tuple[nn.Parameter, Tensor]]:
     return found
 
 
-def train(
+def _train(
     block: Block,
     walk: Walk,
     wanted: Sequence[Sequence[Tensor]],
     rates: Sequence[tuple[nn.Parameter, Tensor]],
     steps: int,
 ) -> tuple[float, float]:
-    """Trains a block, unless that makes it worse.
-
-    Args:
-        block: In a graph that is walked.
-        walk: Before the block.
-        wanted: By run, what its ends should be.
-        rates: What it learns, with the highest rate of each number.
-        steps: Of training.
-
-    Returns:
-        Squared error over what is wanted, before and after.
-    """
+    """Squared error over what is wanted, before and after."""
     parameters, count = [parameter for parameter, _ in rates], len(walk.values)
     held = list(range(_HELD_OUT - 1, count, _HELD_OUT)) or [count - 1]
     learned = [i for i in range(count) if i not in held] or held

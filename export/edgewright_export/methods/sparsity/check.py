@@ -59,7 +59,7 @@ def _first_of_each(found: Layers) -> dict[str, str]:
 
 
 def _data(ctx: Context, schedule: str, learns: bool, alone: bool) -> list[Finding]:
-    if (ctx.train is None or not learns) and schedule in ("gradual", "regrow"):
+    if (ctx.train is None or not learns) and schedule in ("gradual", "regrow", "learned"):
         reason = f"schedule={schedule!r} chooses zeros while the model trains"
         return [Finding("", "", "", reason, "pass train=(batches, loss) and steps, or schedule='one-shot'")]
     if alone and ctx.train is not None and ctx.train.loss is None:

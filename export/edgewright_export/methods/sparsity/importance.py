@@ -25,21 +25,6 @@ _PLACES = 1024
 
 
 @dataclass(frozen=True)
-class Second:
-    """What is known of a layer.
-
-    Args:
-        curvature: By weight, what its square costs when it becomes zero and the others make up for it; shaped like weights.
-        cost: By weight, what itself costs.
-        energy: Squares of all results, in the same unit.
-    """
-
-    curvature: Tensor
-    cost: Tensor
-    energy: float
-
-
-@dataclass(frozen=True)
 class Moments:
     """Means over what an output multiplies: x where it is sparse, d in the dense model.
 
@@ -72,10 +57,10 @@ def moments(node: fx.Node, weight: Tensor, dense: Sequence[Tensor], sparse: Sequ
     """
     count, sums = 0, [torch.zeros(())] * 4
     for theirs, ours in zip(dense, sparse, strict=True):
-        d = columns(node, weight, theirs, _PLACES)[0]
-        x = d if ours is theirs else columns(node, weight, ours, _PLACES)[0]
+        d = columns(node, weight, theirs, _PLACES)[0].double()
+        x = d if ours is theirs else columns(node, weight, ours, _PLACES)[0].double()
         own = (x @ x.mT, d @ x.mT, x.sum(1), d.sum(1))
-        sums = [total + one.double() for total, one in zip(sums, own, strict=True)]
+        sums = [total + one for total, one in zip(sums, own, strict=True)]
         count += x.shape[1]
     return Moments(*(total / max(1, count) for total in sums))
 
@@ -90,8 +75,8 @@ def offset(graph: fx.GraphModule, product: Product, node: fx.Node) -> tuple[str,
     return str(norm.args[3].target), -1.0  # type: ignore[union-attr]
 
 
-def looked_at(graph: fx.GraphModule, found: Sequence[Product], given: Sequence[Call]) -> dict[str, Second]:
-    """What is known of layers, by the name of their weights.
+def looked_at(graph: fx.GraphModule, found: Sequence[Product], given: Sequence[Call]) -> dict[str, Tensor]:
+    """By the name of weights, what the square of each costs when it becomes zero and the others make up for it.
 
     Args:
         graph: The float graph.
@@ -101,12 +86,12 @@ def looked_at(graph: fx.GraphModule, found: Sequence[Product], given: Sequence[C
     nodes = {node.name: node for node in graph.graph.nodes}
     walk, known = Walk(graph, together(graph, given)), {}
     for product in found:
-        node = nodes[product.name]
+        node, weight = nodes[product.name], tensor_at(graph, product.weight).detach()
         walk.before(node)
         values = values_of(walk, node)
-        own = moments(node, tensor_at(graph, product.weight), values, values)
+        own = moments(node, weight, values, values)
         squares = own.squares if offset(graph, product, node) is None else own.around_means().squares
-        known[product.weight] = _second(graph, product, node, squares)
+        known[product.weight] = _curvature(weight, squares, factor_behind(graph, node))
     return known
 
 
@@ -115,12 +100,8 @@ def values_of(walk: Walk, node: fx.Node) -> list[Tensor]:
     return [values[node.args[0]] for values in walk.values]  # type: ignore[index]
 
 
-def _second(graph: fx.GraphModule, product: Product, node: fx.Node, squares: Tensor) -> Second:
-    weight = tensor_at(graph, product.weight).detach()
-    factor = factor_behind(graph, node)
-    rows = weight.flatten(1).double()
-    scale = torch.ones(len(rows), 1).double() if factor is None else factor.square()[:, None]
-    curvature = scale / torch.cholesky_inverse(torch.linalg.cholesky(damped(squares))).diagonal()
-    energy = float(((rows @ squares) * rows * scale).sum())
-    curvature = curvature.expand_as(rows).reshape(weight.shape).float()
-    return Second(curvature, weight.square() * curvature, max(energy, 1e-30))
+def _curvature(weight: Tensor, squares: Tensor, factor: Tensor | None) -> Tensor:
+    """Shaped like weights; a factor behind counts with its square."""
+    scale = torch.ones(len(weight), 1).double() if factor is None else factor.square()[:, None]
+    found = scale / torch.cholesky_inverse(torch.linalg.cholesky(damped(squares))).diagonal()
+    return found.expand(len(weight), weight[0].numel()).reshape(weight.shape).float()

@@ -1,7 +1,8 @@
 """Layer after layer, the weights that stay make up for zeros: those of their own layer, and those of all before.
 
 Each layer is given what the sparse layers before deliver, and solved to give what the dense one gives with what it is given
-(Frantar and Alistarh 2022, "Optimal brain compression", section 5, take the inputs of the sparse model so).
+(Frantar and Alistarh 2022, "Optimal brain compression", section 5, take the inputs of the sparse model so).  What inputs do not
+tell, as where they are fewer than a layer's weights, stays what it was.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from ..quantization.compensate import damped
 from ..quantization.graph import tensor_at
 from ..quantization.sites import Product
 from ..quantization.walk import Walk, together
-from .by_block import taught
 from .importance import Moments, moments, offset, values_of
 
 _MOST_STEPS = 100
@@ -28,32 +28,19 @@ _EXACT = 1e-8
 """Square of what may be left of the gradient, over what it was."""
 
 
-def one_shot(
-    graph: fx.GraphModule, found: Sequence[Product], kept: Mapping[str, Tensor], given: Sequence[Call], steps: int
+def made_up(
+    graph: fx.GraphModule, found: Sequence[Product], kept: Mapping[str, Tensor], given: Sequence[Call]
 ) -> dict[str, Tensor]:
-    """What replaces parameters and means of batch norms, by qualified name.
+    """What replaces weights, and biases or means of batch norms, by qualified name.
 
     Args:
         graph: The dense graph, which stays what it is.
         found: The layers in the order in which they run.
         kept: By the name of weights, which stay.
         given: Calibration inputs.
-        steps: For which each block is trained too.
     """
     with quiet():
         sparse = copy.deepcopy(graph)
-    made = _made_up(graph, sparse, found, kept, given)
-    return made | taught(graph, sparse, found, kept, given, steps) if steps else made
-
-
-def _made_up(
-    graph: fx.GraphModule,
-    sparse: fx.GraphModule,
-    found: Sequence[Product],
-    kept: Mapping[str, Tensor],
-    given: Sequence[Call],
-) -> dict[str, Tensor]:
-    """New weights, and new biases or means of batch norms; the sparse graph has them too."""
     twins = {node.name: twin for node, twin in zip(graph.graph.nodes, sparse.graph.nodes, strict=True)}
     nodes = {node.name: node for node in graph.graph.nodes}
     inputs = together(graph, given)
@@ -64,7 +51,7 @@ def _made_up(
         theirs.before(node)
         ours.before(twin)
         seen = moments(node, tensor_at(graph, product.weight), values_of(theirs, node), values_of(ours, twin))
-        new = _solved(graph, product, node, kept[product.weight], seen)
+        new = solved(graph, product, node, kept[product.weight], seen)
         write(sparse, new)
         made |= new
         progress.info("sparsity: layer %d of %d", number + 1, len(found))
@@ -78,12 +65,21 @@ def write(module: nn.Module, values: Mapping[str, Tensor]) -> None:
             tensor_at(module, name).data.copy_(value)
 
 
-def _solved(graph: fx.GraphModule, product: Product, node: fx.Node, kept: Tensor, seen: Moments) -> dict[str, Tensor]:
-    """Weights, and what takes the difference of the means, where there is something."""
+def solved(graph: fx.GraphModule, product: Product, node: fx.Node, kept: Tensor, seen: Moments) -> dict[str, Tensor]:
+    """Weights of a layer, and what takes the difference of the means, where there is something.
+
+    Args:
+        graph: The dense graph.
+        product: The layer.
+        node: It, in the graph.
+        kept: Which weights stay.
+        seen: What it multiplies.
+    """
     weight, moved = tensor_at(graph, product.weight).detach(), offset(graph, product, node)
     rows, mask = weight.flatten(1).double(), kept.flatten(1)
     used = seen if moved is None else seen.around_means()
-    new = solve(rows * mask, rows @ used.cross, damped(used.squares), mask)
+    normal = damped(used.squares)
+    new = solve(rows * mask, rows @ (used.cross + normal - used.squares), normal, mask)
     found = {product.weight: new.view(weight.shape).float()}
     if moved is not None:
         name, sign = moved
@@ -95,25 +91,27 @@ def solve(start: Tensor, wanted: Tensor, normal: Tensor, mask: Tensor) -> Tensor
     """Rows r, zero outside of the mask, with ``r normal`` nearest to what is wanted, in the norm of its inverse.
 
     Conjugate gradients for all rows at once (Hestenes and Stiefel 1952), preconditioned with the diagonal; each step is
-    nearer, so it does not matter much where they end.
+    nearer, so it does not matter much where they end.  A row stops where inputs tell nothing.
 
     Args:
         start: [rows, inputs], float64, zero outside of the mask.
         wanted: [rows, inputs].
-        normal: [inputs, inputs], positive definite.
+        normal: [inputs, inputs], positive semidefinite.
         mask: [rows, inputs], bool.
     """
     found = start
     left = (wanted - found @ normal) * mask
-    way = scaled = left / normal.diagonal()
+    sizes = normal.diagonal().clamp(min=1e-300)
+    way = scaled = left / sizes
     energy = first = (left * scaled).sum(1, keepdim=True)
     for _ in range(_MOST_STEPS):
         if bool((energy <= _EXACT * first).all()):
             break
         change = way @ normal * mask
-        part = energy / (way * change).sum(1, keepdim=True).clamp(min=1e-300)
+        bend = (way * change).sum(1, keepdim=True)
+        part = torch.where(bend > 0, energy / bend, 0.0)
         found, left = found + part * way, left - part * change
-        scaled = left / normal.diagonal()
+        scaled = left / sizes
         before, energy = energy, (left * scaled).sum(1, keepdim=True)
         way = scaled + energy / before.clamp(min=1e-300) * way
     return found

@@ -23,7 +23,7 @@ class Masks:
     def __init__(
         self, module: nn.Module, pattern: Pattern, shares: Mapping[str, float], curvature: Mapping[str, Tensor]
     ) -> None:
-        self._pattern, self._shares, self._curvature = pattern, shares, curvature
+        self.pattern, self._shares, self._curvature = pattern, shares, curvature
         self._weights = {name: module.get_parameter(name) for name in shares}
         self.kept = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in self._weights.items()}
 
@@ -38,14 +38,14 @@ class Masks:
         """
         for name, weight in self._weights.items():
             share = done * self._shares[name]
-            importance = self._importance(name)
+            importance = self.importance(name)
             gradient = weight.grad
             if gradient is None or not regrown:
-                self.kept[name] = self._pattern.mask(importance, share)
+                self.kept[name] = self.pattern.mask(importance, share)
                 continue
-            sure = self._pattern.mask(importance, 1 - (1 - share) * (1 - regrown))
+            sure = self.pattern.mask(importance, 1 - (1 - share) * (1 - regrown))
             fast = gradient.square().masked_fill(sure, torch.inf)
-            self.kept[name] = self._pattern.mask(fast, share)
+            self.kept[name] = self.pattern.mask(fast, share)
         self.apply()
 
     def apply(self) -> None:
@@ -54,5 +54,6 @@ class Masks:
             for name, weight in self._weights.items():
                 weight.mul_(self.kept[name])
 
-    def _importance(self, name: str) -> Tensor:
+    def importance(self, name: str) -> Tensor:
+        """What each weight costs when it becomes zero."""
         return self._weights[name].detach().square() * self._curvature[name]

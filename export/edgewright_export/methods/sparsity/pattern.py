@@ -80,18 +80,27 @@ class Pattern:
             importance: Of each weight.
             share: Of zeros.
         """
-        sums = self.sums(importance).transpose(1, 2)
-        groups = sums.reshape(-1, self.of) if self.kept else sums.reshape(1, -1)
+        groups = self.groups(importance)
         count = groups.shape[1] - math.floor(share * groups.shape[1] + 0.5)
         places = groups.argsort(dim=1, descending=True, stable=True)[:, :count]
-        kept = torch.zeros_like(groups, dtype=torch.bool).scatter_(1, places, True)
-        return self.spread(kept.view(sums.shape).transpose(1, 2), importance)
+        return self.ungrouped(torch.zeros_like(groups, dtype=torch.bool).scatter_(1, places, True), importance)
 
-    def spread(self, blocks: Tensor, weight: Tensor) -> Tensor:
-        """What is known of blocks for each weight.
+    def groups(self, importance: Tensor) -> Tensor:
+        """Of each block, in a row those among which is chosen: successive inputs, or all.
 
         Args:
-            blocks: [blocks of outputs, blocks of inputs, taps].
+            importance: Of each weight.
+        """
+        sums = self.sums(importance).transpose(1, 2)
+        return sums.reshape(-1, self.of) if self.kept else sums.reshape(1, -1)
+
+    def ungrouped(self, groups: Tensor, weight: Tensor) -> Tensor:
+        """The way back, for each weight.
+
+        Args:
+            groups: What is known of blocks.
             weight: Gives the shape.
         """
+        outputs, inputs = weight.shape[:2]
+        blocks = groups.view(outputs // self.rows, -1, inputs // self.columns).transpose(1, 2)
         return blocks.repeat_interleave(self.rows, 0).repeat_interleave(self.columns, 1).reshape(weight.shape)

@@ -50,13 +50,13 @@ def described(rows: Sequence[SparseLayer], lesson: Lesson, losses: tuple[float, 
     Args:
         rows: Of all layers.
         lesson: How they learned.
-        losses: Of the first and the last steps; None: there was no training data.
+        losses: Of the first and the last steps; None: it did not learn.
     """
     sparse = [row for row in rows if row.why_dense is None]
     weights = sum(row.weights for row in sparse)
     zeros = sum(row.zeros * row.weights for row in sparse) / max(1, weights)
     macs = sum(row.zeros * row.macs for row in rows) / max(1, sum(row.macs for row in rows))
-    learned = "not trained" if not lesson.steps else f"each block trained for {lesson.steps} steps"
+    learned = "not trained"
     if losses is not None:
         learned = f"trained on {lesson.steps} batches, loss {losses[0]:.3g} -> {losses[1]:.3g}"
     return (
