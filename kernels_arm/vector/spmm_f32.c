@@ -7,7 +7,12 @@
  * vectors at some depths after the other. */
 #include "vector.h"
 
-enum { SIDE = 4, FOUR = EDGE_LANES == 8 ? 3 : 4, ONE = 8 }; /* rows of a block; the most vectors of a tile */
+#ifdef __wasm__ /* sixteen registers, and no operand of a product comes from memory */
+enum { FOUR = 2 };
+#else
+enum { FOUR = EDGE_LANES == 8 ? 3 : 4 };
+#endif
+enum { SIDE = 4, ONE = 8 };      /* rows of a block; the most vectors of a tile, as FOUR is for blocks of four */
 enum { LINE = 16, ROWS = 2048 };                             /* floats of a line of a cache; rows whose places are kept */
 
 /* What is done for one tile: `count` values are left of a vector that is not whole, 0: all are. */
@@ -40,7 +45,8 @@ EDGE_INLINE void four_rows(const tile *t, const int part, const int wide) {
     const float *value = s->value + (int64_t)*start * SIDE, *add = t->add ? t->add + t->begin * s->add_row : NULL;
     const float none[SIDE] = {0}, *bias = s->bias ? s->bias + t->begin : none;
     float *c = t->c + t->begin * s->c_row;
-    int64_t x_row = t->x_row, c_row = s->c_row, add_row = add ? s->add_row : 0, left = t->end - t->begin;
+    int64_t c_row = s->c_row, add_row = add ? s->add_row : 0, left = t->end - t->begin;
+    ptrdiff_t x_row = (ptrdiff_t)t->x_row;
     for (; left > 0; left -= SIDE, start++) {
         vf acc[SIDE][FOUR];
         int rows = left < SIDE ? (int)left : SIDE;
@@ -78,7 +84,7 @@ EDGE_INLINE void one_row(const tile *t, const int part, const int wide, depths *
     const edge_spmm_f32 *s = t->s;
     const uint16_t *index = s->index;
     const float *value = s->value, *x = t->x;
-    int64_t x_row = t->x_row;
+    ptrdiff_t x_row = (ptrdiff_t)t->x_row;
     for (int64_t row = t->begin; row < t->end; row++) {
         int goes_on = some && some->first > 0;
         float *c = t->c + row * s->c_row;
