@@ -13,7 +13,7 @@ enum { FOUR = 2 };
 enum { FOUR = EDGE_LANES == 8 ? 3 : 4 };
 #endif
 enum { SIDE = 4, ONE = 8 };      /* rows of a block; the most vectors of a tile, as FOUR is for blocks of four */
-enum { LINE = 16, ROWS = 2048 };                             /* floats of a line of a cache; rows whose places are kept */
+enum { LINE = 16, ROWS = 2048 }; /* floats of a line of a cache; rows whose places are kept */
 
 /* What is done for one tile: `count` values are left of a vector that is not whole, 0: all are. */
 typedef struct tile {
