@@ -11,7 +11,7 @@ from device_profiles.record import unstructure
 
 from .output import json_option, print_json, print_table
 
-_SWEEP = (0.5, 0.65, 0.8, 0.9)
+_SWEEP = (0.2, 0.4, 0.6, 0.8, 0.9)
 """Shares of zeros of a report."""
 
 
@@ -81,14 +81,14 @@ class _WithShapes(click.Command):
     "--sparsity", type=float, multiple=True, help="Time sparse products too, with such a share of zeros; again for more."
 )
 @click.option(
-    "--seconds", type=float, default=0.2, show_default=True, help="At least so long for each kernel and shape."
+    "--seconds", type=float, default=0.05, show_default=True, help="At least so long for each kernel and shape."
 )
 @click.option("-o", "--output", type=click.Path(), help="Write the result as JSON.")
 @click.option(
     "--report",
     type=click.Path(),
     help="Write time against zeros, with the dense kernel and where it is reached, as an HTML file.  "
-    "[default of --sparsity then: 0.5 0.65 0.8 0.9]",
+    "[defaults then: --dtype f32, --sparsity 0.2, 0.4, 0.6, 0.8 and 0.9]",
 )
 @json_option
 def kernels(
@@ -111,7 +111,8 @@ def kernels(
 
     if seconds < 0:
         raise OptionError("--seconds takes a number that is not negative")
-    sparsity = sparsity or (_SWEEP if report else ())
+    if report:
+        dtype, sparsity = dtype or ("f32",), sparsity or _SWEEP
     result = bench_kernels(shapes, isa, seconds, dtype, sparsity)
     if output:
         write_result(result, Path(output))
