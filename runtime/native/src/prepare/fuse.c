@@ -96,6 +96,7 @@ edge_status ew_emit_chain(ew_preparer *p, const ew_chain *chain) {
 #ifndef __wasm__ /* which has no kernels for it yet */
     bool done = false;
     EW_TRY(ew_emit_planes(p, chain, &done));
+    if (!done) EW_TRY(ew_emit_sparse_linear(p, chain, &done));
     if (done) return EDGE_OK;
 #endif
     const ew_node *head = &p->from->nodes[chain->head];
