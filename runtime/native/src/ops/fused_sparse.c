@@ -109,9 +109,12 @@ static void run_tiles(void *context, int64_t begin, int64_t end) {
     }
 }
 
-/* Rows that are turned before any of them is multiplied: as many as the second cache holds, whole tiles. */
+/* Rows for which there is room to be turned before any of them is multiplied: as many as the second cache holds. */
+static int64_t room_for(const ew_sparse *s, int64_t rows) { return ew_tile(s->depth * (int64_t)sizeof(float), rows); }
+
+/* All rows, or whole tiles of them. */
 static int64_t rows_at_once(const ew_sparse *s, int64_t rows) {
-    int64_t room = ew_tile(s->depth * (int64_t)sizeof(float), rows), tile = edge_spmm_tile(s->kernel, room);
+    int64_t room = room_for(s, rows), tile = edge_spmm_tile(s->kernel, room);
     return room < rows ? room / tile * tile : rows;
 }
 
@@ -119,7 +122,7 @@ size_t ew_workspace_sparse_linear(const ew_call *call) {
     const ew_sparse *s = call->node->detail;
     const ew_tensor *x = ew_in(call, 0);
     int64_t rows = ew_span(x, 0, x->rank - 1);
-    return rows <= s->few->mr ? 0 : (size_t)(rows_at_once(s, rows) + PADDING) * (size_t)s->depth * sizeof(float);
+    return rows <= s->few->mr ? 0 : (size_t)(room_for(s, rows) + PADDING) * (size_t)s->depth * sizeof(float);
 }
 
 edge_status ew_run_sparse_linear(ew_call *call) {
