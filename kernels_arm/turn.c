@@ -35,7 +35,6 @@ void edge_turn_f32(int64_t rows, int64_t columns, const float *x, int64_t x_row,
 int64_t edge_spmm_tile(const edge_kernel *kernel, int64_t rows) {
     static const uint8_t LANES[EDGE_ISA_COUNT] = {1, 8, 16, 4, 4, 4, 4};
     int64_t lanes = LANES[kernel->isa], most = kernel->mr < 4 * lanes ? kernel->mr : 4 * lanes;
-    if (most < lanes) most = lanes;
     int64_t tiles = (rows + most - 1) / most, vectors = ((rows + tiles - 1) / tiles + lanes - 1) / lanes;
-    return vectors == 3 && most > 3 * lanes ? most : vectors * lanes;
+    return vectors == 3 && most > 3 * lanes ? most : vectors * lanes; /* which would be two and one */
 }

@@ -4,6 +4,8 @@
 
 enum { SIDE = 4, ROWS = 4, STEP = 4 }; /* rows of a block; the most of x at once; blocks whose places are read together */
 
+enum { AHEAD = 1024 }; /* weights after which come those that the processor is told of: memory is slower than it expects */
+
 typedef float four __attribute__((vector_size(4 * SIDE)));
 
 /* The sums of a group of weights for each row of x, which begin with its biases. */
@@ -18,6 +20,7 @@ typedef float four __attribute__((vector_size(4 * SIDE)));
         }                                                                                                              \
         for (; end - index >= STEP; index += STEP) {                                                                   \
             uint64_t places;                                                                                           \
+            __builtin_prefetch(value + AHEAD, 0, 3);                                                                   \
             memcpy(&places, index, sizeof places);                                                                     \
             _Pragma("GCC unroll 4") for (int i = 0; i < STEP; i++, places >>= 16, value += width) {                    \
                 memcpy(&w, value, sizeof w);                                                                           \

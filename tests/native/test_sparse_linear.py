@@ -36,9 +36,8 @@ class Linear(NamedTuple):
     ) -> bytes:
         """The file: then, nodes that follow; more, leading axes of what they add; pad: bytes before everything else."""
         outputs, depth = self.w.shape
-        constants = {"w": self.w if turned else np.ascontiguousarray(self.w.T), "zero": np.zeros(pad, np.uint8)}
-        if bias:
-            constants["b"] = self.bias
+        constants = {"pad": np.zeros(pad, np.uint8)} if pad else {}
+        constants |= {"w": self.w if turned else np.ascontiguousarray(self.w.T)} | ({"b": self.bias} if bias else {})
         nodes = [helper.make_node("Gemm", ["x", "w", *(["b"] if bias else [])], ["v0"], transB=1)]
         if not turned:
             nodes = [helper.make_node("MatMul", ["x", "w"], ["m" if bias else "v0"])]
@@ -48,7 +47,7 @@ class Linear(NamedTuple):
             nodes.append(helper.make_node(kind, [last if one == "" else one for one in others or [""]], [f"v{len(nodes)}"]))
             last = nodes[-1].output[0]
         inputs = {"x": (*leading, depth), **({"more": (*more, outputs)} if more else {})}
-        return model(nodes, inputs, [last], {"zero": constants.pop("zero"), **constants} if pad else constants | {})
+        return model(nodes, inputs, [last], constants)
 
     def exact(self, x: np.ndarray, bias: bool = True) -> np.ndarray:
         return x.astype(np.float64) @ self.w.T.astype(np.float64) + (self.bias if bias else 0)
@@ -63,7 +62,7 @@ def kernels_of(session: Any, isa: str) -> list[str]:
 
 
 def compare(content: bytes, given: list[np.ndarray], expected: np.ndarray, monkeypatch: Any, ran: str | None = BLOCKS) -> None:
-    """On every instruction set, with one thread and with three."""
+    """On every instruction set, with one thread and with three; ran: by which kernel those with vectors do."""
     for isa in ISAS:
         monkeypatch.setenv("EDGEWRIGHT_FORCE_ISA", isa)
         found = []

@@ -1,7 +1,7 @@
 """Linear layers from no zeros to nothing else beside the dense one: ``python -m tests.sparsity.layers run``.
 
-One layer is one session of the native engine, one thread; those of a shape are interleaved in one run.  Zeros are made by
-size, of random weights, in blocks of four outputs and of single weights.
+One layer is one session of the native engine, one thread; those of a shape are interleaved in one run, so that their weights
+are not in the first caches.  Zeros are made by size, of random weights, in blocks of four outputs and of single weights.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def content(rows: int, layer: nn.Linear) -> bytes:
     return model(nodes, {"x": (rows, layer.in_features)}, ["y"], constants)
 
 
-def timed(rows: int, depth: int, outputs: int, seconds: float) -> list[dict[str, object]]:
+def timed(rows: int, depth: int, outputs: int, samples: int) -> list[dict[str, object]]:
     """A row of the result file for each share of zeros and each pattern."""
     torch.manual_seed(0)
     layer, last, x = nn.Linear(depth, outputs), nn.Linear(1, 1), np.random.default_rng(0).standard_normal((rows, depth), np.float32)
@@ -46,7 +46,7 @@ def timed(rows: int, depth: int, outputs: int, seconds: float) -> list[dict[str,
         layers |= {f"{name} {share:.0%}": pruned(nn.Sequential(layer, last), share, side)[0] for share in SHARES}
     sessions = {name: Model(content(rows, one)).session(threads=1) for name, one in layers.items()}
     timings = measure(
-        {name: functools.partial(session.run, [x]) for name, session in sessions.items()}, min_samples=50, min_seconds=seconds
+        {name: functools.partial(session.run, [x]) for name, session in sessions.items()}, min_samples=samples, min_seconds=0
     )
     return [
         {
@@ -66,10 +66,10 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--seconds", default=0.3, show_default=True, help="Of each contender, at least.")
-def run(seconds: float) -> None:
+@click.option("--samples", default=100, show_default=True, help="Of each contender.")
+def run(samples: int) -> None:
     """Writes the result file and prints what is in it."""
-    rows = [row for shape in SHAPES for row in timed(*shape, seconds)]
+    rows = [row for shape in SHAPES for row in timed(*shape, samples)]
     found = {"rows": rows, "kind": "measured", "machine": machine(), "commit": current_commit(), "date": now()}
     write_file(RESULT, json.dumps(found, indent=1, sort_keys=True).encode() + b"\n")
     for row in rows:
