@@ -93,8 +93,8 @@ static void multiply(const product *p, int64_t tile, int64_t begin, int64_t end)
         if (p->add) turn(p->add + at, s->outputs, rows, count, added, width);
         ((edge_spmm_f32_run *)s->kernel->run)(&job, 0, count, width, p->turned + row * job.depth, found, p->add ? added : NULL,
                                               NULL);
+        if (s->map) s->map(found, found, count * width);
         edge_turn_f32(count, rows, found, width, p->y + at, s->outputs);
-        for (int64_t r = 0; r < rows && s->map; r++, at += s->outputs) s->map(p->y + at, p->y + at, count);
     }
 }
 
