@@ -126,6 +126,13 @@ def test_more_rows_than_are_turned_at_once(monkeypatch):
     compare(content, [x, more], layer.exact(x) + more, monkeypatch)
 
 
+@pytest.mark.parametrize(("rows", "kept", "side"), [(1, 0.3, 4), (3, 0.2, 4), (1, 0.12, 1), (70, 0.05, 4), (70, 0.05, 1)])
+def test_products_that_are_worth_several_threads(rows, kept, side, monkeypatch):
+    layer, x = Linear.drawn(1001, 1030, kept, side), values(rows, 1030)
+    ran = BLOCKS if side == 4 else SINGLE
+    compare(layer.content(rows, then=[("Tanh",)]), [x], np.tanh(layer.exact(x)), monkeypatch, ran)
+
+
 def test_weights_of_zeros_alone_and_outputs_without_any(monkeypatch):
     for rows in (1, 40):
         x, layer = values(rows, 64), Linear.drawn(30, 64)
