@@ -149,6 +149,11 @@ EDGE_INLINE int64_t vectors_of(int64_t vectors, int64_t most) {
     return vectors >= most ? most : vectors >= 4 ? 4 : vectors >= 2 ? 2 : 1;
 }
 
+/* Whether the values of all rows are one tile, side by side already. */
+static int is_tile(const edge_spmm_f32 *s, int64_t count) {
+    return s->x_row == count && count % EDGE_LANES == 0 && count <= 4 * EDGE_LANES;
+}
+
 static tile tile_of(const edge_spmm_f32 *s, int64_t begin, int64_t end, int64_t count, const float *x, float *c, const float *add) {
     return (tile){s, begin, end, count, s->x_row, x, add, c, s->low, s->high};
 }
@@ -168,7 +173,7 @@ EDGE_INLINE tile tile_at(const tile *all, int64_t place) {
         rows(&all, 1, 1 __VA_ARGS__);                                                                                  \
         return;                                                                                                        \
     }                                                                                                                  \
-    int64_t room = s->depth ? EDGE_SPMM_FLOATS / (s->depth * EDGE_LANES) : 0;                                          \
+    int64_t room = s->depth && !is_tile(s, count) ? EDGE_SPMM_FLOATS / (s->depth * EDGE_LANES) : 0;                    \
     int64_t limit = room ? vectors_of(room, most) : most;                                                              \
     for (int64_t at = 0, wide; at < count; at += wide * EDGE_LANES) {                                                  \
         wide = vectors_of((count - at) / EDGE_LANES, limit);                                                           \
@@ -215,7 +220,7 @@ static void in_depths(const tile *all, float *work) {
 void EDGE_NAME(edge_spmm_f32_1x1)(const edge_spmm_f32 *s, int64_t begin, int64_t end, int64_t count, const float *x,
                                   float *c, const float *add, float *work) {
     tile all = tile_of(s, begin, end, count, x, c, add);
-    if (s->depth * 4 * EDGE_LANES > EDGE_SPMM_FLOATS && count >= 4 * EDGE_LANES) {
+    if (s->depth * 4 * EDGE_LANES > EDGE_SPMM_FLOATS && count >= 4 * EDGE_LANES && !is_tile(s, count)) {
         for (; all.begin < end; all.begin = all.end) {
             all.end = all.begin + ROWS < end ? all.begin + ROWS : end;
             in_depths(&all, work);

@@ -123,9 +123,9 @@ def _show() -> None:
     readme.write_table(readme.NATIVE, "sparse", text())
 
 
-def text(name: str = "mobilenet_v1") -> str:
+def text(name: str = "mobilenet_v1", title: str = "MobileNet-v1") -> str:
     """One line a contender: bytes, milliseconds, and how many times as fast as the fastest dense peer and as our dense model."""
-    lines = ["| MobileNet-v1 | bytes | median ms | of the fastest dense peer | of our dense model |", "|---|---|---|---|---|"]
+    lines = [f"| {title} | bytes | median ms | of the fastest dense peer | of our dense model |", "|---|---|---|---|---|"]
     for row in json.loads((RESULTS / f"{name}.json").read_text())["rows"]:
         figures = [
             "{:.2f} x ({:.2f} to {:.2f})".format(*row[f"faster_than_{other}"]) for other in ("fastest_peer", "native_dense")

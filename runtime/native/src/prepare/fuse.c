@@ -95,6 +95,9 @@ edge_status ew_emit_chain(ew_preparer *p, const ew_chain *chain) {
     if (chain->eight) return ew_emit_eight(p, chain);
     bool done = false;
     EW_TRY(ew_emit_planes(p, chain, &done));
+#ifndef __wasm__ /* which would need more room for it */
+    if (!done) EW_TRY(ew_emit_sparse_linear(p, chain, &done));
+#endif
     if (done) return EDGE_OK;
     const ew_node *head = &p->from->nodes[chain->head];
     bool transposed = ew_is_transposed(head), conv = ew_is(head, "Conv") || transposed;
