@@ -17,10 +17,14 @@ static int holds(const edge_kernel *kernel, int64_t n, int64_t row, const float 
     return 0;
 }
 
+/* In the order in which they lie. */
 int64_t edge_spmm_blocks(const edge_kernel *kernel, int64_t n, int64_t k, const float *w, int64_t w_row, int64_t w_col) {
-    int64_t count = 0;
-    for (int64_t row = 0; row < n; row += kernel->nr)
-        for (int64_t j = 0; j < k; j++) count += holds(kernel, n, row, w + j * w_col, w_row);
+    int64_t count = 0, groups = (n + kernel->nr - 1) / kernel->nr, by_row = w_col < w_row, inner = by_row ? k : groups;
+    for (int64_t i = 0; i < (by_row ? groups : k); i++)
+        for (int64_t j = 0; j < inner; j++) {
+            int64_t row = (by_row ? i : j) * kernel->nr;
+            count += holds(kernel, n, row, w + (by_row ? j : i) * w_col, w_row);
+        }
     return count;
 }
 

@@ -23,6 +23,7 @@ from edgewright_runtime.measure import Timing, machine, measure, now, ratio
 from .benchmark import PACKAGES, current_commit
 
 OURS = Path(__file__).parent / "shapes"
+DEFAULT = "mobilenet_v1"
 SCALAR = "scalar"
 _S8 = "s8"
 _SAMPLES = 10
@@ -125,7 +126,7 @@ class ShapeFile:
 
 @dataclass(frozen=True)
 class KernelTiming:
-    """One kernel on one shape.
+    """One kernel on one shape; ``format`` is that of its weights.
 
     ``calls`` is how many calls of the kernel a sample takes, ``calling_s`` what so many calls take that have nothing to
     do; the samples include it.  ``ratio`` is the median over that of the scalar kernel of the same dtype (None: not
@@ -139,6 +140,7 @@ class KernelTiming:
     kernel: str
     isa: str
     dtype: str
+    format: str
     operations: int
     samples: int
     min_s: float
@@ -182,18 +184,22 @@ def bench_kernels(
     """Times every kernel that has a shape file's op, all kernels of a shape interleaved, on one thread.
 
     Args:
-        shapes: Names of our shape files or paths of others; empty: all of ours.
+        shapes: Names of our shape files or paths of others, each once; empty: ``DEFAULT``.
         isas: Instruction sets; empty: every usable one but scalar code.
         seconds: At least so long for each kernel and shape.
         dtypes: f32, s8; empty: all.
-        sparsities: Shares of zeros with which sparse kernels are timed beside the dense ones.
+        sparsities: Shares of zeros, each once, with which sparse kernels are timed beside the dense ones.
 
     Raises:
         OptionError: No such shape file, instruction set or dtype, a sparsity outside of 0 to 1, or a file with mistakes.
         DependencyError: The native engine was not built.
     """
     engine_named("native")
-    files = tuple(read_shapes(name) for name in shapes or shape_names())
+    files = tuple(read_shapes(name) for name in dict.fromkeys(shapes) or (DEFAULT,))
+    names = [file.name for file in files]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise OptionError(f"more than one shape file is named {', '.join(map(repr, twice))}; rename one of them")
     chosen, found = _isas(isas), machine()
     unknown = sorted(set(dtypes) - set(kernels.DTYPES))
     if unknown:
@@ -201,10 +207,10 @@ def bench_kernels(
     outside = [sparsity for sparsity in sparsities if not 0 <= sparsity <= 1]
     if outside:
         raise OptionError(f"sparsity {outside[0]!r} is no share from 0 to 1")
-    of = dtypes or kernels.DTYPES
+    of, shares = dtypes or kernels.DTYPES, sorted(set(sparsities))
     table = [row for row in kernels.rows() if row.isa in chosen and row.dtype in of]
     rows = [
-        row for file in files for shape in file.shapes for row in _time_shape(file.name, shape, table, seconds, sparsities)
+        row for file in files for shape in file.shapes for row in _time_shape(file.name, shape, table, seconds, shares)
     ]
     versions = {name: installed(name) or "" for name in PACKAGES}
     return KernelBenchResult(tuple(rows), files, "measured", 1, seconds, found, versions, current_commit(), now())
@@ -310,7 +316,7 @@ def _row(
     kernel = one.kernel
     own = None if one.sparsity is None else dense.get((kernel.isa, kernel.dtype))
     return KernelTiming(
-        network, shape, kernel.name, kernel.isa, kernel.dtype, shape.operations, len(timing.samples_s),
+        network, shape, kernel.name, kernel.isa, kernel.dtype, kernel.format, shape.operations, len(timing.samples_s),
         timing.min_s, timing.quantile_s(0.1), timing.median_s, timing.quantile_s(0.9),
         shape.operations / timing.median_s, one.prepared.calls, calling.median_s,
         *_ratio(timing, dense.get((SCALAR, kernel.dtype))), one.sparsity, *_ratio(timing, own),

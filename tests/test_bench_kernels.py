@@ -11,7 +11,7 @@ import pytest
 from edgewright_runtime import kernels
 from sdk import DependencyError, OptionError
 from sdk.cli import main
-from sdk.kernel_benchmark import DepthwiseShape, GemmShape, bench_kernels, read_shapes, shape_names
+from sdk.kernel_benchmark import DEFAULT, DepthwiseShape, GemmShape, bench_kernels, read_shapes, shape_names
 
 SMALL = """
 network = "A small one"
@@ -105,8 +105,12 @@ def test_sparse_products_are_timed_beside_dense_ones(edgewright, small):
     assert all(row["over_dense"] is None for row in rows if row["sparsity"] is None)
     code, out, _ = edgewright(*chosen)
     assert code == 0 and "x dense" in out and "90%" in out
-    code, _, err = edgewright("--shapes", small, "--seconds", "0", "--sparsity", "80")
-    assert code == 1 and "OptionError: sparsity 80.0" in err
+
+
+@pytest.mark.parametrize("share", ["80", "-0.1", "nan", "inf"])
+def test_a_sparsity_that_is_no_share_is_refused(edgewright, small, share):
+    code, _, err = edgewright("--shapes", small, "--seconds", "0", "--sparsity", share)
+    assert code == 1 and f"OptionError: sparsity {float(share)!r} is no share from 0 to 1" in err
 
 
 def test_what_is_not_there_is_refused_with_what_is(edgewright, small):
@@ -158,22 +162,53 @@ def test_a_shape_file_tells_all_its_mistakes(tmp_path):
             read_shapes(str(path))
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "minilm", "mobilenet_v1", "vit_small"])
+NETWORKS = (
+    "bert_base", "efficientnet_lite0", "llama_1b", "minilm", "mobilenet_v1", "mobilenet_v2", "mobilenet_v3", "vit_small",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_our_shape_files_are_valid(name):
     assert name in shape_names()
     file = read_shapes(name)
     assert file.name == name and file.network and file.source and len(file.shapes) >= 6
 
 
+def test_the_help_names_every_network(edgewright):
+    code, out, _ = edgewright("--help")
+    assert code == 0 and tuple(shape_names()) == NETWORKS and all(f"  {name} " in out for name in NETWORKS)
+    assert f"[default: {DEFAULT}]" in out and DEFAULT in NETWORKS
+
+
+def test_a_network_and_a_share_are_timed_once_however_often_they_are_named(edgewright, small, tmp_path):
+    twice = ("--shapes", small, "--shapes", small, "--sparsity", "0.5", "--sparsity", "0.5")
+    rows = json.loads(edgewright(*twice, "--seconds", "0", "--isa", BEST, "--dtype", "f32", "--json")[1])["rows"]
+    assert [row["format"] for row in rows] == ["dense", "blocks_1x1", "blocks_4x1", "dense"]
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / "small.toml"
+    other.write_text(SMALL)
+    code, _, err = edgewright("--shapes", small, "--shapes", other)
+    assert code == 1 and "OptionError: more than one shape file is named 'small'" in err
+
+
+LARGE = ("llama_1b",)
+
+
 @pytest.mark.parametrize("dtype", kernels.DTYPES)
-def test_every_shape_of_ours_can_be_prepared_and_small_ones_are_right(dtype):
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in NETWORKS])
+def test_every_shape_of_ours_can_be_prepared(name, dtype):
+    """Few bytes have fewer values."""
+    for shape in read_shapes(name).shapes:
+        kernel = kernels.find(shape.op, BEST, dtype)
+        prepared = shape.prepare(kernel)
+        prepared()
+        assert shape.fits(kernel) and np.isfinite(prepared.out).all() and (prepared.out != 0).any()
+        assert dtype == "f32" or len(np.unique(prepared.out)) > min(200, prepared.out.size / 3)
+
+
+@pytest.mark.parametrize("dtype", kernels.DTYPES)
+def test_results_of_small_shapes_have_the_right_size(dtype):
     kernel = {op: kernels.find(op, BEST, dtype) for op in ("gemm", "depthwise")}
-    for name in shape_names():
-        for shape in read_shapes(name).shapes:
-            prepared = shape.prepare(kernel[shape.op])
-            prepared()
-            assert shape.fits(kernel[shape.op]) and np.isfinite(prepared.out).all() and (prepared.out != 0).any()
-            assert dtype == "f32" or len(np.unique(prepared.out)) > 200
     assert GemmShape("", "gemm", 3, 4, 5).prepare(kernel["gemm"]).out.shape == (3, 4)
     for size, out in ((7, 4), (8, 4)):
         shape = DepthwiseShape("", "depthwise", 2, size, size, 5, 2)

@@ -436,8 +436,7 @@ def test_zeros_are_in_the_file(tmp_path, engine, pattern):
     assert rows["features.1.0"].pattern == "dense" and rows["features.1.0"].why_dense == "its channels are in groups"
     (line,) = [change for change in bundle.manifest.changes if change.startswith("weight-sparsity")]
     assert "50.0% zeros" in line and "one-shot, trained on 2 batches" in line
-    slow = {("native", (4, 1)): "", ("native", "2:4"): "1 of 4", ("onnxruntime", "unstructured"): "all"}[engine, pattern]
-    assert (f"{engine} multiplies the zeros of {slow} sparse layers" in line) == bool(slow)
+    assert (f"{engine} multiplies zeros as it does other numbers" in line) == (engine == "onnxruntime")
     page = bundle.report(tmp_path / "r.html").read_text()
     assert "Zeros in layers" in page and "its channels are in groups" in page and "50.0 %" in page
     with sdk.load(bundle.path) as session:

@@ -45,10 +45,15 @@ typedef struct edge_spmm_f32 {
 } edge_spmm_f32;
 
 /* Rows [begin, end) of c: begin is a multiple of 4, end that too or n.  work: as many floats as here, or depth times mr of the
- * kernel where that is less, that no other thread uses. */
+ * kernel where that is less, that no other thread uses; NULL where x is one tile, x_row = count = edge_spmm_tile. */
 enum { EDGE_SPMM_FLOATS = 16384 };
 typedef void edge_spmm_f32_run(const edge_spmm_f32 *job, int64_t begin, int64_t end, int64_t count, const float *x,
                                float *c, const float *add, float *work);
+
+/* The same the other way round, c[rows, n] = clamp(x[rows, k] w + bias + add), where rows lie x_row, c_row and add_row apart:
+ * columns [begin, end) of c.  Up to mr of the kernel rows are faster so than turned. */
+typedef void edge_spmv_f32_run(const edge_spmm_f32 *job, int64_t begin, int64_t end, int64_t rows, const float *x,
+                               float *c, const float *add);
 
 /* A depthwise convolution of images with their channels first, [in_height][in_width] to [out_height][out_width] each. */
 enum { EDGE_PLANE_MOST_SIDE = 9 }; /* of the kernel */
@@ -170,6 +175,7 @@ typedef enum edge_kernel_op {
     EDGE_DEQUANTIZE,
     EDGE_GEMM_GROUPED,
     EDGE_SPMM,
+    EDGE_SPMV,
     EDGE_DEPTHWISE_PLANE
 } edge_kernel_op;
 typedef enum edge_kernel_dtype { EDGE_KERNEL_F32, EDGE_KERNEL_S8 } edge_kernel_dtype;
@@ -227,6 +233,12 @@ EDGE_KERNEL_API int64_t edge_spmm_blocks(const edge_kernel *kernel, int64_t n, i
                                          int64_t w_col);
 EDGE_KERNEL_API void edge_spmm_pack_f32(const edge_kernel *kernel, int64_t n, int64_t k, const float *w, int64_t w_row,
                                         int64_t w_col, int32_t *start, uint16_t *index, float *value);
+
+/* Rows of x that are turned to be a tile of the kernel's when there are so many: all tiles but for the last one have as many,
+ * and that one what this says of its own rows, up to 31 more than it has. */
+EDGE_KERNEL_API int64_t edge_spmm_tile(const edge_kernel *kernel, int64_t rows);
+/* y[j * y_row + i] = x[i * x_row + j] */
+EDGE_KERNEL_API void edge_turn_f32(int64_t rows, int64_t columns, const float *x, int64_t x_row, float *y, int64_t y_row);
 
 /* Floats that a depthwise convolution of one channel works in. */
 EDGE_KERNEL_API size_t edge_plane_floats(const edge_depthwise_plane_f32 *job);

@@ -7,8 +7,13 @@
  * vectors at some depths after the other. */
 #include "vector.h"
 
-enum { SIDE = 4, FOUR = EDGE_LANES == 8 ? 3 : 4, ONE = 8 }; /* rows of a block; the most vectors of a tile */
-enum { LINE = 16, ROWS = 2048 };                             /* floats of a line of a cache; rows whose places are kept */
+#ifdef __wasm__ /* sixteen registers, and no operand of a product comes from memory */
+enum { FOUR = 2 };
+#else
+enum { FOUR = EDGE_LANES == 8 ? 3 : 4 };
+#endif
+enum { SIDE = 4, ONE = 8 };      /* rows of a block; the most vectors of a tile, as FOUR is for blocks of four */
+enum { LINE = 16, ROWS = 2048 }; /* floats of a line of a cache; rows whose places are kept */
 
 /* What is done for one tile: `count` values are left of a vector that is not whole, 0: all are. */
 typedef struct tile {
@@ -33,6 +38,34 @@ EDGE_INLINE void store(const tile *t, const int part, const int wide, float *c, 
     for (int i = 0; i < wide * EDGE_LANES && !part; i += LINE) __builtin_prefetch(c + wide * EDGE_LANES + i, 1, 3);
 }
 
+#ifdef __aarch64__
+/* All is loaded before what follows: a core that runs in order stands still at every load among products. */
+#define LOADED(a, b, c, d, e, f, g, h, i, j)                                                                           \
+    __asm__ volatile("" : "+w"(a), "+w"(b), "+w"(c), "+w"(d), "+w"(e), "+w"(f), "+w"(g), "+w"(h), "+w"(i), "+w"(j))
+
+/* Two blocks at once, in vectors that are whole; weights are lanes of a vector, by which a product can be taken directly. */
+EDGE_INLINE void two_blocks(const tile *t, const uint16_t *index, const float *value, vf acc[SIDE][FOUR]) {
+    vf x[2][FOUR], w[2];
+#pragma GCC unroll 2
+    for (int b = 0; b < 2; b++) {
+#pragma GCC unroll 4
+        for (int v = 0; v < FOUR; v++) x[b][v] = v_load(t->x + index[b] * t->x_row + v * EDGE_LANES);
+        w[b] = v_load(value + b * SIDE);
+    }
+    LOADED(x[0][0], x[0][1], x[0][2], x[0][3], x[1][0], x[1][1], x[1][2], x[1][3], w[0], w[1]);
+#pragma GCC unroll 2
+    for (int b = 0; b < 2; b++)
+#pragma GCC unroll 4
+        for (int j = 0; j < SIDE; j++)
+#pragma GCC unroll 4
+            for (int v = 0; v < FOUR; v++) acc[j][v] += w[b][j] * x[b][v];
+}
+
+EDGE_INLINE vf weight(const float *value, int row) { return v_set(v_load(value)[row]); }
+#else
+EDGE_INLINE vf weight(const float *value, int row) { return v_set(value[row]); }
+#endif
+
 EDGE_INLINE void four_rows(const tile *t, const int part, const int wide) {
     const edge_spmm_f32 *s = t->s;
     const int32_t *start = s->start + t->begin / SIDE;
@@ -40,7 +73,8 @@ EDGE_INLINE void four_rows(const tile *t, const int part, const int wide) {
     const float *value = s->value + (int64_t)*start * SIDE, *add = t->add ? t->add + t->begin * s->add_row : NULL;
     const float none[SIDE] = {0}, *bias = s->bias ? s->bias + t->begin : none;
     float *c = t->c + t->begin * s->c_row;
-    int64_t x_row = t->x_row, c_row = s->c_row, add_row = add ? s->add_row : 0, left = t->end - t->begin;
+    int64_t c_row = s->c_row, add_row = add ? s->add_row : 0, left = t->end - t->begin;
+    ptrdiff_t x_row = (ptrdiff_t)t->x_row;
     for (; left > 0; left -= SIDE, start++) {
         vf acc[SIDE][FOUR];
         int rows = left < SIDE ? (int)left : SIDE;
@@ -51,14 +85,18 @@ EDGE_INLINE void four_rows(const tile *t, const int part, const int wide) {
             for (int v = 0; v < wide; v++) acc[j][v] = first;
         }
         if (s->bias) bias += SIDE;
-        for (const uint16_t *end = index + (start[1] - start[0]); index < end; index++, value += SIDE) {
+        const uint16_t *end = index + (start[1] - start[0]);
+#ifdef __aarch64__
+        for (; wide == FOUR && end - index >= 2; index += 2, value += 2 * SIDE) two_blocks(t, index, value, acc);
+#endif
+        for (; index < end; index++, value += SIDE) {
             const float *from = t->x + *index * x_row;
             vf x[FOUR];
 #pragma GCC unroll 4
             for (int v = 0; v < wide; v++) x[v] = load(t, part, from + v * EDGE_LANES);
 #pragma GCC unroll 4
             for (int j = 0; j < SIDE; j++) {
-                vf w = v_set(value[j]);
+                vf w = weight(value, j);
 #pragma GCC unroll 4
                 for (int v = 0; v < wide; v++) acc[j][v] = v_madd(w, x[v], acc[j][v]);
             }
@@ -78,7 +116,7 @@ EDGE_INLINE void one_row(const tile *t, const int part, const int wide, depths *
     const edge_spmm_f32 *s = t->s;
     const uint16_t *index = s->index;
     const float *value = s->value, *x = t->x;
-    int64_t x_row = t->x_row;
+    ptrdiff_t x_row = (ptrdiff_t)t->x_row;
     for (int64_t row = t->begin; row < t->end; row++) {
         int goes_on = some && some->first > 0;
         float *c = t->c + row * s->c_row;
@@ -111,6 +149,11 @@ EDGE_INLINE int64_t vectors_of(int64_t vectors, int64_t most) {
     return vectors >= most ? most : vectors >= 4 ? 4 : vectors >= 2 ? 2 : 1;
 }
 
+/* Whether the values of all rows are one tile, side by side already. */
+static int is_tile(const edge_spmm_f32 *s, int64_t count) {
+    return s->x_row == count && count % EDGE_LANES == 0 && count <= 4 * EDGE_LANES;
+}
+
 static tile tile_of(const edge_spmm_f32 *s, int64_t begin, int64_t end, int64_t count, const float *x, float *c, const float *add) {
     return (tile){s, begin, end, count, s->x_row, x, add, c, s->low, s->high};
 }
@@ -130,7 +173,7 @@ EDGE_INLINE tile tile_at(const tile *all, int64_t place) {
         rows(&all, 1, 1 __VA_ARGS__);                                                                                  \
         return;                                                                                                        \
     }                                                                                                                  \
-    int64_t room = s->depth ? EDGE_SPMM_FLOATS / (s->depth * EDGE_LANES) : 0;                                          \
+    int64_t room = s->depth && !is_tile(s, count) ? EDGE_SPMM_FLOATS / (s->depth * EDGE_LANES) : 0;                    \
     int64_t limit = room ? vectors_of(room, most) : most;                                                              \
     for (int64_t at = 0, wide; at < count; at += wide * EDGE_LANES) {                                                  \
         wide = vectors_of((count - at) / EDGE_LANES, limit);                                                           \
@@ -177,7 +220,7 @@ static void in_depths(const tile *all, float *work) {
 void EDGE_NAME(edge_spmm_f32_1x1)(const edge_spmm_f32 *s, int64_t begin, int64_t end, int64_t count, const float *x,
                                   float *c, const float *add, float *work) {
     tile all = tile_of(s, begin, end, count, x, c, add);
-    if (s->depth * 4 * EDGE_LANES > EDGE_SPMM_FLOATS && count >= 4 * EDGE_LANES) {
+    if (s->depth * 4 * EDGE_LANES > EDGE_SPMM_FLOATS && count >= 4 * EDGE_LANES && !is_tile(s, count)) {
         for (; all.begin < end; all.begin = all.end) {
             all.end = all.begin + ROWS < end ? all.begin + ROWS : end;
             in_depths(&all, work);

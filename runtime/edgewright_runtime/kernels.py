@@ -33,6 +33,7 @@ OPS = (
     "dequantize",
     "gemm_grouped",
     "spmm",
+    "spmv",
     "depthwise_plane",
 )
 DTYPES = ("f32", "s8")

@@ -13,6 +13,8 @@ _SIDE = 4
 _FLOATS = 16384
 """That a product works in, or depth times mr where that is less."""
 _SPMM = [ctypes.c_void_p, *[ctypes.c_int64] * 3, *[ctypes.c_void_p] * 4]
+_SPMV = [ctypes.c_void_p, *[ctypes.c_int64] * 3, *[ctypes.c_void_p] * 3]
+_TURN = [ctypes.c_int64, ctypes.c_int64, *[ctypes.c_void_p, ctypes.c_int64] * 2]
 _PLANE = [
     ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64,
     ctypes.c_void_p,
@@ -59,10 +61,10 @@ def pack(kernel: Kernel, w: Any) -> Packed:
     """The weights of a product as a kernel reads them.
 
     Args:
-        kernel: A row of op spmm.
+        kernel: A row of op spmm or spmv, which read the same.
         w: [n, k], float32, of any strides; a block is left out where all of it is zero.
     """
-    kernels.expect(kernel, ("spmm",), "f32")
+    kernels.expect(kernel, ("spmm", "spmv"), "f32")
     w = np.asarray(w, np.float32)
     (n, depth), library = w.shape, kernels.entries()
     given = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
@@ -89,6 +91,7 @@ def prepare_spmm(
     high: float = INFINITY,
     out: Any = None,
     rows: Optional[Tuple[int, int]] = None,
+    in_place: bool = False,
 ) -> Prepared:
     """``clamp(w @ x + bias + add)`` that can be repeated, with weights that are packed already.
 
@@ -103,22 +106,82 @@ def prepare_spmm(
         high: Clamped to at most this.
         out: [n, count], float32, where to; rows may be apart.  None: a new array.
         rows: The first, a multiple of 4, and the end of those that are made, that too or n; None: all.
+        in_place: Columns of ``x`` are one :func:`tile`, whose rows lie one behind the other: it is read where it is.
     """
     kernels.expect(kernel, ("spmm",), "f32")
-    count, (begin, end) = x.shape[1], rows or (0, n)
-    if begin % _SIDE or not 0 <= begin <= end <= n or (end % _SIDE and end != n):
-        raise ValueError(f"rows {begin} to {end}: expected multiples of {_SIDE} within {n}")
+    count, (begin, end) = x.shape[1], _some(rows, n)
     out = np.empty((n, count), np.float32) if out is None else out
-    job = _Product(
-        len(x), x.strides[0] // 4, out.strides[0] // 4, 0 if add is None else add.strides[0] // 4,
-        None if bias is None else bias.ctypes.data, low, high, *(array.ctypes.data for array in packed),
-    )  # fmt: skip
-    work = np.full(min(_FLOATS, len(x) * kernel.mr), np.nan, np.float32)
-    places = (x.ctypes.data, out.ctypes.data, None if add is None else add.ctypes.data, work.ctypes.data)
+    job = _job(len(x), x, packed, bias, add, low, high, out)
+    work = np.empty(0, np.float32) if in_place else np.full(min(_FLOATS, len(x) * kernel.mr), np.nan, np.float32)
+    places = (x.ctypes.data, out.ctypes.data, None if add is None else add.ctypes.data, None if in_place else work.ctypes.data)
     call, idle = (
         kernels.ready(_SPMM, ctypes.addressof(job), begin, to, count, *places) for to in (end, begin)
     )
     return Prepared(kernels.function(kernel, _SPMM), [call], [idle], out, (job, x, add, packed, bias, work))
+
+
+def _some(some: Optional[Tuple[int, int]], n: int) -> Tuple[int, int]:
+    begin, end = some or (0, n)
+    if begin % _SIDE or not 0 <= begin <= end <= n or (end % _SIDE and end != n):
+        raise ValueError(f"{begin} to {end}: expected multiples of {_SIDE} within {n}")
+    return begin, end
+
+
+def _job(depth: int, x: Any, packed: Packed, bias: Any, add: Any, low: float, high: float, out: Any) -> _Product:
+    return _Product(
+        depth, x.strides[0] // 4, out.strides[0] // 4, 0 if add is None else add.strides[0] // 4,
+        None if bias is None else bias.ctypes.data, low, high, *(array.ctypes.data for array in packed),
+    )  # fmt: skip
+
+
+def prepare_spmv(
+    kernel: Kernel,
+    x: Any,
+    packed: Packed,
+    n: int,
+    *,
+    bias: Any = None,
+    add: Any = None,
+    low: float = -INFINITY,
+    high: float = INFINITY,
+    out: Any = None,
+    columns: Optional[Tuple[int, int]] = None,
+) -> Prepared:
+    """``clamp(x @ w.T + bias + add)`` that can be repeated, with weights that are packed already.
+
+    Args:
+        kernel: A row of op spmv.
+        x: [rows, k], float32; rows may be apart.
+        packed: What :func:`pack` made of the [n, k] weights.
+        n: Columns of the result.
+        bias: [n], float32, or None.
+        add: [rows, n], float32, or None; rows may be apart.
+        low: Clamped to at least this.
+        high: Clamped to at most this.
+        out: [rows, n], float32, where to; rows may be apart.  None: a new array.
+        columns: The first, a multiple of 4, and the end of those that are made, that too or n; None: all.
+    """
+    kernels.expect(kernel, ("spmv",), "f32")
+    begin, end = _some(columns, n)
+    out = np.empty((len(x), n), np.float32) if out is None else out
+    job = _job(x.shape[1], x, packed, bias, add, low, high, out)
+    places = (x.ctypes.data, out.ctypes.data, None if add is None else add.ctypes.data)
+    call, idle = (kernels.ready(_SPMV, ctypes.addressof(job), begin, to, len(x), *places) for to in (end, begin))
+    return Prepared(kernels.function(kernel, _SPMV), [call], [idle], out, (job, x, add, packed, bias))
+
+
+def tile(kernel: Kernel, rows: int) -> int:
+    """How many rows are turned to be one tile of a kernel of op spmm, when there are so many."""
+    library = kernels.entries()
+    library.edge_spmm_tile.restype, library.edge_spmm_tile.argtypes = ctypes.c_int64, [ctypes.c_void_p, ctypes.c_int64]
+    return int(library.edge_spmm_tile(kernels.row_pointer(kernel), rows))
+
+
+def turn(x: Any, out: Any) -> None:
+    """Writes the transpose of a matrix of float32; rows of both may be apart."""
+    library = kernels.entries()
+    library.edge_turn_f32.restype, library.edge_turn_f32.argtypes = None, _TURN
+    library.edge_turn_f32(*x.shape, x.ctypes.data, x.strides[0] // 4, out.ctypes.data, out.strides[0] // 4)
 
 
 def prepare_planes(

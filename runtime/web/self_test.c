@@ -49,6 +49,40 @@ static void depthwise(const edge_kernel *kernel, float *out) {
     ((edge_depthwise_f32_run *)kernel->run)(&job, lines, out);
 }
 
+/* Half of the weights are zeros, whole blocks among them. */
+static void sparse(const edge_kernel *kernel, float *out) {
+    enum { ROWS = 7, COUNT = 39, DEPTH = 24 };
+    static float x[DEPTH * COUNT], w[ROWS * DEPTH], bias[ROWS], value[(ROWS + 1) * DEPTH], work[EDGE_SPMM_FLOATS];
+    static int32_t start[ROWS + 1];
+    static uint16_t index[ROWS * DEPTH];
+    fill(x, DEPTH * COUNT, 27);
+    fill(w, ROWS * DEPTH, 28);
+    fill(bias, ROWS, 29);
+    for (int i = 0; i < ROWS * DEPTH; i++)
+        if (i % 2 || i % DEPTH % 3 == 0) w[i] = 0;
+    x[2 * COUNT + 5] = NAN;
+    edge_spmm_pack_f32(kernel, ROWS, DEPTH, w, DEPTH, 1, start, index, value);
+    edge_spmm_f32 job = {.depth = DEPTH, .x_row = COUNT, .c_row = COUNT, .bias = bias, .low = -1, .high = 1,
+                         .start = start, .index = index, .value = value};
+    ((edge_spmm_f32_run *)kernel->run)(&job, 0, ROWS, COUNT, x, out, NULL, work);
+}
+
+/* Windows that are read as they lie, of either stride, and a wider one. */
+static void depthwise_plane(const edge_kernel *kernel, float *out) {
+    enum { HEIGHT = 6, WIDTH = 14, SIDE = 5 };
+    static float x[HEIGHT * WIDTH], weights[SIDE * SIDE], work[1024];
+    const float bias = 0.5f;
+    fill(x, HEIGHT * WIDTH, 30);
+    fill(weights, SIDE * SIDE, 31);
+    x[WIDTH + 5] = NAN;
+    for (int64_t i = 0; i < 3; i++, out += HEIGHT * WIDTH) {
+        int64_t side = i < 2 ? 3 : SIDE, stride = 1 + i % 2;
+        edge_depthwise_plane_f32 job = {HEIGHT, WIDTH, HEIGHT / stride, WIDTH / stride, side, side, stride, stride, 1, 1,
+                                        side / 2, side / 2, -1, 1};
+        ((edge_depthwise_plane_f32_run *)kernel->run)(&job, 1, weights, &bias, x, HEIGHT * WIDTH, out, HEIGHT * WIDTH, work);
+    }
+}
+
 static void map(const edge_kernel *kernel, float *out) {
     float x[67];
     fill(x, 67, 6);
@@ -181,6 +215,7 @@ static run *const OF_FLOATS[] = {
     [EDGE_EXP] = map,            [EDGE_ERF] = map,             [EDGE_GELU] = map,    [EDGE_TANH] = map,
     [EDGE_SIGMOID] = map,        [EDGE_SILU] = map,            [EDGE_MAX] = combine, [EDGE_ADD] = combine,
     [EDGE_RANGE] = range,        [EDGE_DOTS] = few_by_many,  [EDGE_MIX] = few_by_many, [EDGE_GEMM_GROUPED] = product_of_words,
+    [EDGE_SPMM] = sparse,        [EDGE_DEPTHWISE_PLANE] = depthwise_plane,
 };
 static run *const OF_BYTES[] = {
     [EDGE_GEMM] = product_of_bytes, [EDGE_DEPTHWISE] = depthwise_of_bytes, [EDGE_ADD] = add_bytes,

@@ -11,6 +11,9 @@ from device_profiles.record import unstructure
 
 from .output import json_option, print_json, print_table
 
+_SWEEP = (0.2, 0.4, 0.6, 0.8, 0.9)
+"""Shares of zeros of a report."""
+
 
 @click.group("bench")
 def command() -> None:
@@ -55,9 +58,22 @@ def model(
     click.echo(f"kind measured, this machine: {result.machine['processor']}, load {result.machine['load']}")
 
 
-@command.command("kernels")
+class _WithShapes(click.Command):
+    """Ends its help with the names of our shape files."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from ..kernel_benchmark import read_shapes, shape_names
+
+        with formatter.section("Shapes"):
+            formatter.write_dl([(name, read_shapes(name).network) for name in shape_names()])
+
+
+@command.command("kernels", cls=_WithShapes)
 @click.option(
-    "--shapes", multiple=True, metavar="NAME_OR_FILE", help="Shapes of a network; again for more.  [default: all]"
+    "--shapes",
+    multiple=True,
+    metavar="NAME_OR_FILE",
+    help="Shapes of a network, see below, or a .toml file; again for more.  [default: mobilenet_v1]",
 )
 @click.option("--isa", multiple=True, help="Instruction set; again for more.  [default: every usable one but scalar]")
 @click.option("--dtype", multiple=True, help="f32 or s8; again for more.  [default: all]")
@@ -65,9 +81,15 @@ def model(
     "--sparsity", type=float, multiple=True, help="Time sparse products too, with such a share of zeros; again for more."
 )
 @click.option(
-    "--seconds", type=float, default=0.2, show_default=True, help="At least so long for each kernel and shape."
+    "--seconds", type=float, default=0.05, show_default=True, help="At least so long for each kernel and shape."
 )
 @click.option("-o", "--output", type=click.Path(), help="Write the result as JSON.")
+@click.option(
+    "--report",
+    type=click.Path(),
+    help="Write time against zeros, with the dense kernel and where it is reached, as an HTML file.  "
+    "[defaults then: --dtype f32, --sparsity 0.2, 0.4, 0.6, 0.8 and 0.9]",
+)
 @json_option
 def kernels(
     shapes: tuple[str, ...],
@@ -76,6 +98,7 @@ def kernels(
     sparsity: tuple[float, ...],
     seconds: float,
     output: str | None,
+    report: str | None,
     as_json: bool,
 ) -> None:
     """Time the kernels of the native engine on this machine, one thread, those of a shape interleaved A B A B.
@@ -88,9 +111,15 @@ def kernels(
 
     if seconds < 0:
         raise OptionError("--seconds takes a number that is not negative")
+    if report:
+        dtype, sparsity = dtype or ("f32",), sparsity or _SWEEP
     result = bench_kernels(shapes, isa, seconds, dtype, sparsity)
     if output:
         write_result(result, Path(output))
+    if report:
+        from ..report.kernels import write_kernel_report
+
+        write_kernel_report(result, Path(report))
     if as_json:
         print_json(unstructure(result))
         return
@@ -100,6 +129,8 @@ def kernels(
     sparse = ("zeros", "x dense", "95 % interval") if sparsity else ()
     print_table((*columns, *ratios, *sparse), (_kernel_row(row, bool(sparsity)) for row in result.rows))
     click.echo(f"kind measured, this machine: {result.machine['processor']}, load {result.machine['load']}, 1 thread")
+    if report:
+        click.echo(report)
 
 
 def _kernel_row(row: object, sparse: bool) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ def _render(bundle: Bundle) -> str:
     manifest = bundle.manifest
     profile = _profile(manifest.device)
     beside = _beside(bundle)
-    page = _environment().get_template(TEMPLATE)
+    page = environment().get_template(TEMPLATE)
     return page.render(
         m=manifest,
         sha256=bundle.sha256,
@@ -94,8 +94,9 @@ def _render(bundle: Bundle) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Of all pages: what the templates of this folder can call."""
+    made = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
@@ -104,9 +105,9 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     filters = (size, seconds, short, number, exact, signed, fields, option, share, plural)
-    environment.filters.update({function.__name__: function for function in filters})
-    environment.globals.update(time_axis=time_axis)
-    return environment
+    made.filters.update({function.__name__: function for function in filters})
+    made.globals.update(time_axis=time_axis)
+    return made
 
 
 # The board.

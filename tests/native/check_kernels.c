@@ -1,22 +1,31 @@
 /* Runs every fp32 row of the table of kernels beside the scalar row of its op and names those that differ: for machines
  * without Python.  Sizes are odd, some values are NaN, and memory is misaligned and lies among NaN, then once more
- * directly before a page that ends the program when it is touched. */
+ * directly before a page that ends the program when it is touched (WebAssembly has no such pages). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifndef __wasm__
 #include <sys/mman.h>
+#endif
 
 #include "edge_kernels.h"
 
 enum { ROOM = 1 << 15, MARGIN = 64, OPERANDS = 8, PAGE_BYTES = 1 << 16 };
 
-static float *rooms[OPERANDS]; /* each with a locked page behind it */
+static float *rooms[OPERANDS];
 static int before_a_page;
 static int8_t whole[1 << 16]; /* small weights */
 static const char *current;
 static long checked, failed;
 
+#ifdef __wasm__
+static int make_rooms(void) {
+    for (int i = 0; i < OPERANDS; i++)
+        if (!(rooms[i] = malloc(ROOM * sizeof(float)))) return 0;
+    return 1;
+}
+#else
 static int make_rooms(void) {
     size_t bytes = ROOM * sizeof(float);
     for (int i = 0; i < OPERANDS; i++) {
@@ -26,6 +35,7 @@ static int make_rooms(void) {
     }
     return 1;
 }
+#endif
 
 static float drawn(void) {
     static uint32_t state = 1;
@@ -156,6 +166,36 @@ static void check_sparse(const edge_kernel *k, const edge_kernel *scalar, int64_
     }
 }
 
+static void check_few(const edge_kernel *k, const edge_kernel *scalar, int64_t rows, int64_t n, int64_t depth, int rare) {
+    const edge_kernel *kernels[2] = {k, scalar};
+    static int32_t start[64];
+    static uint16_t index[4096];
+    float *x = filled(0, rows * (depth + 3) - 3, rare), *w = filled(1, depth * n, 0);
+    float *bias = filled(2, n, 0), *add = filled(3, rows * (n + 5) - 5, 0);
+    for (int64_t i = 0; i < depth * n; i++)
+        if (drawn() < 0.2f) w[i] = 0;
+    for (int form = 0; form < 3; form++) {
+        for (int which = 0; which < 2; which++) {
+            const edge_kernel *at_work = kernels[which];
+            float *value = at(4, edge_spmm_blocks(at_work, n, depth, w, 1, n) * at_work->nr);
+            edge_spmm_pack_f32(at_work, n, depth, w, 1, n, start, index, value);
+            edge_spmm_f32 job = {.depth = depth, .x_row = depth + 3, .c_row = n + 7, .add_row = n + 5,
+                                 .bias = form ? bias : NULL, .low = form > 1 ? -1.5f : -INFINITY,
+                                 .high = form > 1 ? 2.5f : INFINITY, .start = start, .index = index, .value = value};
+            ((edge_spmv_f32_run *)at_work->run)(&job, 0, n, rows, x, at(5 + which, rows * (n + 7) - 7),
+                                                form > 1 ? add : NULL);
+        }
+        compare(5, 6, 1e-6 * (double)(4 + depth), "columns of few rows", n);
+    }
+}
+
+static void check_all_few(const edge_kernel *k, const edge_kernel *scalar) {
+    static const int64_t columns[] = {1, 3, 4, 5, 8, 19};
+    for (int64_t rows = 1; rows <= 9; rows++)
+        for (int64_t depth = 1; depth <= 19; depth++)
+            check_few(k, scalar, rows, columns[(rows + depth) % 6], depth, depth % 2 ? 40 : 0);
+}
+
 static void check_all_sparse(const edge_kernel *k, const edge_kernel *scalar) {
     static const int64_t rows[] = {1, 3, 4, 5, 8, 19};
     for (int64_t count = 1; count <= 2 * k->mr + 1; count++) check_sparse(k, scalar, count, rows[count % 6], 7, 0);
@@ -267,6 +307,7 @@ static long check_table(void) {
         if (k->op == EDGE_GEMM) check_gemms(k, scalar);
         else if (k->op == EDGE_GEMM_GROUPED) check_all_grouped(k, scalar);
         else if (k->op == EDGE_SPMM) check_all_sparse(k, scalar);
+        else if (k->op == EDGE_SPMV) check_all_few(k, scalar);
         else if (k->op == EDGE_DEPTHWISE) check_depthwises(k, scalar);
         else if (k->op == EDGE_DEPTHWISE_PLANE) check_planes(k, scalar);
         else if (k->op == EDGE_DOTS || k->op == EDGE_MIX) check_few_by_many(k, scalar);

@@ -4,17 +4,7 @@
 #include <stdlib.h>
 
 #include "edge_kernels.h"
-
-static _Alignas(64) float memory[1 << 22];
-
-/* Zeros where a line of a cache begins, as everything of a session does, at the same place in every run: where they lie
- * says which of them share a set of a cache. */
-static float *zeros(int64_t count) {
-    static int64_t used;
-    float *given = memory + used;
-    used += (count + 15) / 16 * 16;
-    return used <= (int64_t)(sizeof memory / sizeof *memory) ? given : NULL;
-}
+#include "one_memory.h"
 
 int main(int argc, char **argv) {
     if (argc != 5) return fprintf(stderr, "usage: one_gemm M N K BLOCK\n"), 2;

@@ -25,7 +25,7 @@ from edgewright_runtime.kernels import COMBINES, INFINITY, MAPS, Kernel
 from tests.native.small_models import model
 
 HEADER = Path(__file__).parents[2] / "kernels_arm" / "include" / "edge_kernels.h"
-OPS = [op for op in kernels.OPS if op not in ("quantize", "dequantize", "gemm_grouped", "spmm", "depthwise_plane")]
+OPS = [op for op in kernels.OPS if op not in ("quantize", "dequantize", "gemm_grouped", "spmm", "spmv", "depthwise_plane")]
 TESTED = {(op, "f32", "dense") for op in OPS}
 ROWS = [row for row in kernels.rows() if row.dtype == "f32" and row.op in OPS]
 ISAS = kernels.isas()
@@ -130,7 +130,7 @@ def test_names_are_unique_and_end_with_their_instruction_set():
     assert len({row.name for row in rows}) == len(rows)
     assert len({row[:4] for row in rows}) == len(rows)
     assert all(row.name.startswith(f"edge_{row.op}_{row.dtype}_") and row.name.endswith(f"_{row.isa}") for row in rows)
-    assert all((row.mr > 0 and row.nr > 0) == (row.op in ("gemm", "gemm_grouped", "spmm")) for row in rows)
+    assert all((row.mr > 0 and row.nr > 0) == (row.op in ("gemm", "gemm_grouped", "spmm", "spmv")) for row in rows)
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -91,7 +91,25 @@ def of_sparse_weights() -> bytes:
     return model(nodes, {"image": (1, 3, 8, 8)}, ["y"], constants)
 
 
-MODELS = {"sparse": of_sparse_weights, "f32": of_floats, "s8": of_bytes, "s4": of_small_weights}
+def of_sparse_linear() -> bytes:
+    """All ways in which weights of linear layers with zeros are packed, and dense ones behind."""
+    draw = np.random.default_rng(0)
+    kept = {"b": np.repeat(draw.random((26, 192)) < 0.1, 4, axis=0)[:102], "c": np.repeat(draw.random((26, 102)) < 0.1, 4, axis=0)}
+    kept |= {"d": draw.random((700, 104)) < 0.005, "e": draw.random((90, 700)) < 0.1}
+    constants = {name: (draw.standard_normal(one.shape) * one).astype(np.float32) for name, one in kept.items()}
+    constants |= {"c": constants["c"].T.copy(), "f": draw.standard_normal((90, 200)).astype(np.float32), "one": np.array([1, 192], np.int64)}
+    nodes = [
+        helper.make_node("Reshape", ["image", "one"], ["1"]),
+        helper.make_node("Gemm", ["1", "b"], ["2"], transB=1),
+        helper.make_node("MatMul", ["2", "c"], ["3"]),
+        helper.make_node("Gemm", ["3", "d"], ["4"], transB=1),
+        helper.make_node("Gemm", ["4", "e"], ["5"], transB=1),
+        helper.make_node("MatMul", ["5", "f"], ["y"]),
+    ]
+    return model(nodes, {"image": (1, 3, 8, 8)}, ["y"], constants)
+
+
+MODELS = {"sparse": of_sparse_weights, "linear": of_sparse_linear, "f32": of_floats, "s8": of_bytes, "s4": of_small_weights}
 KINDS = pytest.mark.parametrize("kind", list(MODELS))
 
 
@@ -231,6 +249,7 @@ def test_every_instruction_set_can_be_packed_for(kind: str) -> None:
         ("f32", "avx2", "1cc7d4a4f1298602"),
         ("f32", "avx512vnni", "ba723dba136cc73c"),
         ("sparse", "scalar", "b84b0dfdc6e60528"),
+        ("linear", "scalar", "4a338353e49d7cdd"),
         ("s8", "scalar", "598eba07b36a80a8"),
         ("s8", "avx512vnni", "2bc080463848628f"),
         ("s4", "scalar", "314dbf7d02d241cf"),
@@ -311,17 +330,22 @@ def test_a_wrong_byte_in_a_packed_file_is_refused_or_harmless(tmp_path: Path, mo
         data[place] ^= bit
 
 
-def test_places_of_sparse_weights_that_lead_outside_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "name", "entry"), [("sparse", "b", 1), ("linear", "b", 0), ("linear", "c", 1)])
+def test_places_of_sparse_weights_that_lead_outside_are_refused(
+    kind: str, name: str, entry: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("EDGEWRIGHT_FORCE_ISA", "scalar")
-    content = of_sparse_weights()
+    content = MODELS[kind]()
     packed = Model(content).pack("scalar")
-    _, offset = [entry[1] for entry in entries_of(packed) if entry[3] & 0xFFF == 4 << 4]
-    start, index = offset, offset + 27 * 4
-    for name, place, value in (("start", start, "<i"), ("middle", start + 8, "<i"), ("end", start + 26 * 4, "<i"), ("index", index, "<H")):
+    offset = entries_of(packed)[entry][1]
+    groups = 26
+    start, index = offset, offset + (groups + 1) * 4
+    wrongs = (("start", start, "<i"), ("middle", start + 8, "<i"), ("end", start + groups * 4, "<i"), ("index", index, "<H"))
+    for part, place, value in wrongs:
         wrong = bytearray(packed)
         struct.pack_into(value, wrong, place, 0x7FFF)
-        opened = Model(bundle_of(tmp_path / name, content, {"scalar": bytes(wrong)}))
-        with refused(INVALID_MODEL, "packed weights of 'b' are damaged"):
+        opened = Model(bundle_of(tmp_path / part, content, {"scalar": bytes(wrong)}))
+        with refused(INVALID_MODEL, f"packed weights of '{name}' are damaged"):
             opened.session()
 
 

@@ -12,6 +12,7 @@ from onnx import helper
 
 from edgewright_runtime import kernels
 from edgewright_runtime.native_library import Model
+from tests.native import case_file
 from tests.native.small_models import model
 
 ISAS = kernels.isas()
@@ -75,6 +76,28 @@ def wanted(content: bytes, x: np.ndarray) -> np.ndarray:
     typed.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
     content = typed.SerializeToString()
     return ort.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+
+
+def entries() -> list[bytes]:
+    """Such graphs for machines without Python, as cases of :mod:`tests.native.case_file`."""
+    found = []
+    for rows in (1, 4):
+        for side, stride in ((3, 1), (3, 2), (5, 1), (5, 2)):
+            for size in ((1, 1), (3, 2), (7, 7), (9, 29), (40, 50)):
+                net = Net(32).sparse(64, rows=rows).act("Relu").depthwise(side, strides=[stride] * 2, pads=[side // 2] * 4)
+                content = net.act("Relu").sparse(37, rows=rows).content(*size, batch=2, channels=32)
+                found.append((f"blocks of {rows}, {side} / {stride}, {size}", content, image(2, 32, *size)))
+    first = Net(3).sparse(32, 3, 3, kept=1, strides=[2, 2], pads=[1] * 4).act("Relu").sparse(64)
+    found.append(("a dense layer first", first.content(33, 40, channels=3), image(1, 3, 33, 40)))
+    deep = Net(1040).sparse(24, rows=1, kept=0.1).sparse(1040).sparse(8)
+    found.append(("deep", deep.content(7, 5, channels=1040), image(1, 1040, 7, 5)))
+    return [_entry(*case) for case in found]
+
+
+def _entry(name: str, content: bytes, x: np.ndarray) -> bytes:
+    expected = wanted(content, x)
+    (output,) = (value.name for value in onnx.load_from_string(content).graph.output)
+    return case_file.entry(name, content, {"x": x}, {output: expected}, rtol=1e-5, atol=2e-5 * float(np.abs(expected).max()))
 
 
 def kernels_of(session: Any, isa: str) -> list[str]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 
-from tests.native.simulate_gemm import CORES, RESULT, ROOT, Instruction, inner_loop, simulate, table
+from tests.native.arm_models import CORES, ROOT
+from tests.native.simulate_gemm import RESULT, simulate, table
+from tests.native.test_arm_models import needs_models
 
 FOUND = json.loads(RESULT.read_text(encoding="utf-8"))
 LEAST = {"cortex-a53": 0.65, "cortex-a72": 0.97, "neoverse-n1": 0.97}
 """Of the bound of each model."""
-NEEDS = {"qemu-aarch64": "qemu-user", "llvm-mca-19": "llvm-19", "cc": "gcc"}
-"""Programs and their Debian packages."""
 
 
 def test_the_loop_comes_near_the_bound_of_its_multiply_adds():
@@ -40,17 +39,9 @@ def test_the_readme_has_the_table():
     assert table() in (ROOT / "kernels_arm" / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_inner_loop_is_the_largest_without_a_loop_inside():
-    names = ["fmla", "fmla", "b.ne 0x4", "fmla", "fmla", "fmla", "cbnz x1, 0xc", "fmla", "b.le 0x0", "ret"]
-    instructions = [Instruction(4 * i, *name.partition(" ")[::2]) for i, name in enumerate(names)]
-    assert [one.address for one in inner_loop(instructions)] == [12, 16, 20, 24]
-
-
 @pytest.mark.slow
 def test_the_figures_are_those_of_this_source():
-    missing = [f"{name} (Debian package {package})" for name, package in NEEDS.items() if not shutil.which(name)]
-    if missing:
-        pytest.skip(f"not on this machine: {', '.join(missing)}")
+    needs_models()
     again = simulate()
     if again["versions"] != FOUND["versions"]:
         pytest.skip(f"the figures were made with {FOUND['versions']}, here are {again['versions']}")

@@ -16,8 +16,8 @@ async function bytes(file) {
 
 const path = (url) => process.getBuiltinModule("node:url").fileURLToPath(url);
 
-/** Every contender opens a model and gives {run, read}: run once, and the first output as a Float32Array. */
-const CONTENDERS = {
+/** Every engine opens a model and gives {run, read}: run once, and the first output as a Float32Array. */
+const ENGINES = {
   "edgewright-relaxed": (name, inputs) => edgewright(name, inputs, "relaxed"),
   "edgewright-simd": (name, inputs) => edgewright(name, inputs, "simd"),
   litertjs,
@@ -112,15 +112,18 @@ function tfjsRun(tf, steps, image) {
   return found[steps.at(-1).output];
 }
 
-/** Interleaved samples of every contender that has the model, and how far its output is from the first one's. */
-export async function measure({ name, inputs, samples, seconds, place }) {
+/**
+ * Interleaved samples of every contender, an engine and a model, and how far its output is from that of the first contender
+ * with the same weights.
+ */
+export async function measure({ contenders, inputs, samples, seconds, place }) {
   Object.assign(PLACE, place);
   const given = inputs.map(({ dtype, values, shape }) => ({ data: dtype === "int64" ? BigInt64Array.from(values.map(BigInt)) : Float32Array.from(values), shape }));
   const ready = {};
   const notes = {};
-  for (const [contender, open] of Object.entries(CONTENDERS)) {
+  for (const [contender, { engine, model }] of Object.entries(contenders)) {
     try {
-      const opened = await open(name, given);
+      const opened = await ENGINES[engine](model, given);
       if (opened) ready[contender] = opened;
     } catch (error) {
       notes[contender] = String(error.message ?? error);
@@ -140,9 +143,10 @@ export async function measure({ name, inputs, samples, seconds, place }) {
       times[contender].push((performance.now() - start) / 1e3);
     }
   }
-  const [wanted] = Object.values(outputs);
-  const distance = (found) => wanted.reduce((most, value, i) => Math.max(most, Math.abs(value - found[i])), 0);
-  const apart = Object.fromEntries(Object.entries(outputs).map(([contender, found]) => [contender, distance(found)]));
+  const wanted = {};
+  for (const [contender, found] of Object.entries(outputs)) wanted[contenders[contender].model] ??= found;
+  const distance = (a, b) => a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i])), 0);
+  const apart = Object.fromEntries(Object.entries(outputs).map(([contender, found]) => [contender, distance(wanted[contenders[contender].model], found)]));
   return { times, apart, notes, agent: navigator.userAgent };
 }
 

@@ -10,8 +10,9 @@ import json
 import shutil
 import subprocess
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import click
 import numpy as np
@@ -36,6 +37,15 @@ IMPORTS = {
     "@litertjs/wasm-utils": "/beside0/@litertjs/wasm-utils/dist/index.js",
 }
 PEERS = ("@litertjs/core", "onnxruntime-web", "@tensorflow/tfjs-core", "@tensorflow/tfjs-backend-wasm")
+OURS, OTHERS = ("edgewright-relaxed", "edgewright-simd"), ("litertjs", "onnxruntime-web", "tfjs")
+Made = tuple[nn.Module, tuple[torch.Tensor, ...] | None]
+
+
+class Contender(TypedDict):
+    """One of :data:`OURS` or :data:`OTHERS`, and the name of the file that it opens."""
+
+    engine: str
+    model: str
 
 
 def mobilenet_v1() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
@@ -66,21 +76,21 @@ def minilm_for_litert() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     return Int32Inputs(models.minilm()).eval(), (ones, ones)
 
 
-MODELS = {
-    "mobilenet_v1_05_160": mobilenet_v1,
-    "efficientnet_lite0": lambda: (models.efficientnet_lite0(), (torch.randn(1, 3, 224, 224),)),
-    "minilm": lambda: (models.minilm(), None),
+MODELS: dict[str, Callable[[str], Made]] = {
+    "mobilenet_v1_05_160": lambda engine: mobilenet_v1(),
+    "efficientnet_lite0": lambda engine: (models.efficientnet_lite0(), (torch.randn(1, 3, 224, 224),)),
+    "minilm": lambda engine: minilm_for_litert() if engine == "litert" else (models.minilm(), None),
 }
 
 
-def export(name: str, folder: Path) -> Path:
-    """Files of every contender, made when they are not in the folder yet; the bundle of ours."""
+def export(name: str, make: Callable[[str], Made], folder: Path) -> Path:
+    """Files of every contender, of the model for its engine, made when they are not in the folder yet; the bundle of ours."""
     bundle = folder / f"{name}-native.edge"
     if (folder / f"{name}.ready").exists():
         return bundle
     for engine, suffix in (("native", "edgez"), ("onnxruntime", "onnx"), ("litert", "tflite")):
         path = folder / f"{name}-{engine}.edge"
-        module, inputs = minilm_for_litert() if (name, engine) == ("minilm", "litert") else MODELS[name]()
+        module, inputs = make(engine)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             made = sdk.export(module, f"host:{engine}", example_inputs=inputs, output=path)
@@ -154,14 +164,16 @@ def write_tfjs(model: onnx.ModelProto, stem: Path) -> None:
     stem.with_name(f"{stem.name}.tfjs.bin").write_bytes(b"".join(w.tobytes() for w in weights))
 
 
-def measure(name: str, bundle: Path, samples: int, seconds: float, node: bool) -> dict[str, Any]:
-    """Times of every contender, from one page or one process of Node."""
+def measure(
+    bundle: Path, contenders: dict[str, Contender], samples: int, seconds: float, node: bool = False
+) -> dict[str, Any]:
+    """Times of every contender, from one page or one process of Node; files are beside the bundle, which tells the inputs."""
     with sdk.load(bundle) as session:
         inputs = [
             {"dtype": array.dtype.name, "values": array.ravel().tolist(), "shape": list(array.shape)}
             for array in session.sample_inputs(seed=1).values()
         ]
-    asked = {"name": name, "inputs": inputs, "samples": samples, "seconds": seconds}
+    asked = {"contenders": contenders, "inputs": inputs, "samples": samples, "seconds": seconds}
     return in_node(bundle.parent, asked) if node else in_page(bundle.parent, asked)
 
 
@@ -221,9 +233,13 @@ def result(name: str, found: dict[str, Any]) -> dict[str, Any]:
         }
         for contender, timing in timings.items()
     }
-    versions = {package: web_setup.PACKAGES[package] for package in PEERS}
-    about = {"model": name, "threads": 1, "browser": found["agent"], "not_run": found["notes"], "versions": versions}
+    about = {"model": name, "threads": 1, "browser": found["agent"], "not_run": found["notes"], "versions": versions()}
     return {**about, "rows": rows, "machine": machine(), "commit": current_commit(), "date": now()}
+
+
+def versions() -> dict[str, str]:
+    """Of the peers."""
+    return {package: web_setup.PACKAGES[package] for package in PEERS}
 
 
 @click.group()
@@ -243,7 +259,9 @@ def run(names: tuple[str, ...], samples: int, seconds: float, node: bool, folder
     folder.mkdir(parents=True, exist_ok=True)
     output.mkdir(parents=True, exist_ok=True)
     for name in names or MODELS:
-        found = result(name, measure(name, export(name, folder), samples, seconds, node))
+        contenders: dict[str, Contender] = {engine: {"engine": engine, "model": name} for engine in (*OURS, *OTHERS)}
+        bundle = export(name, MODELS[name], folder)
+        found = result(name, measure(bundle, contenders, samples, seconds, node))
         content = json.dumps(found, indent=1, sort_keys=True).encode() + b"\n"
         write_file(output / f"{'node' if node else 'web'}-fp32-1-{name}.json", content)
     if output == RESULTS:
@@ -260,7 +278,7 @@ def table() -> None:
 
 def text(folder: Path = RESULTS) -> str:
     """One line a model: our median milliseconds, and how much longer each contender takes."""
-    lines, contenders = [], ["edgewright-simd", "litertjs", "onnxruntime-web", "tfjs"]
+    lines, contenders = [], [*OURS[1:], *OTHERS]
     for path in sorted([*folder.glob("web-fp32-*.json"), *folder.glob("node-fp32-*.json")], key=lambda path: path.stem, reverse=True):
         place, _, _, name = path.stem.split("-", 3)
         rows = json.loads(path.read_text())["rows"]

@@ -53,7 +53,7 @@ def run(seconds: float) -> None:
         models |= {f"{pattern} {share:.0%}": (pruned(dense, share, PATTERNS[pattern]), "native") for share in shares}
     timings, sizes = _timed(models, seconds)
     peer = min((timings[f"{engine} dense"] for engine in PEERS), key=lambda timing: timing.median_s)
-    _write("mobilenet_v1", timings, sizes, {"fastest_peer": peer, "native_dense": timings["native dense"]})
+    write("mobilenet_v1", timings, sizes, {"fastest_peer": peer, "native_dense": timings["native dense"]}, _versions())
     _show()
 
 
@@ -66,7 +66,7 @@ def sweep(seconds: float) -> None:
         shares = [percent / 100 for percent in range(0, 101, STEPS)]
         models = {f"{pattern} {share:.0%}": (pruned(dense, share, rows), "native") for share in shares}
         timings, sizes = _timed({"native dense": (dense, "native"), **models}, seconds)
-        _write(f"sweep-{rows}x1", timings, sizes, {"native_dense": timings["native dense"]})
+        write(f"sweep-{rows}x1", timings, sizes, {"native_dense": timings["native dense"]}, _versions())
     _show()
 
 
@@ -95,7 +95,14 @@ def _timed(
         return measure(runs, min_samples=50, min_seconds=seconds), sizes
 
 
-def _write(name: str, timings: dict[str, Timing], sizes: dict[str, int], beside: dict[str, Timing]) -> None:
+def _versions() -> dict[str, str]:
+    return {package: installed(package) or "" for package in PACKAGES}
+
+
+def write(
+    name: str, timings: dict[str, Timing], sizes: dict[str, int], beside: dict[str, Timing], versions: dict[str, str], **more: Any
+) -> None:
+    """A result file: bytes and times of every contender, and how many times as fast as those beside it."""
     rows = [
         {
             "name": key,
@@ -106,8 +113,8 @@ def _write(name: str, timings: dict[str, Timing], sizes: dict[str, int], beside:
         }
         for key, timing in timings.items()
     ]
-    found: dict[str, Any] = {"rows": rows, "kind": "measured", "machine": machine(), "commit": current_commit(), "date": now()}
-    found["versions"] = {package: installed(package) or "" for package in PACKAGES}
+    about = {"kind": "measured", "machine": machine(), "versions": versions, "commit": current_commit(), "date": now()}
+    found = {"rows": rows, **about, **more}
     RESULTS.mkdir(exist_ok=True)
     write_file(RESULTS / f"{name}.json", json.dumps(found, indent=1, sort_keys=True).encode() + b"\n")
 
@@ -116,10 +123,10 @@ def _show() -> None:
     readme.write_table(readme.NATIVE, "sparse", text())
 
 
-def text() -> str:
-    """One line a model: bytes, milliseconds, and how many times as fast as the fastest dense peer and as our dense model."""
-    lines = ["| MobileNet-v1 | bytes | median ms | of the fastest dense peer | of our dense model |", "|---|---|---|---|---|"]
-    for row in json.loads((RESULTS / "mobilenet_v1.json").read_text())["rows"]:
+def text(name: str = "mobilenet_v1", title: str = "MobileNet-v1") -> str:
+    """One line a contender: bytes, milliseconds, and how many times as fast as the fastest dense peer and as our dense model."""
+    lines = [f"| {title} | bytes | median ms | of the fastest dense peer | of our dense model |", "|---|---|---|---|---|"]
+    for row in json.loads((RESULTS / f"{name}.json").read_text())["rows"]:
         figures = [
             "{:.2f} x ({:.2f} to {:.2f})".format(*row[f"faster_than_{other}"]) for other in ("fastest_peer", "native_dense")
         ]

@@ -53,8 +53,8 @@ class Target:
     of those with fewer than it has here each takes the next that there is."""
     stored: frozenset[str] = frozenset({"embedding", "gru", "lstm"})
     """Layers whose weights it stores as integers although they compute in float."""
-    leaves_out_zeros: frozenset[str] = frozenset()
-    """``conv``, ``linear``: layers of float32 whose zeros its engine does not multiply, where that is faster."""
+    leaves_out_zeros: bool = False
+    """Whether its engine does not multiply zeros of convolutions and linear layers of float32, where that is faster."""
     grids_of_rows: bool = False
     """Whether an input that is quantized in each run has a grid for each of its rows, instead of one for all."""
 

@@ -26,7 +26,7 @@ class NativeTarget(OnnxRuntimeTarget):
     common is there once.
     """
 
-    leaves_out_zeros = frozenset({"conv"})
+    leaves_out_zeros = True
     results_on_grids = False
     bits: ClassVar = {"static": (4, 3, 2), "dynamic": (4, 3, 2), "float": (4, 3, 2), "embedding": (4,)}
 

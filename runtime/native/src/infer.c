@@ -25,7 +25,7 @@ static edge_status check_dtype(const ew_call *call) {
 
 edge_status ew_infer_step(edge_session *session, ew_step *step) {
     (void)session;
-    edge_status status = step->call.node->op->infer(&step->call);
+    edge_status status = ew_op_infer(&step->call);
     return ew_blame(step->call.node, status);
 }
 
@@ -36,7 +36,7 @@ edge_status ew_run_step(edge_session *session, ew_step *step) {
         step->call.out[0]->data = step->call.in[0]->data;
         return EDGE_OK;
     }
-    return ew_blame(step->call.node, op->run(&step->call));
+    return ew_blame(step->call.node, ew_op_run(&step->call));
 }
 
 /* A node may ask for more results than its operator has. */
@@ -92,7 +92,7 @@ static edge_status run_now(edge_session *session, ew_step *step) {
         out->data = ew_arena_get(&session->arena, out->capacity);
         if (!out->data) return EDGE_NO_MEMORY;
     }
-    size_t bytes = ew_workspace_of(call);
+    size_t bytes = ew_op_workspace(call);
     if (bytes && !(call->workspace = ew_arena_get(&session->arena, bytes))) return EDGE_NO_MEMORY;
     call->planning = false;
     edge_status status = ew_run_step(session, step);

@@ -115,7 +115,7 @@ edge_status ew_place_all(edge_session *session) {
     EW_TRY(allocate(&p, session));
     for (int s = 0; s < p.step_count; s++) {
         ew_step *step = &session->steps[s];
-        if (!step->folded) step->workspace_bytes = ew_workspace_of(&step->call);
+        if (!step->folded) step->workspace_bytes = ew_op_workspace(&step->call);
     }
     trace(&p);
     reuse(&p);

@@ -19,23 +19,72 @@ edge_status ew_run_none(ew_call *call) {
 #include "ops.inc"
 #undef EW_OP
 
-#define ew_no_workspace NULL /* so that no function of this name is needed */
-static const ew_op OPS[] = {
-#define EW_OP(domain, name, first, last, dtypes, flags, infer, run, workspace)                                         \
-    {#name, sizeof(domain) - 1, first, last, flags, dtypes, infer, run, workspace},
+/* Rows, and where their names are: nothing in them has to be relocated. */
+enum {
+#define EW_OP(domain, name, first, last, dtypes, flags, infer, run, workspace) ROW_##name##_##first,
+#include "ops.inc"
+#undef EW_OP
+    OP_COUNT
+};
+
+static const struct names {
+#define EW_OP(domain, name, first, last, dtypes, flags, infer, run, workspace) char name##_##first[sizeof #name];
+#include "ops.inc"
+#undef EW_OP
+} NAMES = {
+#define EW_OP(domain, name, first, last, dtypes, flags, infer, run, workspace) #name,
 #include "ops.inc"
 #undef EW_OP
 };
-#define OP_COUNT (sizeof OPS / sizeof *OPS)
+
+static const ew_op OPS[] = {
+#define EW_OP(domain, name, first, last, dtypes, flags, infer, run, workspace)                                         \
+    {offsetof(struct names, name##_##first), sizeof(domain) - 1, first, last, flags, dtypes},
+#include "ops.inc"
+#undef EW_OP
+};
+
+edge_status ew_op_infer(ew_call *call) {
+    switch (call->node->op - OPS) {
+#define EW_OP(domain, name, first, last, dtypes, flags, infer, run, workspace)                                         \
+    case ROW_##name##_##first: return infer(call);
+#include "ops.inc"
+#undef EW_OP
+    default: return EDGE_OK;
+    }
+}
+
+edge_status ew_op_run(ew_call *call) {
+    switch (call->node->op - OPS) {
+#define EW_OP(domain, name, first, last, dtypes, flags, infer, run, workspace)                                         \
+    case ROW_##name##_##first: return run(call);
+#include "ops.inc"
+#undef EW_OP
+    default: return EDGE_OK;
+    }
+}
+
+#define ew_no_workspace(call) 0 /* so that no function of this name is needed */
+size_t ew_op_workspace(const ew_call *call) {
+    switch (call->node->op - OPS) {
+#define EW_OP(domain, name, first, last, dtypes, flags, infer, run, workspace)                                         \
+    case ROW_##name##_##first: return workspace(call);
+#include "ops.inc"
+#undef EW_OP
+    default: return 0;
+    }
+}
+
+static const char *name_of(const ew_op *op) { return (const char *)&NAMES + op->name; }
 
 static const char *domain_of(const ew_op *op) {
     return op->domain == 0 ? "" : op->domain == sizeof OF_MODELS - 1 ? OF_MODELS : OF_OURS;
 }
 
 const ew_op *ew_find_op(const char *domain, const char *name, int version) {
-    for (size_t i = 0; i < OP_COUNT; i++) {
+    for (size_t i = 0; i < (size_t)OP_COUNT; i++) {
         const ew_op *op = &OPS[i];
-        if (version >= op->first && version <= op->last && strcmp(op->name, name) == 0 &&
+        if (version >= op->first && version <= op->last && strcmp(name_of(op), name) == 0 &&
             strcmp(domain_of(op), domain) == 0)
             return op;
     }
@@ -44,10 +93,10 @@ const ew_op *ew_find_op(const char *domain, const char *name, int version) {
 
 const char *edge_operator(size_t row) {
     static _Thread_local char text[256];
-    if (row >= OP_COUNT) return NULL;
+    if (row >= (size_t)OP_COUNT) return NULL;
     const ew_op *op = &OPS[row];
     if (op->flags & EW_INTERNAL) return NULL; /* these rows are the last ones */
-    int length = snprintf(text, sizeof text, "%s:%s:%d-%d:", domain_of(op), op->name, op->first, op->last);
+    int length = snprintf(text, sizeof text, "%s:%s:%d-%d:", domain_of(op), name_of(op), op->first, op->last);
     for (int dtype = 1; dtype <= EDGE_U64; dtype++)
         if (op->dtypes & EW_T(dtype))
             length += snprintf(text + length, sizeof text - (size_t)length, "%s,", ew_dtype_name((edge_dtype)dtype));

@@ -52,16 +52,13 @@ enum {
     EW_PACKED = 128    /* input 1, weights, is there for its shape; what run reads is packed */
 };
 
-/* Some hundred rows, of which every pointer is relocated when the library is loaded: as few as there can be. */
+/* Some hundred rows without a pointer, which would be relocated when the library is loaded. */
 struct ew_op {
-    const char *name;
+    uint16_t name;       /* where it is among those of all */
     uint8_t domain;      /* how long its name is, which tells domains apart: 0 is ONNX's own */
     uint8_t first, last; /* versions of the domain */
     uint8_t flags;
     uint32_t dtypes; /* of input 0; of output 0 for operators without inputs */
-    edge_status (*infer)(ew_call *call);
-    edge_status (*run)(ew_call *call);
-    size_t (*workspace)(const ew_call *call); /* NULL: it needs none */
 };
 
 /* The newest version of ONNX's operators that the rows were checked against. */
@@ -70,9 +67,10 @@ struct ew_op {
 /* The row that runs a node of this version, NULL: none. */
 const ew_op *ew_find_op(const char *domain, const char *name, int version);
 
-static inline size_t ew_workspace_of(const ew_call *call) {
-    return call->node->op->workspace ? call->node->op->workspace(call) : 0;
-}
+/* Those of the call's operator. */
+edge_status ew_op_infer(ew_call *call);
+edge_status ew_op_run(ew_call *call);
+size_t ew_op_workspace(const ew_call *call);
 
 /* ---- for operators ---- */
 static inline ew_tensor *ew_in(const ew_call *call, int i) { return i < call->in_count ? call->in[i] : NULL; }

@@ -56,7 +56,7 @@ static edge_status check_room(const ew_step *step) {
 }
 
 static edge_status check_workspace(const ew_step *step) {
-    if (ew_workspace_of(&step->call) <= step->workspace_bytes) return EDGE_OK;
+    if (ew_op_workspace(&step->call) <= step->workspace_bytes) return EDGE_OK;
     return ew_blame(step->call.node,
                     ew_fail(EDGE_SHAPE_MISMATCH, "it needs more working memory than at the largest inputs"));
 }

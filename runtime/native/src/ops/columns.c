@@ -70,7 +70,6 @@ GATHER(uint8_t)
 GATHER(uint32_t)
 GATHER(uint64_t)
 
-#ifndef __wasm__ /* a module is kept small */
 static void gather_every_other(const uint32_t *from, uint32_t *to, int64_t count) {
     typedef uint32_t four __attribute__((vector_size(16)));
     int64_t i = 0;
@@ -83,17 +82,14 @@ static void gather_every_other(const uint32_t *from, uint32_t *to, int64_t count
     }
     for (; i < count; i++, from += 2) to[i] = *from;
 }
-#endif
 
 static void gather(const uint8_t *from, int64_t stride, uint8_t *to, int64_t count, size_t element_bytes) {
     if (stride == 1)
         memcpy(to, from, (size_t)count * element_bytes);
     else if (element_bytes == 1)
         gather_uint8_t(from, stride, to, count);
-#ifndef __wasm__
     else if (element_bytes == 4 && stride == 2)
         gather_every_other((const uint32_t *)(const void *)from, (uint32_t *)(void *)to, count);
-#endif
     else if (element_bytes == 4)
         gather_uint32_t((const uint32_t *)(const void *)from, stride, (uint32_t *)(void *)to, count);
     else

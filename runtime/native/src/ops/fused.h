@@ -40,17 +40,25 @@ typedef struct ew_fused {
     const ew_quantized *quantized; /* NULL: x is f32 */
 } ew_fused;
 
-/* The same of an image with its channels first, by sparse weights. */
+/* The same by sparse weights: of an image with its channels first, or of rows. */
 typedef struct ew_sparse {
     const edge_kernel *kernel;
+    const edge_kernel *few; /* for few rows as they lie; of an image NULL */
     const int32_t *start; /* these three as in edge_spmm_f32 */
     const uint16_t *index;
     const float *value;
     const float *bias; /* NULL: zero */
-    int64_t outputs;
+    int64_t outputs, depth;
     float low, high;
     edge_map_f32 *map; /* NULL: none */
 } ew_sparse;
+
+/* Blocks of weights of the first outputs. */
+int64_t ew_sparse_blocks(const ew_sparse *s, int64_t outputs);
+/* Blocks, and one for each four outputs; the first output, a multiple of four or behind the last one, before which there is
+ * no less of it than this. */
+int64_t ew_sparse_work(const ew_sparse *s);
+int64_t ew_sparse_output(const ew_sparse *s, int64_t work);
 
 /* Whether there is room for the windows of a depthwise convolution of channels one by one; of a call that is planned. */
 bool ew_plane_fits(const ew_call *call);
@@ -120,6 +128,9 @@ typedef struct ew_append_detail {
     const edge_kernel *kernel; /* none */
     const ew_state_spec *spec;
 } ew_append_detail;
+
+/* The shape of a product of rows of this depth. */
+edge_status ew_linear_shape(ew_call *call, int64_t depth, int64_t outputs, edge_dtype dtype);
 
 /* Fills the rows of a matrix; context is its memory. */
 void ew_rows_in_order(const ew_product *product, int64_t begin, int64_t count, const void **a, uint8_t *scratch);

@@ -1,14 +1,18 @@
 #include "fused.h"
 
-edge_status ew_infer_fused_linear(ew_call *call) {
+edge_status ew_linear_shape(ew_call *call, int64_t depth, int64_t outputs, edge_dtype dtype) {
     const ew_tensor *x = ew_in(call, 0);
-    const ew_fused *f = ew_detail(call);
     int64_t dims[EDGE_MAX_RANK];
-    if (x->rank < 1 || x->dims[x->rank - 1] != f->depth)
-        return ew_fail(EDGE_SHAPE_MISMATCH, "the last axis of its input must have length %lld", (long long)f->depth);
+    if (x->rank < 1 || x->dims[x->rank - 1] != depth)
+        return ew_fail(EDGE_SHAPE_MISMATCH, "the last axis of its input must have length %lld", (long long)depth);
     memcpy(dims, x->dims, sizeof dims);
-    dims[x->rank - 1] = f->outputs;
-    return ew_shape(ew_out(call, 0), ew_y_dtype(f), x->rank, dims);
+    dims[x->rank - 1] = outputs;
+    return ew_shape(ew_out(call, 0), dtype, x->rank, dims);
+}
+
+edge_status ew_infer_fused_linear(ew_call *call) {
+    const ew_fused *f = ew_detail(call);
+    return ew_linear_shape(call, f->depth, f->outputs, ew_y_dtype(f));
 }
 
 void ew_rows_in_order(const ew_product *p, int64_t begin, int64_t count, const void **a, uint8_t *scratch) {

@@ -12,7 +12,7 @@ edge_status ew_infer_planes(ew_call *call) {
 typedef struct product {
     const ew_sparse *sparse;
     edge_spmm_f32 job;
-    int64_t x_image, origin, end, tiles, groups;
+    int64_t x_image, origin, end, tiles;
     const float *x, *add;
     float *y;
 } product;
@@ -45,26 +45,10 @@ static void run_tiles(void *context, int64_t begin, int64_t end) {
     }
 }
 
-static int64_t blocks_before(const ew_sparse *s, int64_t row) {
-    int64_t side = s->kernel->nr;
-    return s->start[(least(row, s->outputs) + side - 1) / side];
-}
-
-/* The first four rows before which there is no less work than this: blocks, and one for each four rows. */
-static int64_t group_at(const product *p, int64_t work) {
-    int64_t low = 0, high = p->groups;
-    while (low < high) {
-        int64_t middle = (low + high) / 2;
-        if (blocks_before(p->sparse, middle * 4) + middle < work) low = middle + 1;
-        else high = middle;
-    }
-    return low;
-}
-
 /* Rows by their share of the work of all. */
 static void run_rows(void *context, int64_t begin, int64_t end) {
     const product *p = context;
-    int64_t first = group_at(p, begin) * 4, last = least(group_at(p, end) * 4, p->sparse->outputs);
+    int64_t first = ew_sparse_output(p->sparse, begin), last = ew_sparse_output(p->sparse, end);
     if (first < last) multiply(p, 0, first, last, p->origin, p->end);
 }
 
@@ -72,7 +56,7 @@ static void run_rows(void *context, int64_t begin, int64_t end) {
 static void run_product(const ew_call *call, const product *p, int64_t images) {
     enum { FEW = 8, GRAIN = 65536 };
     const ew_sparse *s = p->sparse;
-    int64_t work = blocks_before(s, s->outputs) + p->groups, side = s->kernel->nr;
+    int64_t work = ew_sparse_work(s), side = s->kernel->nr;
     if (images == 1 && p->tiles < FEW) ew_parallel(call, work, 1 + GRAIN / ((p->end - p->origin) * side), run_rows, (void *)(uintptr_t)p);
     else ew_parallel(call, images * p->tiles, 1 + GRAIN / (work * side * s->kernel->mr), run_tiles, (void *)(uintptr_t)p);
 }
@@ -121,7 +105,6 @@ edge_status ew_run_sparse_conv(ew_call *call) {
     product p = {.sparse = s,
                  .job = {c.depth, c.in_size, c.out_size, c.out_size, s->bias, s->low, s->high, s->start, s->index, s->value},
                  .x_image = c.in_channels * c.in_size,
-                 .groups = (s->outputs + 3) / 4,
                  .x = x->data,
                  .add = add ? add->data : NULL,
                  .y = ew_out(call, 0)->data};

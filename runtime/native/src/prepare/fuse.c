@@ -93,11 +93,12 @@ static edge_status pack(ew_preparer *p, const ew_chain *chain, bool conv, bool d
 
 edge_status ew_emit_chain(ew_preparer *p, const ew_chain *chain) {
     if (chain->eight) return ew_emit_eight(p, chain);
-#ifndef __wasm__ /* which has no kernels for it yet */
     bool done = false;
     EW_TRY(ew_emit_planes(p, chain, &done));
-    if (done) return EDGE_OK;
+#ifndef __wasm__ /* which would need more room for it */
+    if (!done) EW_TRY(ew_emit_sparse_linear(p, chain, &done));
 #endif
+    if (done) return EDGE_OK;
     const ew_node *head = &p->from->nodes[chain->head];
     bool transposed = ew_is_transposed(head), conv = ew_is(head, "Conv") || transposed;
     bool depthwise = conv && ew_attr_int(head, "group", 1) > 1;

@@ -7,73 +7,12 @@ static const edge_kernel *kernel_of(const ew_preparer *p, edge_kernel_op op, edg
 
 /* ---- products with sparse weights ---- */
 
-/* Weights as the packer reads them, and what it writes: start, index and value, one after the other. */
-typedef struct sparse {
-    const edge_kernel *kernel;
-    const float *weights;
-    int64_t outputs, depth, blocks;
-} sparse;
-
-static int64_t groups_of(const sparse *s) { return (s->outputs + s->kernel->nr - 1) / s->kernel->nr; }
-static size_t start_bytes(const sparse *s) { return (size_t)(groups_of(s) + 1) * sizeof(int32_t); }
-static size_t index_bytes(const sparse *s) { return (size_t)(s->blocks + s->blocks % 2) * sizeof(uint16_t); }
-static size_t bytes_of(const sparse *s) {
-    return start_bytes(s) + index_bytes(s) + (size_t)(s->blocks * s->kernel->nr) * sizeof(float);
-}
-
-static ew_sparse parts_of(const sparse *s, const void *packed) {
-    const uint8_t *at = packed;
-    return (ew_sparse){.kernel = s->kernel,
-                       .start = packed,
-                       .index = (const uint16_t *)(const void *)(at + start_bytes(s)),
-                       .value = (const float *)(const void *)(at + start_bytes(s) + index_bytes(s)),
-                       .outputs = s->outputs};
-}
-
-static edge_status fill(const void *context, void *into) {
-    const sparse *s = context;
-    ew_sparse to = parts_of(s, into);
-    if (s->blocks % 2) memset((uint8_t *)into + start_bytes(s) + index_bytes(s) - sizeof(uint16_t), 0, sizeof(uint16_t));
-    edge_spmm_pack_f32(s->kernel, s->outputs, s->depth, s->weights, s->depth, 1, (int32_t *)(uintptr_t)to.start,
-                       (uint16_t *)(uintptr_t)to.index, (float *)(uintptr_t)to.value);
-    return EDGE_OK;
-}
-
-/* What was packed may come from a file: nothing in it may lead a kernel outside. */
-static bool is_sound(const sparse *s, const ew_sparse *packed) {
-    int64_t groups = groups_of(s);
-    if (packed->start[0] != 0 || packed->start[groups] != s->blocks) return false;
-    for (int64_t g = 0; g < groups; g++)
-        if (packed->start[g] > packed->start[g + 1]) return false;
-    for (int64_t i = 0; i < s->blocks; i++)
-        if (packed->index[i] >= s->depth) return false;
-    return true;
-}
-
-static edge_status pack(ew_preparer *p, const sparse *s, int value, ew_sparse *detail) {
-    edge_session *session = p->session;
-    const ew_graph *model = session->model_graph;
-    const void *packed;
-    if (value < model->value_count && model->values[value].has_data) {
-        uint32_t code = (uint32_t)EW_PACKING_VERSION << 24 | (uint32_t)s->kernel->nr << 4; /* of kind 0 */
-        EW_TRY(ew_weights_get(session->weights, model->values[value].tensor.data, code, bytes_of(s), fill, s, &packed));
-    } else {
-        void *own = ew_arena_get_dirty(&session->arena, bytes_of(s));
-        if (!own) return EDGE_NO_MEMORY;
-        EW_TRY(fill(s, own));
-        packed = own;
-    }
-    *detail = parts_of(s, packed);
-    if (!is_sound(s, detail)) return ew_fail(EDGE_INVALID_MODEL, "packed weights of '%s' are damaged", p->from->values[value].name);
-    return EDGE_OK;
-}
-
 /* Products in the time of a value that is turned, or copied from below a window. */
 enum { TURN = 24, COPY = 4 };
 
 /* What a product costs for each place, in products of the dense kernel: a block of four needs as many loads for a product as
  * that one, a single weight more. */
-static double cost_of(const sparse *s) {
+static double cost_of(const ew_blocks *s) {
     double blocks = (double)s->blocks, rows = (double)s->outputs;
     return s->kernel->nr == 1 ? 2.7 * blocks + 2 * rows : 4.6 * blocks + 3 * rows;
 }
@@ -96,34 +35,17 @@ static bool is_pointwise(const ew_node *node, const ew_tensor *weights) {
     return ew_span(weights, 2, weights->rank) == 1 && are_all(node, "strides", 1) && are_all(node, "pads", 0);
 }
 
-/* Whether few zeros are among some of the weights: those of large models are not read for this, which may have been packed
- * before. */
-static bool seems_dense(const ew_tensor *weights) {
-    enum { RUNS = 8, RUN = 256, FEW = 8 };
-    int64_t count = ew_count(weights), run = count < RUN ? count : RUN, zeros = 0;
-    for (int64_t i = 0; i < RUNS; i++) {
-        const uint8_t *at = (const uint8_t *)weights->data + (size_t)((count - run) / RUNS * i) * sizeof(float);
-        for (int64_t j = 0; j < run; j++, at += sizeof(float)) {
-            float value;
-            memcpy(&value, at, sizeof value);
-            zeros += value == 0;
-        }
-    }
-    return zeros * FEW < RUNS * run;
-}
-
 /* The better of both formats, where its cost is below this. */
-static bool find_sparse(const ew_preparer *p, const ew_node *node, double least, sparse *best) {
+static bool find_sparse(const ew_preparer *p, const ew_node *node, double least, ew_blocks *best) {
     const ew_tensor *weights = ew_tensor_of(p, node->inputs[1]);
     int64_t outputs = weights->dims[0], depth = ew_span(weights, 1, weights->rank);
     bool found = false;
     if (!is_pointwise(node, weights)) least -= (double)(COPY * depth);
     for (edge_kernel_format format = EDGE_BLOCKS_1X1; format <= EDGE_BLOCKS_4X1; format++) {
-        sparse s = {kernel_of(p, EDGE_SPMM, format), weights->data, outputs, depth, 0};
-        if (!s.kernel || depth > EDGE_SPMM_MOST_DEPTH) return false;
-        s.blocks = edge_spmm_blocks(s.kernel, outputs, depth, s.weights, depth, 1);
+        ew_blocks s = {.weights = weights->data, .outputs = outputs, .depth = depth, .row = depth, .column = 1};
+        if (!ew_count_blocks(p, format, &s)) continue;
         double cost = cost_of(&s);
-        if (cost >= least || s.blocks > INT32_MAX) continue;
+        if (cost >= least) continue;
         least = cost;
         *best = s;
         found = true;
@@ -138,14 +60,14 @@ static double dense_cost(const ew_tensor *weights) { return (double)ew_count(wei
 static bool goes_to_sparse(const ew_preparer *p, int value) {
     enum { FAR = 8 };
     for (int i = 0; i < FAR; i++) {
-        sparse s;
+        ew_blocks s;
         int reader = ew_sole_reader(p, value);
         if (reader < 0) return false;
         const ew_node *node = &p->from->nodes[reader];
         if (node->inputs[0] != value || node->output_count != 1) return false;
         if (is_whole(p, node)) {
             const ew_tensor *weights = ew_tensor_of(p, node->inputs[1]);
-            return !seems_dense(weights) && find_sparse(p, node, dense_cost(weights), &s);
+            return !ew_seems_dense(weights) && find_sparse(p, node, dense_cost(weights), &s);
         }
         if (!(ew_is(node, "Conv") && ew_is_head(p, node)) && !(node->op->flags & EW_POINTWISE)) return false;
         value = node->outputs[0];
@@ -155,12 +77,12 @@ static bool goes_to_sparse(const ew_preparer *p, int value) {
 
 /* Whether the planes of an image are the better order for a product: its own cost, and that of turning what comes in and goes
  * out in either order. */
-static bool is_better(const ew_preparer *p, const ew_chain *chain, sparse *best) {
+static bool is_better(const ew_preparer *p, const ew_chain *chain, ew_blocks *best) {
     const ew_node *node = &p->from->nodes[chain->head];
     if (chain->grouped || !is_whole(p, node)) return false;
     const ew_tensor *weights = ew_tensor_of(p, node->inputs[1]);
     bool onward = goes_to_sparse(p, chain->result);
-    if (!onward && seems_dense(weights)) return false;
+    if (!onward && ew_seems_dense(weights)) return false;
     double turned = (double)(TURN * weights->dims[1]) * (p->plain[node->inputs[0]] ? 1 : -1);
     if (onward) turned += (double)(TURN * weights->dims[0]);
     if (!find_sparse(p, node, dense_cost(weights) + turned, best)) return false;
@@ -178,10 +100,10 @@ static edge_status emit(ew_preparer *p, const ew_chain *chain, const char *name,
     return EDGE_OK;
 }
 
-static edge_status emit_sparse(ew_preparer *p, const ew_chain *chain, const sparse *s) {
+static edge_status emit_sparse(ew_preparer *p, const ew_chain *chain, const ew_blocks *s) {
     ew_sparse *detail = ew_arena_get(&p->session->arena, sizeof *detail);
     if (!detail) return EDGE_NO_MEMORY;
-    EW_TRY(pack(p, s, p->from->nodes[chain->head].inputs[1], detail));
+    EW_TRY(ew_pack_blocks(p, s, p->from->nodes[chain->head].inputs[1], detail));
     detail->low = chain->low;
     detail->high = chain->high;
     detail->map = chain->map;
@@ -218,7 +140,7 @@ static edge_status emit_plane(ew_preparer *p, const ew_chain *chain) {
 }
 
 edge_status ew_emit_planes(ew_preparer *p, const ew_chain *chain, bool *done) {
-    sparse s;
+    ew_blocks s;
     *done = is_better(p, chain, &s);
     if (*done) return emit_sparse(p, chain, &s);
     *done = is_plane(p, chain);

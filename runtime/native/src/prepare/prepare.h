@@ -145,6 +145,27 @@ ew_packing ew_packing_of(const ew_node *node, const ew_tensor *weights, bool con
 /* Emits a product of two computed matrices; *done is false when the node is something else. */
 edge_status ew_emit_matmul(ew_preparer *p, const ew_node *node, bool *done);
 
+/* ---- sparse.c ---- */
+/* Weights as their packer reads them: w[i][j] is at w[i * row + j * column]. */
+typedef struct ew_blocks {
+    const edge_kernel *kernel;
+    const float *weights;
+    int64_t outputs, depth, row, column;
+    int64_t blocks; /* that hold anything */
+} ew_blocks;
+
+/* Whether few zeros are among some of the weights: those of large models are not read for this, which may have been packed
+ * before. */
+bool ew_seems_dense(const ew_tensor *weights);
+/* Sets the kernel of a format, and its blocks; false: it has no room for them. */
+bool ew_count_blocks(const ew_preparer *p, edge_kernel_format format, ew_blocks *blocks);
+/* Sets what comes of the weights, which are those of a value. */
+edge_status ew_pack_blocks(ew_preparer *p, const ew_blocks *blocks, int value, ew_sparse *detail);
+
+/* ---- sparse_linear.c ---- */
+/* Emits a product of rows with sparse weights; *done is false where the dense one is better, or it is something else. */
+edge_status ew_emit_sparse_linear(ew_preparer *p, const ew_chain *chain, bool *done);
+
 /* ---- planes.c ---- */
 /* Emits a convolution on an image with its channels first; *done is false where the other order is better. */
 edge_status ew_emit_planes(ew_preparer *p, const ew_chain *chain, bool *done);
