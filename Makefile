@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 ZIG ?= $(abspath $(BIN))/python -m ziglang
+# With one thread each: more than cores there are would wait for each other.
+PYTEST_2 := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: demo test slow reference-exports platforms native web sanitize fuzz fuzz-corpus op-sweep reference-models clean FORCE
 
@@ -13,7 +15,7 @@ demo: $(READY)
 test: $(READY) native
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST_2)
 
 # What takes minutes: every reference model in every format, the native engine on 64-bit ARM and in WebAssembly.
 slow: $(READY) native web
@@ -22,10 +24,10 @@ slow: $(READY) native web
 # Two parts of it that continuous integration runs too: the reference models, and ONNX's node cases on 64-bit ARM and in
 # WebAssembly.
 reference-exports: $(READY) native
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow tests/test_reference_models.py
+	$(PYTEST_2) -m slow tests/test_reference_models.py
 
 platforms: $(READY) native web
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow tests/native/test_arm.py tests/native/test_wasm.py
+	$(PYTEST_2) -m slow tests/native/test_arm.py tests/native/test_wasm.py
 
 # Every operator of torch's own database through every target; about an hour on two cores.
 op-sweep: $(READY)
