@@ -41,7 +41,7 @@ class Target:
     """Writes one format for one engine.  A target file fills in the fields and :meth:`convert`; the rest is its row."""
 
     preload: tuple[str, ...]
-    """Modules that the worker imports once."""
+    """Modules that the worker imports once, and functions (``module:function``) that it calls once."""
     passes: tuple[str, ...] = ()
     """Names of ``passes``, run on the captured graph in this order."""
     results_on_grids: bool = True
