@@ -171,7 +171,8 @@ class Target:
         if error.get("mine"):
             found = [structure(Finding, f) for f in error["findings"]]
             return LoweringError(error["message"], found)
-        found = blame(program, lambda part, ins, outs: self._fails(part, ins, outs, limits))
+        is_of_the_disk = error.get("type") == "OSError"
+        found = [] if is_of_the_disk else blame(program, lambda part, ins, outs: self._fails(part, ins, outs, limits))
         if not found:
             reason = self.explain(error)
             found = executing(error.get("traceback", ""), reason)
