@@ -8,6 +8,7 @@ so a job costs neither an import nor the caller's life.  A job is a folder: ``jo
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import signal
@@ -131,6 +132,7 @@ def _serve() -> None:
     channel = os.dup(1)
     os.dup2(2, 1)
     _quietly_load(sys.argv[1:])
+    gc.freeze()  # what a collection visits is copied into the child that does it
     for line in sys.stdin:
         folder = Path(line.rstrip("\n"))
         job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
