@@ -21,10 +21,10 @@ test: $(READY) native
 slow: $(READY) native web
 	$(BIN)/python -m pytest -m slow
 
-# Two parts of it that continuous integration runs too: the reference models, and ONNX's node cases on 64-bit ARM and in
-# WebAssembly.
+# Two parts of it that continuous integration runs too: the reference models and what their converters load, and ONNX's
+# node cases on 64-bit ARM and in WebAssembly.
 reference-exports: $(READY) native
-	$(PYTEST_2) -m slow tests/test_reference_models.py
+	$(PYTEST_2) -m slow tests/test_reference_models.py tests/test_worker.py
 
 platforms: $(READY) native web
 	$(PYTEST_2) -m slow tests/native/test_arm.py tests/native/test_wasm.py

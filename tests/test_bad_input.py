@@ -102,7 +102,8 @@ def test_output(export, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or os.name != "posix", reason="mounting a small file system needs root")
-def test_disk_full_and_read_only(export, tmp_path):
+def test_disk_full_and_read_only(export, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgewright_export.targets.blame", lambda *_: pytest.fail("no operation is to blame"))
     small = tmp_path / "small"
     small.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(small)], capture_output=True).returncode:

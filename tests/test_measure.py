@@ -10,7 +10,9 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 
+from edgewright_runtime import measure as timing
 from edgewright_runtime.measure import MIN_SAMPLES, MIN_SECONDS, Timing, machine, measure, now, ratio
+from sdk.judge import timed
 
 SEEDS = range(200)
 
@@ -51,6 +53,13 @@ def test_three_contenders_take_turns() -> None:
     calls = {name: clock.contender(name, constant(1)) for name in "CAB"}
     measure(calls, min_samples=4, min_seconds=0, clock=clock)
     assert "".join(clock.calls) == "CCAABB" + "CAB" * 4
+
+
+def test_an_export_asks_for_no_other_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Than the defaults; it is the tests that are content with less."""
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr(timing, "measure", lambda calls, **options: asked.append(options) or {})
+    assert timed([], 1) == [] and asked == [{}]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from torch import nn
 
 import sdk
 from edgewright_export.methods.quantization.slower import too_slow
-from edgewright_runtime.measure import Timing
+from edgewright_runtime import measure as timing
+from edgewright_runtime.measure import Timing, measure
 
 from .models import seeded
 
@@ -84,8 +85,9 @@ def test_who_wants_integers_all_the_same_gets_them(tmp_path, monkeypatch, method
     assert exported(tmp_path, monkeypatch, method).manifest.quantized
 
 
-def test_both_are_measured_on_this_machine(tmp_path):
+def test_both_are_measured_on_this_machine(tmp_path, monkeypatch):
     """A wide layer of one row is bound by reading its weights, of which integers are a quarter."""
+    monkeypatch.setattr(timing, "measure", measure)
     module = nn.Sequential(nn.Linear(2048, 2048), nn.Linear(2048, 2048)).eval()
     given = [torch.randn(1, 2048) for _ in range(4)]
     bundle = sdk.export(

@@ -1,6 +1,6 @@
 """Runs third-party converters and engines in child processes: their crash becomes our error.
 
-One helper process per target imports the converter once and forks a fresh child for each job,
+One helper process per target loads the converter once and forks a fresh child for each job,
 so a job costs neither an import nor the caller's life.  A job is a folder: ``job.json`` in,
 ``result.json`` and whatever files the task writes out, ``log.txt`` for everything it prints.
 """
@@ -8,6 +8,7 @@ so a job costs neither an import nor the caller's life.  A job is a folder: ``jo
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import signal
@@ -39,7 +40,11 @@ class Outcome:
 
 
 class Worker:
-    """A helper process that has imported some modules and forks for each job."""
+    """A helper process that has imported some modules and forks for each job.
+
+    Args:
+        preload: Names of modules; of functions as ``module:function``, which are called.  Those that are not installed are left out.
+    """
 
     def __init__(self, preload: Sequence[str]) -> None:
         self._preload = tuple(preload)
@@ -126,7 +131,8 @@ def _serve() -> None:
     """The helper process: forks for each line on stdin, answers with the child's exit status."""
     channel = os.dup(1)
     os.dup2(2, 1)
-    _quietly_import(sys.argv[1:])
+    _quietly_load(sys.argv[1:])
+    gc.freeze()  # what a collection visits is copied into the child that does it
     for line in sys.stdin:
         folder = Path(line.rstrip("\n"))
         job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
@@ -137,7 +143,7 @@ def _serve() -> None:
         os.write(channel, f"{_wait(pid, job['seconds'])}\n".encode())
 
 
-def _quietly_import(modules: Sequence[str]) -> None:
+def _quietly_load(names: Sequence[str]) -> None:
     import importlib
 
     sink = os.open(os.devnull, os.O_WRONLY)
@@ -145,10 +151,13 @@ def _quietly_import(modules: Sequence[str]) -> None:
     os.dup2(sink, 1)
     os.dup2(sink, 2)
     try:
-        for name in modules:
+        for name in names:
+            module, _, function = name.partition(":")
             try:
-                importlib.import_module(name)
-            except ImportError:
+                loaded = importlib.import_module(module)
+                if function:
+                    getattr(loaded, function)()
+            except (ImportError, AttributeError):
                 continue
     finally:
         os.dup2(saved, 2)

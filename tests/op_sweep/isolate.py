@@ -24,8 +24,6 @@ from .attempt import ELSE, NO_SAMPLE, Row, attempt, captured_once
 from .operators import Operator, Sample, sample_of
 
 LIMIT_S = 60.0
-WARM = f"{__package__}.warm"
-_ROOT = str(Path(__file__).parents[2])
 
 
 class Isolation:
@@ -41,8 +39,6 @@ class Isolation:
         self.targets, self.folder, self.limit_s = targets, folder, limit_s
         self._workers: dict[str, Worker] = {}
         for target in targets:
-            made = type(target_named(target))
-            made.preload = (*made.preload, WARM)
             self._ready(target)
         self._warm_up()
 
@@ -77,7 +73,7 @@ class Isolation:
         where = Path.cwd()
         os.chdir(home)
         try:
-            with _environment(TMPDIR=str(home), PYTHONPATH=_ROOT):
+            with _environment(TMPDIR=str(home), OMP_NUM_THREADS="1"):
                 worker._started()
         finally:
             os.chdir(where)

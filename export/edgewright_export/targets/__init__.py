@@ -41,7 +41,7 @@ class Target:
     """Writes one format for one engine.  A target file fills in the fields and :meth:`convert`; the rest is its row."""
 
     preload: tuple[str, ...]
-    """Modules that the worker imports once."""
+    """Modules that the worker imports once, and functions (``module:function``) that it calls once."""
     passes: tuple[str, ...] = ()
     """Names of ``passes``, run on the captured graph in this order."""
     results_on_grids: bool = True
@@ -171,7 +171,8 @@ class Target:
         if error.get("mine"):
             found = [structure(Finding, f) for f in error["findings"]]
             return LoweringError(error["message"], found)
-        found = blame(program, lambda part, ins, outs: self._fails(part, ins, outs, limits))
+        is_of_the_disk = error.get("type") == "OSError"
+        found = [] if is_of_the_disk else blame(program, lambda part, ins, outs: self._fails(part, ins, outs, limits))
         if not found:
             reason = self.explain(error)
             found = executing(error.get("traceback", ""), reason)

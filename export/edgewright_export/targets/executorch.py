@@ -33,6 +33,8 @@ class ExecuTorchTarget(Target):
         "torch.ao.quantization.fx._decomposed",
         "executorch.exir",
         "executorch.backends.xnnpack.partition.xnnpack_partitioner",
+        "edgewright_export.warm:program",
+        "edgewright_export.warm:executorch",
     )
     passes = ("explicit_attention", "named_constants", "xnnpack_grids")
     bits: ClassVar = {"dynamic": (4,)}

@@ -29,7 +29,14 @@ _LOCATION = re.compile(r"(?:[^\s:]+:\d+:\d+|loc\([^)]*\)): ")
 class LiteRTTarget(Target):
     """``litert_torch.convert``; dtypes of inputs and outputs stay as the module has them."""
 
-    preload = ("torch", "torch.ao.quantization.fx._decomposed", "litert_torch")
+    preload = (
+        "torch",
+        "torch.ao.quantization.fx._decomposed",
+        "litert_torch",
+        "scipy.cluster",
+        "scipy.sparse.csgraph",
+        "edgewright_export.warm:program",
+    )
     passes = ("topk_values",)
     runs_on_own_grids = False
     bits: ClassVar = {"dynamic": (4,), "float": (4,)}

@@ -29,7 +29,13 @@ _CAUSE = re.compile(r"## Exception summary\s+<class '(?:[^']*\.)?(\w+)'>: ([^\n]
 class OnnxRuntimeTarget(Target):
     """``torch.onnx`` (dynamo), then down to the opset that the board's runtime reads."""
 
-    preload = ("torch", "torch.onnx", "onnx", "onnxscript", "torch.onnx._internal.exporter._core")
+    preload = (
+        "torch",
+        "torch.ao.quantization.fx._decomposed",
+        "onnx",
+        "edgewright_export.warm:program",
+        "edgewright_export.warm:onnx",
+    )
 
     def convert(
         self,
