@@ -30,6 +30,12 @@ def lower(target: str, program: str, folder: str, inputs: list[Any], outputs: li
     return plain_lowered(lowered)
 
 
+def embed(target: str, model: str, folder: str, inputs: list[Any], outputs: list[Any]) -> Any:
+    """Writes a model for the native engine as one operator; returns the Lowered record without its folder."""
+    specs = [structure(TensorSpec, s) for s in inputs], [structure(TensorSpec, s) for s in outputs]
+    return plain_lowered(target_named(target).embed(Path(model), specs[0], specs[1], Path(folder)))
+
+
 def run(lowered: dict[str, Any], folder: str, cases: str, results: str, count: int, threads: int) -> dict[str, Any]:
     """Opens files in the session that users get and runs ``count`` cases from an npz file."""
     files = read_lowered(lowered, Path(folder))

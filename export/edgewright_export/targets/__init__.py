@@ -26,6 +26,7 @@ from ..state import State
 from ..tasks import read_lowered
 from ..worker import Outcome, worker_with
 from ..workload import workload_of
+from . import subgraph
 from .spell_out import replaceable, spell_out
 
 log = logging.getLogger("edgewright")
@@ -57,6 +58,8 @@ class Target:
     """Whether its engine does not multiply zeros of convolutions and linear layers of float32, where that is faster."""
     grids_of_rows: bool = False
     """Whether an input that is quantized in each run has a grid for each of its rows, instead of one for all."""
+    runs_subgraphs: bool = False
+    """Whether :meth:`embed` is there."""
 
     def __init__(self, name: str, row: TargetRow) -> None:
         self.name, self.engine, self.format, self.extra = name, row.engine, row.format, row.extra
@@ -81,6 +84,8 @@ class Target:
         """
         captured = state.captured
         assert captured is not None
+        if state.subgraph:
+            return subgraph.lower(self, state, row, folder)
         problems = self.check(captured.program, state.annotations)
         if problems:
             raise LoweringError(f"the model cannot be lowered to {self.format} ({self.engine})", problems)
@@ -154,6 +159,17 @@ class Target:
             inputs: In the program's order.
             outputs: ``binding`` is the position in the program's results.
             limits: ``opset`` and ``ir_version`` where the engine limits them.
+            folder: Empty.
+        """
+        raise NotImplementedError
+
+    def embed(self, model: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], folder: Path) -> Lowered:
+        """Writes files whose one operator is ``edgewright::Subgraph``; runs in a worker's child.
+
+        Args:
+            model: ONNX file for the native engine, weights in it.
+            inputs: Bound to its inputs by their names, in its order.
+            outputs: Likewise.
             folder: Empty.
         """
         raise NotImplementedError

@@ -15,7 +15,7 @@ from device_profiles.errors import LoweringError
 from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
 from edgewright_runtime.engines import installed
 
-from . import Target, integer_ops, onnx_quantized, onnx_small
+from . import Target, integer_ops, onnx_quantized, onnx_small, onnx_subgraph, subgraph
 
 OPSET = 18
 """What the exporter writes natively; lower opsets are made from it."""
@@ -36,6 +36,7 @@ class OnnxRuntimeTarget(Target):
         "edgewright_export.warm:program",
         "edgewright_export.warm:onnx",
     )
+    runs_subgraphs = True
 
     def convert(
         self,
@@ -67,6 +68,14 @@ class OnnxRuntimeTarget(Target):
         specs = _rename(model, inputs, outputs)
         versions = {"torch": torch.__version__, "onnx": onnx.__version__}
         return write(model, self.engine, *specs, limits, folder, versions)
+
+    def embed(self, model: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], folder: Path) -> Lowered:
+        """See :class:`edgewright_export.targets.Target`."""
+        import onnx
+
+        versions = {"torch": torch.__version__, "onnx": onnx.__version__}
+        written = write(onnx_subgraph.around(model, inputs, outputs), self.engine, inputs, outputs, {}, folder, versions)
+        return replace(written, requires={**written.requires, **subgraph.REQUIRES})
 
     def unknown(self, error: dict[str, Any]) -> list[str]:
         """See :class:`edgewright_export.targets.Target`."""

@@ -11,6 +11,7 @@ from device_profiles import Finding
 from device_profiles.errors import BundleError, DependencyError
 
 from ..bundle.lowered import Lowered
+from ..native_library import library_path
 from ..session import Session
 
 ENGINES = {
@@ -71,6 +72,26 @@ def older_than(engine: Engine, least: str) -> str | None:
     """The installed version of an engine's first package if it is older than ``least``, else None."""
     found = installed(engine.packages[0])
     return found if found is not None and _numbers(found) < _numbers(least) else None
+
+
+SUBGRAPH = 1
+"""Version of ``edgewright::Subgraph`` that our library brings into other engines."""
+
+
+def subgraph_library(lowered: Lowered) -> str | None:
+    """Path of the library that an engine must load for ``edgewright::Subgraph``; None where the files do not have it.
+
+    Raises:
+        BundleError: A newer version of the operator is needed.
+        DependencyError: The library is not there.
+    """
+    needed = lowered.requires.get("subgraph")
+    if needed is None:
+        return None
+    if needed > SUBGRAPH:
+        raise BundleError(f"the bundle needs edgewright::Subgraph {needed}, this version has {SUBGRAPH}; update edgewright")
+    engine_named("native")
+    return library_path()
 
 
 def _numbers(text: str) -> tuple[int, ...]:

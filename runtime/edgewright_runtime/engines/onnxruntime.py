@@ -13,7 +13,7 @@ from device_profiles.errors import RuntimeFailure
 from ..bundle.lowered import Lowered
 from ..quiet import quiet
 from ..session import Session
-from . import installed, missing_package
+from . import installed, missing_package, subgraph_library
 
 _PAIRS_QMAX = 63
 """The largest weight whose u8 x s8 products it adds exactly in pairs of 16 bits, which it does on x86 without VNNI unless
@@ -45,8 +45,12 @@ class OnnxRuntime:
             options.add_session_config_entry("session.x64quantprecision", "1")
         if lowered.requires.get("optimise") == 0:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        library = subgraph_library(lowered)
         try:
             with quiet():
+                if library is not None:
+                    options.add_session_config_entry("edgewright.threads", str(threads))
+                    options.register_custom_ops_library(library)
                 opened = onnxruntime.InferenceSession(str(lowered.path()), options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise RuntimeFailure(f"onnxruntime {onnxruntime.__version__} cannot open the model: {error}") from error
