@@ -39,7 +39,7 @@ class BuildNative(Command):
             _put(HERE / source, target)
 
     def get_source_files(self) -> list:
-        folders = (HERE / "runtime/native", HERE / "kernels_arm")
+        folders = (HERE / "runtime/native", HERE / "runtime/shims", HERE / "kernels_arm")
         files = [path for folder in folders for path in folder.rglob("*") if path.suffix in SOURCES]
         files += [path for folder in WEB for path in (HERE / folder).iterdir() if path.suffix in WEB_SOURCES]
         found = [str(path.relative_to(HERE)) for path in files]

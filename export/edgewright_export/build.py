@@ -186,7 +186,7 @@ def manifest_of(
         engine=EngineNeed(
             job.target.engine,
             parity.engine_version,
-            _MINIMUM[job.target.engine],
+            job.target.subgraphs_from if lowered.requires.get("subgraph") else _MINIMUM[job.target.engine],
             job.row.max_version,
             lowered.requires,
             (),

@@ -97,7 +97,7 @@ def stage(bundle: Path, folder: Path) -> Deployment:
         manifest, needs = opened.manifest, needs_of(opened.manifest)
         try:
             _copy(opened.folder, folder / name, [*manifest.files, MANIFEST, MANIFEST_HASH])
-            runtime = put_runtime(needs.profile, folder) if needs.engine == ENGINE else ()
+            runtime = put_runtime(needs.profile, folder) if _needs_runtime(manifest) else ()
             _write_scripts(folder, name, opened.manifest_sha256, needs, runtime)
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         except OSError as error:
@@ -107,6 +107,11 @@ def stage(bundle: Path, folder: Path) -> Deployment:
         if opened.temporary is not None:
             opened.temporary.cleanup()
     return Deployment(name, manifest, opened.manifest_sha256, needs, size)
+
+
+def _needs_runtime(manifest: Manifest) -> bool:
+    """Whether our engine runs the bundle, or an operator of it in another."""
+    return manifest.engine.name == ENGINE or "subgraph" in manifest.engine.requires
 
 
 def bundle_name(bundle: Path) -> str:

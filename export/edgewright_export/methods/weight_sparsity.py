@@ -23,7 +23,7 @@ from .quantization.calls import Call, calls
 from .quantization.graph import open_graph
 from .quantization.sites import Product
 from .quantization.walk import is_open
-from .sparsity import check, report
+from .sparsity import check, inside, report
 from .sparsity.allocate import ALLOCATIONS, cheapest, measured
 from .sparsity.choose import MOST_CANDIDATES, candidates
 from .sparsity.importance import looked_at
@@ -37,8 +37,6 @@ SCHEDULES = ("auto", "one-shot", "gradual", "regrow", "learned")
 _SHARE = 0.8
 _BATCH = 16
 """Calibration inputs of a batch."""
-_GAINS = 0.6
-"""Share of zeros from which an engine that leaves them out is chosen before others."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,8 @@ class WeightSparsity:
         steps: Batches of ``train=``, or of 16 calibration inputs, that are learned from; None: 1000, or 200.
         learning_rate: The highest of weights, with AdamW; None: 1e-3 for ``train=``, else 1e-4.
         distill: Whether outputs of the dense model, and of each block of it (SquareHead), are learned.
+        subgraph: Whether a runtime that multiplies zeros gets the model as one operator, which our engine runs with kernels that
+            leave them out; None: where that is faster, measured if the device is this machine.
         seed: Of everything random in training.
 
     Raises:
@@ -85,6 +85,7 @@ class WeightSparsity:
     steps: int | None = None
     learning_rate: float | None = None
     distill: bool = True
+    subgraph: bool | None = None
     seed: int = 0
 
     name: ClassVar[str] = "weight-sparsity"
@@ -165,13 +166,13 @@ class WeightSparsity:
             write(module, made_up(graph, found.sparse, masks.kept, given))
         losses = learn(module, state.module, masks, *self._data(ctx, state.module, graph, given), lesson) if lesson.steps else None
         rows = report.rows(module, found, self.pattern)
-        line = f"{self.name}: {report.described(rows, lesson, losses)}{report.in_vain(rows, ctx.target)}"
-        return replace(state, module=module, sparse=rows, changes=(*state.changes, line), captured=None)
+        made, where = inside.placed(replace(state, module=module, sparse=rows, captured=None), ctx, self.subgraph)
+        return replace(made, changes=(*state.changes, f"{self.name}: {report.described(rows, lesson, losses)}{where}"))
 
     @property
     def engines(self) -> tuple[str, ...]:
         """Those that run the model faster than as many numbers without zeros."""
-        return ("native",) if self._share >= _GAINS else ()
+        return ("native",) if self._share >= inside.ENOUGH else ()
 
     @property
     def _pattern(self) -> Pattern:

@@ -58,8 +58,8 @@ class Target:
     """Whether its engine does not multiply zeros of convolutions and linear layers of float32, where that is faster."""
     grids_of_rows: bool = False
     """Whether an input that is quantized in each run has a grid for each of its rows, instead of one for all."""
-    runs_subgraphs: bool = False
-    """Whether :meth:`embed` is there."""
+    subgraphs_from: str = ""
+    """The oldest version of its engine that runs what :meth:`embed` writes; "": it writes nothing."""
 
     def __init__(self, name: str, row: TargetRow) -> None:
         self.name, self.engine, self.format, self.extra = name, row.engine, row.format, row.extra
@@ -84,7 +84,7 @@ class Target:
         """
         captured = state.captured
         assert captured is not None
-        if state.subgraph:
+        if state.subgraph and not state.quantized:  # zeros among integers gain nothing there
             return subgraph.lower(self, state, row, folder)
         problems = self.check(captured.program, state.annotations)
         if problems:

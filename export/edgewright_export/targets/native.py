@@ -27,7 +27,7 @@ class NativeTarget(OnnxRuntimeTarget):
     """
 
     leaves_out_zeros = True
-    runs_subgraphs = False
+    subgraphs_from = ""
     results_on_grids = False
     bits: ClassVar = {"static": (4, 3, 2), "dynamic": (4, 3, 2), "float": (4, 3, 2), "embedding": (4,)}
 

@@ -36,7 +36,7 @@ class OnnxRuntimeTarget(Target):
         "edgewright_export.warm:program",
         "edgewright_export.warm:onnx",
     )
-    runs_subgraphs = True
+    subgraphs_from = "1.17"
 
     def convert(
         self,

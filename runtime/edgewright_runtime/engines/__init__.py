@@ -71,7 +71,12 @@ def missing_package(packages: tuple[str, ...], extra: str) -> Finding | None:
 def older_than(engine: Engine, least: str) -> str | None:
     """The installed version of an engine's first package if it is older than ``least``, else None."""
     found = installed(engine.packages[0])
-    return found if found is not None and _numbers(found) < _numbers(least) else None
+    return found if found is not None and is_older(found, least) else None
+
+
+def is_older(version: str, least: str) -> bool:
+    """Whether a version comes before another."""
+    return _numbers(version) < _numbers(least)
 
 
 SUBGRAPH = 1

@@ -358,6 +358,12 @@ def make_up(inputs):
 # Engines.  Each opener returns (run, package, version); run maps arrays to arrays.
 
 
+def own_library():
+    """The library that brings edgewright::Subgraph into an engine; None where the bundle does not need it."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "libedgewright.so")
+    return path if os.path.isfile(path) else None
+
+
 def open_onnxruntime(path, entry, threads):
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     engine = package("onnxruntime", "onnxruntime")
@@ -365,6 +371,10 @@ def open_onnxruntime(path, entry, threads):
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    library = own_library()
+    if library is not None:
+        options.add_session_config_entry("edgewright.threads", str(threads))
+        options.register_custom_ops_library(library)
     session = engine.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     ins, outs = ([spec["binding"] for spec in entry[side]] for side in ("inputs", "outputs"))
     return lambda arrays: session.run(outs, dict(zip(ins, arrays))), "onnxruntime", engine.__version__

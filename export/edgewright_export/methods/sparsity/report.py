@@ -9,9 +9,9 @@ from torch import nn
 
 from edgewright_runtime.bundle.manifest import SparseLayer
 
-from ...registry import target_named
 from ..quantization.graph import tensor_at
 from ..quantization.sites import Product
+from .inside import zeros_of_macs
 from .layers import Layers
 from .learn import Lesson
 
@@ -34,13 +34,6 @@ def _row(module: nn.Module, product: Product, why: str | None, pattern: Any) -> 
     return SparseLayer(product.path, op, str(pattern) if why is None else "dense", zeros, weight.numel(), product.macs, why)
 
 
-def in_vain(rows: Sequence[SparseLayer], target: str) -> str:
-    """That zeros gain no time in the engine of a target, to be added to a line; "": they do, or there are none."""
-    if target_named(target).leaves_out_zeros or all(row.why_dense is not None for row in rows):
-        return ""
-    return f"; {target} multiplies zeros as it does other numbers"
-
-
 def described(rows: Sequence[SparseLayer], lesson: Lesson, losses: tuple[float, float] | None) -> str:
     """What was done, in one line.
 
@@ -52,11 +45,10 @@ def described(rows: Sequence[SparseLayer], lesson: Lesson, losses: tuple[float, 
     sparse = [row for row in rows if row.why_dense is None]
     weights = sum(row.weights for row in sparse)
     zeros = sum(row.zeros * row.weights for row in sparse) / max(1, weights)
-    macs = sum(row.zeros * row.macs for row in rows) / max(1, sum(row.macs for row in rows))
     learned = "not trained"
     if losses is not None:
         learned = f"trained on {lesson.steps} batches, loss {losses[0]:.3g} -> {losses[1]:.3g}"
     return (
         f"{zeros:.1%} zeros {sparse[0].pattern if sparse else ''} in {len(sparse)} of {len(rows)} layers, "
-        f"{macs:.1%} of all multiply-accumulates; {lesson.schedule}, {learned}"
+        f"{zeros_of_macs(rows):.1%} of all multiply-accumulates; {lesson.schedule}, {learned}"
     )

@@ -1,0 +1,63 @@
+"""Whether a sparse model runs in the engine that leaves zeros out, inside a runtime that multiplies them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from device_profiles.errors import LoweringError
+from edgewright_runtime.bundle.manifest import SparseLayer
+from edgewright_runtime.engines import is_older
+
+from ...registry import target_named
+from ...state import Context, State
+
+ENOUGH = 0.6
+"""Share of zeros, of all multiply-accumulates, from which our kernels are taken unmeasured."""
+
+
+def placed(state: State, ctx: Context, wanted: bool | None) -> tuple[State, str]:
+    """The state with its ``subgraph`` decided, and why, in words that follow a line; "" where there is nothing to say.
+
+    Args:
+        state: Sparse, not captured.
+        ctx: Its target; measures where the device is this machine.
+        wanted: What the user says; None: where it is faster.
+    """
+    target = target_named(ctx.target)
+    if target.leaves_out_zeros or all(row.why_dense is not None for row in state.sparse):
+        return state, ""
+    in_vain = f"; {ctx.target} multiplies zeros as it does other numbers"
+    if wanted is False or not target.subgraphs_from:
+        return state, in_vain
+    newest = ctx.engine.max_version
+    if newest is not None and is_older(newest, target.subgraphs_from):
+        return state, f"{in_vain}: our kernels need {ctx.target} {target.subgraphs_from}, the board has at most {newest}"
+    inside = replace(state, subgraph=True)
+    words = f"; runs in our kernels as one operator of {ctx.target}"
+    if wanted:
+        return inside, words
+    found = _measured(state, inside, ctx)
+    if found is None:
+        share = zeros_of_macs(state.sparse)
+        enough = share >= ENOUGH and ctx.device.kind == "board"
+        return (inside, f"{words} (rule: {share:.0%} of its products are zero)") if enough else (state, in_vain)
+    faster, why = found
+    return (inside, f"{words} ({why})") if faster else (state, f"{in_vain} ({why})")
+
+
+def zeros_of_macs(rows: Sequence[SparseLayer]) -> float:
+    """Share of all multiply-accumulates that are with zeros, 0 to 1."""
+    return sum(row.zeros * row.macs for row in rows) / max(1, sum(row.macs for row in rows))
+
+
+def _measured(plain: State, inside: State, ctx: Context) -> tuple[bool, str] | None:
+    """Whether our kernels are faster, and how that is known; None: nothing can be measured."""
+    try:
+        timings = ctx.time([plain, inside])
+    except LoweringError as error:
+        return False, f"it cannot be one operator: {error.message}"
+    if timings is None:
+        return None
+    alone, ours = (timing.median_s for timing in timings)
+    return ours < alone, f"{ours * 1e3:.3g} ms, {alone * 1e3:.3g} ms without them, measured on this machine"
