@@ -428,7 +428,7 @@ def test_square_head_is_an_error_over_what_is_wanted():
     ("engine", "pattern"), [("native", (4, 1)), ("native", "2:4"), ("onnxruntime", "unstructured")], ids=str
 )
 def test_zeros_are_in_the_file(tmp_path, engine, pattern):
-    method = WeightSparsity(0.5, pattern=pattern, allocation="uniform", steps=2)
+    method = WeightSparsity(0.5, pattern=pattern, allocation="uniform", steps=2, subgraph=False)
     given = drawn(*IMAGE, count=8)
     bundle = sdk.export(mobilenet(), f"host:{engine}", methods=[method], example_inputs=given[0], calibration=given, output=tmp_path / "m.edge")
     rows = {row.path: row for row in bundle.manifest.sparse}

@@ -8,6 +8,7 @@ from dataclasses import replace
 from device_profiles.errors import LoweringError
 from edgewright_runtime.bundle.manifest import SparseLayer
 from edgewright_runtime.engines import is_older
+from edgewright_runtime.measure import ratio
 
 from ...registry import target_named
 from ...state import Context, State
@@ -59,5 +60,6 @@ def _measured(plain: State, inside: State, ctx: Context) -> tuple[bool, str] | N
         return False, f"it cannot be one operator: {error.message}"
     if timings is None:
         return None
-    alone, ours = (timing.median_s for timing in timings)
-    return ours < alone, f"{ours * 1e3:.3g} ms, {alone * 1e3:.3g} ms without them, measured on this machine"
+    alone, ours = timings
+    _, surely, _ = ratio(alone, ours)
+    return surely > 1, f"{ours.median_s * 1e3:.3g} ms, {alone.median_s * 1e3:.3g} ms without them, measured on this machine"
