@@ -11,7 +11,7 @@ from edgewright_export.methods.sparsity.pattern import Pattern
 
 
 def pruned(module: nn.Module, sparsity: float, rows: int = 4) -> nn.Module:
-    """A copy of whose convolutions of one tap and linear layers, but for the last one, this share of blocks is zero.
+    """A copy of whose convolutions of one tap and linear layers this share of blocks is zero.
 
     Args:
         module: It stays as it is.
@@ -20,7 +20,7 @@ def pruned(module: nn.Module, sparsity: float, rows: int = 4) -> nn.Module:
     """
     found = copy.deepcopy(module)
     weights = [layer.weight for layer in found.modules() if isinstance(layer, nn.Conv2d | nn.Linear) and _is_product(layer)]
-    for weight in weights[:-1]:
+    for weight in weights:
         weight.data *= _mask(weight.detach().flatten(1), sparsity, rows).view(weight.shape)
     return found
 
