@@ -9,6 +9,7 @@ pytest.importorskip("torch", reason="the scripts that make the tables export PyT
 from tests.native import benchmark, benchmark_open, parity, readme, web_benchmark
 from tests.quantization import benchmark as quantization
 from tests.sparsity import benchmark as sparsity
+from tests.sparsity import inside as sparse_inside
 from tests.sparsity import quality as sparse_quality
 from tests.sparsity import transformer as sparse_transformer
 from tests.sparsity import web_benchmark as sparsity_web
@@ -20,6 +21,7 @@ from tests.sparsity import web_benchmark as sparsity_web
         (readme.NATIVE, "speed", benchmark.text),
         (readme.NATIVE, "sparse", sparsity.text),
         (readme.NATIVE, "sparse_transformer", sparse_transformer.text),
+        (sparse_inside.README, "inside", sparse_inside.text),
         (readme.NATIVE, "opening", benchmark_open.text),
         (readme.NATIVE, "parity", parity.text),
         (readme.WEB, "speed", web_benchmark.text),

@@ -53,7 +53,7 @@ def run(seconds: float) -> None:
         models |= {f"{pattern} {share:.0%}": (pruned(dense, share, PATTERNS[pattern]), "native") for share in shares}
     timings, sizes = _timed(models, seconds)
     peer = min((timings[f"{engine} dense"] for engine in PEERS), key=lambda timing: timing.median_s)
-    write("mobilenet_v1", timings, sizes, {"fastest_peer": peer, "native_dense": timings["native dense"]}, _versions())
+    write("mobilenet_v1", timings, sizes, {"fastest_peer": peer, "native_dense": timings["native dense"]}, versions())
     _show()
 
 
@@ -66,7 +66,7 @@ def sweep(seconds: float) -> None:
         shares = [percent / 100 for percent in range(0, 101, STEPS)]
         models = {f"{pattern} {share:.0%}": (pruned(dense, share, rows), "native") for share in shares}
         timings, sizes = _timed({"native dense": (dense, "native"), **models}, seconds)
-        write(f"sweep-{rows}x1", timings, sizes, {"native_dense": timings["native dense"]}, _versions())
+        write(f"sweep-{rows}x1", timings, sizes, {"native_dense": timings["native dense"]}, versions())
     _show()
 
 
@@ -95,12 +95,13 @@ def _timed(
         return measure(runs, min_samples=50, min_seconds=seconds), sizes
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of what takes part."""
     return {package: installed(package) or "" for package in PACKAGES}
 
 
 def write(
-    name: str, timings: dict[str, Timing], sizes: dict[str, int], beside: dict[str, Timing], versions: dict[str, str], **more: Any
+    name: str, timings: dict[str, Timing], sizes: dict[str, int], beside: dict[str, Timing], packages: dict[str, str], **more: Any
 ) -> None:
     """A result file: bytes and times of every contender, and how many times as fast as those beside it."""
     rows = [
@@ -113,7 +114,7 @@ def write(
         }
         for key, timing in timings.items()
     ]
-    about = {"kind": "measured", "machine": machine(), "versions": versions, "commit": current_commit(), "date": now()}
+    about = {"kind": "measured", "machine": machine(), "versions": packages, "commit": current_commit(), "date": now()}
     found = {"rows": rows, **about, **more}
     RESULTS.mkdir(exist_ok=True)
     write_file(RESULTS / f"{name}.json", json.dumps(found, indent=1, sort_keys=True).encode() + b"\n")
