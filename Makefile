@@ -21,13 +21,13 @@ test: $(READY) native
 slow: $(READY) native web
 	$(BIN)/python -m pytest -m slow
 
-# Two parts of it that continuous integration runs too: the reference models and what their converters load, and ONNX's
-# node cases on 64-bit ARM and in WebAssembly.
+# Two parts of it that continuous integration runs too: the reference models and what their converters load; ONNX's node
+# cases on 64-bit ARM and in WebAssembly, and our operator in other runtimes on 64-bit ARM.
 reference-exports: $(READY) native
 	$(PYTEST_2) -m slow tests/test_reference_models.py tests/test_worker.py
 
 platforms: $(READY) native web
-	$(PYTEST_2) -m slow tests/native/test_arm.py tests/native/test_wasm.py
+	$(PYTEST_2) -m slow tests/native/test_arm.py tests/native/test_wasm.py tests/shims/test_arm.py
 
 # Every operator of torch's own database through every target; about an hour on two cores.
 op-sweep: $(READY)
