@@ -11,7 +11,7 @@ from setuptools.command.build import build
 
 HERE = Path(__file__).parent.resolve()
 PACKAGE = "edgewright_runtime"
-SOURCES = {".c", ".h", ".inc", ".txt", ".cmake"}
+SOURCES = {".c", ".cpp", ".h", ".inc", ".txt", ".cmake"}
 WEB = ("runtime/web", "apps/web_demo/page")
 WEB_SOURCES = {".c", ".cmake", ".css", ".html", ".js", ".json", ".svg", ".ts"}
 LIBRARY = {"darwin": "libedgewright.dylib", "win32": "edgewright.dll"}.get(sys.platform, "libedgewright.so")
@@ -39,7 +39,7 @@ class BuildNative(Command):
             _put(HERE / source, target)
 
     def get_source_files(self) -> list:
-        folders = (HERE / "runtime/native", HERE / "kernels_arm")
+        folders = (HERE / "runtime/native", HERE / "runtime/shims", HERE / "kernels_arm")
         files = [path for folder in folders for path in folder.rglob("*") if path.suffix in SOURCES]
         files += [path for folder in WEB for path in (HERE / folder).iterdir() if path.suffix in WEB_SOURCES]
         found = [str(path.relative_to(HERE)) for path in files]
