@@ -11,7 +11,7 @@ from setuptools.command.build import build
 
 HERE = Path(__file__).parent.resolve()
 PACKAGE = "edgewright_runtime"
-SOURCES = {".c", ".h", ".inc", ".txt", ".cmake"}
+SOURCES = {".c", ".cpp", ".h", ".inc", ".txt", ".cmake"}
 WEB = ("runtime/web", "apps/web_demo/page")
 WEB_SOURCES = {".c", ".cmake", ".css", ".html", ".js", ".json", ".svg", ".ts"}
 LIBRARY = {"darwin": "libedgewright.dylib", "win32": "edgewright.dll"}.get(sys.platform, "libedgewright.so")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import sdk
+from edgewright_runtime import sources
 from sdk.build_runtime import build, toolchain
 from sdk.build_runtime.archive import write_archive
 from sdk.build_runtime.triples import TRIPLES
@@ -68,9 +69,9 @@ def test_an_output_that_cannot_be_written_is_refused_first(tmp_path):
 
 
 def test_an_installation_without_sources_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(build.edgewright_runtime, "__file__", str(tmp_path / "a" / "b" / "__init__.py"))
+    monkeypatch.setattr(sources, "__file__", str(tmp_path / "a" / "b" / "__init__.py"))
     with pytest.raises(DependencyError, match="sources are not beside"):
-        build.source_folder()
+        sources.source_folder()
 
 
 def test_what_the_compiler_says_is_shown(tmp_path):

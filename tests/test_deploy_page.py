@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from device_profiles.errors import DeviceError, OutputError
+from edgewright_runtime.sources import source_folder
 from sdk import Bundle
-from sdk.build_runtime.build import source_folder
 from sdk.deploy import page
 from sdk.deploy.board.edge_run import file_sha256
 from sdk.deploy.folder import deploy_folder

@@ -7,8 +7,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import edgewright_runtime
-from device_profiles.errors import DependencyError, OutputError
+from device_profiles.errors import OutputError
+from edgewright_runtime.sources import source_folder
 
 from .archive import write_archive
 from .toolchain import make_toolchain
@@ -68,19 +68,6 @@ def build_runtime(triple: str, *, output: Path | None = None) -> Built:
         write_archive(installed, name, path)
     content = path.read_bytes()
     return Built(path, triple, len(content), row.library, library_bytes, hashlib.sha256(content).hexdigest())
-
-
-def source_folder() -> Path:
-    """The folder that holds ``runtime/native`` and ``kernels_arm``: the checkout, or what an installation brought.
-
-    Raises:
-        DependencyError: There are no sources.
-    """
-    package = Path(edgewright_runtime.__file__).parent
-    for folder in (package / "source", package.parents[1]):
-        if (folder / "runtime" / "native" / "CMakeLists.txt").is_file():
-            return folder
-    raise DependencyError(f"the engine's sources are not beside {package}; install edgewright again")
 
 
 def _check_output(path: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 from device_profiles import choose
 from device_profiles.errors import OutputError
 from edgewright_runtime.bundle.manifest import Manifest
+from edgewright_runtime.sources import source_folder
 
-from ..build_runtime.build import build_runtime, source_folder
+from ..build_runtime.build import build_runtime
 from ..bundle import Bundle
 from .board.edge_run import DEPLOYMENT, TOOL, file_sha256
 from .needs import Needs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from edgewright_runtime.engines import installed
 from .. import place
 from ..annotations import Annotations
 from ..quantized_program import Product, aten, unfit
-from . import Target
+from . import Target, executorch_subgraph, subgraph
 from .executorch_views import as_views
 
 FILE = "model.pte"
@@ -40,6 +41,7 @@ class ExecuTorchTarget(Target):
     bits: ClassVar = {"dynamic": (4,)}
     stored = frozenset({"embedding"})
     grids_of_rows = True
+    runs_subgraphs = True
 
     def check(self, program: torch.export.ExportedProgram, annotations: Annotations) -> list[Finding]:
         """See :class:`edgewright_export.targets.Target`."""
@@ -68,6 +70,16 @@ class ExecuTorchTarget(Target):
         with open(folder / FILE, "wb") as file:
             written.write_to_file(file)
         _require_kernels(written, nodes)
+        return self._lowered(folder, inputs, outputs)
+
+    def embed(self, model: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], folder: Path) -> Lowered:
+        """See :class:`edgewright_export.targets.Target`."""
+        names = executorch_subgraph.write(model, inputs, folder / FILE)
+        given = [replace(spec, binding=str(position)) for position, spec in enumerate(inputs)]
+        results = [replace(spec, binding=str(names.index(spec.binding))) for spec in outputs]
+        return replace(self._lowered(folder, given, results), requires=subgraph.REQUIRES)
+
+    def _lowered(self, folder: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Lowered:
         return Lowered(
             folder=folder,
             format=self.format,

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from device_profiles import Finding
-from device_profiles.errors import RuntimeFailure
+from device_profiles.errors import DependencyError, RuntimeFailure
 
+from .. import executorch_shim
 from ..bundle.lowered import Lowered
 from ..quiet import quiet
 from ..session import Session
-from . import installed, missing_package
+from . import installed, missing_package, subgraph_library
 
 
 class ExecuTorch:
@@ -29,15 +30,21 @@ class ExecuTorch:
 
     def open(self, lowered: Lowered, *, threads: int) -> Session:
         """See :class:`edgewright_runtime.engines.Engine`."""
+        library = subgraph_library(lowered)
         try:
             with quiet():
                 from executorch.extension.pybindings import portable_lib
 
                 _use_threads(threads)
+                if library is not None:
+                    executorch_shim.load(library)
                 module = portable_lib._load_for_executorch(str(lowered.path()))
                 module.method_meta("forward")
+        except DependencyError:
+            raise
         except Exception as error:
-            raise RuntimeFailure(f"executorch {installed('executorch')} cannot open the model: {error}") from error
+            said = executorch_shim.explain(error)
+            raise RuntimeFailure(f"executorch {installed('executorch')} cannot open the model: {said}") from error
         return _Session(lowered, module, threads)
 
 
@@ -68,7 +75,7 @@ class _Session(Session):
         try:
             results = self._module.forward(tensors)
         except Exception as error:
-            raise RuntimeFailure(f"executorch could not run the model: {error}") from error
+            raise RuntimeFailure(f"executorch could not run the model: {executorch_shim.explain(error)}") from error
         return [results[int(spec.binding)].numpy() for spec in self.outputs]
 
     def close(self) -> None:
