@@ -93,6 +93,22 @@ def test_other_dtypes(tmp_path, host):
         np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-6)
 
 
+class Twice(nn.Module):
+    """Returns one tensor in two places."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y = x.exp()
+        return y, x + 1, y
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_one_result_in_two_places(tmp_path, host):
+    x = torch.randn(2, 3)
+    _, files = lowered(host, Twice(), (x,), tmp_path)
+    for wanted, found in zip(Twice()(x), results(files, x.numpy()), strict=True):
+        np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-6)
+
+
 @pytest.mark.parametrize("host", HOSTS)
 def test_sizes_that_change_from_run_to_run(tmp_path, host):
     module = seeded(Rows).eval()

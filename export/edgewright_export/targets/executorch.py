@@ -41,7 +41,7 @@ class ExecuTorchTarget(Target):
     bits: ClassVar = {"dynamic": (4,)}
     stored = frozenset({"embedding"})
     grids_of_rows = True
-    runs_subgraphs = True
+    subgraphs_from = "1.4"
 
     def check(self, program: torch.export.ExportedProgram, annotations: Annotations) -> list[Finding]:
         """See :class:`edgewright_export.targets.Target`."""

@@ -33,8 +33,9 @@ def around(model: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSp
 
     content = numpy_helper.from_array(np.fromfile(model, np.uint8), _CONSTANT)
     names = [_CONSTANT, *(spec.binding for spec in inputs)]
-    node = helper.make_node(subgraph.NAME, names, [spec.binding for spec in outputs], subgraph.NAME, domain=subgraph.DOMAIN)
-    graph = helper.make_graph([node], "main", list(map(_value, inputs)), list(map(_value, outputs)), [content])
+    results = {spec.binding: spec for spec in outputs}
+    node = helper.make_node(subgraph.NAME, names, list(results), subgraph.NAME, domain=subgraph.DOMAIN)
+    graph = helper.make_graph([node], "main", list(map(_value, inputs)), list(map(_value, results.values())), [content])
     imports = [helper.make_opsetid("", _OPSET), helper.make_opsetid(subgraph.DOMAIN, subgraph.VERSION)]
     return helper.make_model(graph, opset_imports=imports, ir_version=_IR_VERSION)
 

@@ -33,7 +33,7 @@ def lower(target: Target, state: State, row: EngineRow, folder: Path) -> Lowered
     """Writes what the native engine takes, then the target's file around it.
 
     Args:
-        target: With ``runs_subgraphs``.
+        target: With ``subgraphs_from``.
         state: Captured.
         row: The target's.
         folder: Empty.
