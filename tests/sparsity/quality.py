@@ -46,7 +46,7 @@ class Once(sdk.methods.WeightSparsity):
 
 
 _LONG: dict[str, Any] = {"steps": 9000, "learning_rate": 4e-3, "allocation": "uniform"}
-_PAIRS = Once(pattern="2:4", steps=300, learning_rate=3e-4, allocation="uniform")
+_PAIRS = Once(pattern="2:4", steps=600, learning_rate=3e-4, allocation="uniform")
 _QAT = sdk.methods.QAT(steps=200, even_if_slower=True)
 _PTQ = sdk.methods.PTQ(smooth=True, reconstruct=200, even_if_slower=True)
 RECIPES: dict[str, list[tuple[Any, ...]]] = {
@@ -54,8 +54,7 @@ RECIPES: dict[str, list[tuple[Any, ...]]] = {
         recipe for share in (0.8, 0.9) for recipe in ((Once(share, **_LONG),), (Once(share, **_LONG), _QAT))
     ],
     "vit_fmnist": [(_PAIRS,), (_PAIRS, _QAT)],
-    "efficientnet_lite0": [(Once(0.5),), (Once(0.5), _PTQ)],
-    "efficientnet_lite0_photos": [(Once(0.5),), (Once(0.5), _PTQ)],
+    "efficientnet_lite0_more": [(Once(0.5),), (Once(0.5), _PTQ)],
 }
 TRAINED = ("mobilenet_v1_fmnist", "vit_fmnist")
 """Cases that learn from labelled data; the others from calibration inputs."""
