@@ -263,6 +263,23 @@ def test_values_of_topk_alone(tmp_path):
     assert bundle.parity.snr_db >= 80
 
 
+class Namesake(torch.nn.Module):
+    """A result has the name of the input."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"x": 2 * x + 1, "y": x.exp()}
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "native"])
+def test_a_result_has_the_name_of_an_input(engine, tmp_path):
+    x = torch.randn(2, 3)
+    bundle = sdk.export(Namesake().eval(), f"host:{engine}", example_inputs=(x,), output=tmp_path / "m.edge")
+    with sdk.load(bundle.path) as session:
+        found = session.run(x.numpy())
+    assert list(found) == ["x", "y"]
+    np.testing.assert_allclose(found["x"], 2 * x.numpy() + 1, rtol=1e-6)
+
+
 class OpenDict(torch.nn.Module):
     """Two inputs of one open size, in a dict."""
 

@@ -147,10 +147,10 @@ def _rename(
     """Gives graph inputs and outputs the names that users see, and binds the specs to them."""
     graph = model.graph
     names = {value.name: spec.name for value, spec in zip(graph.input, inputs, strict=True)}
-    bound_outputs = []
+    bound_outputs, given = [], set(names.values())
     for spec in outputs:
         current = graph.output[int(spec.binding)].name
-        names.setdefault(current, spec.name)
+        names.setdefault(current, f"{spec.name}__result" if spec.name in given else spec.name)
         bound_outputs.append(replace(spec, binding=names[current]))
     taken = {n for node in graph.node for n in (*node.input, *node.output)} | {t.name for t in graph.initializer}
     for old in sorted((set(names.values()) & taken) - set(names)):
