@@ -16,7 +16,7 @@ from edgewright_runtime.engines import installed
 
 from ..annotations import Annotations
 from ..quantized_program import Product, is_quantized, unfit
-from . import Target
+from . import Target, subgraph
 from .tflite_batch import is_batch, marked, marker, open_batch
 
 FILE = "model.tflite"
@@ -41,6 +41,7 @@ class LiteRTTarget(Target):
     runs_on_own_grids = False
     bits: ClassVar = {"dynamic": (4,), "float": (4,)}
     grids_of_rows = True
+    runs_subgraphs = True
 
     def check(self, program: torch.export.ExportedProgram, annotations: Annotations) -> list[Finding]:
         """See :class:`edgewright_export.targets.Target`."""
@@ -63,14 +64,26 @@ class LiteRTTarget(Target):
         else:
             module, args = program.module(check_guards=False), program.example_inputs[0]
             _write(module, args, dynamic_shapes(inputs), inputs, outputs, folder / FILE)
+        return self._lowered(folder, *_bound(folder / FILE, inputs, outputs), {})
+
+    def embed(self, model: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], folder: Path) -> Lowered:
+        """See :class:`edgewright_export.targets.Target`."""
+        from . import tflite_subgraph
+
+        tflite_subgraph.around(model, inputs, outputs).write(folder / FILE)
+        return self._lowered(folder, inputs, outputs, subgraph.REQUIRES)
+
+    def _lowered(
+        self, folder: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], requires: dict[str, int]
+    ) -> Lowered:
         return Lowered(
             folder=folder,
             format=self.format,
             engine=self.engine,
             files=(FILE,),
-            entries={"main": Entry(FILE, *_bound(folder / FILE, inputs, outputs))},
+            entries={"main": Entry(FILE, tuple(inputs), tuple(outputs))},
             versions={"torch": torch.__version__, "litert-torch": installed("litert-torch") or ""},
-            requires={},
+            requires=requires,
         )
 
     def unknown(self, error: dict[str, Any]) -> list[str]:

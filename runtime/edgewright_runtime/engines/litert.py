@@ -12,7 +12,7 @@ from device_profiles.errors import RuntimeFailure
 from ..bundle.lowered import Lowered
 from ..quiet import quiet
 from ..session import Session
-from . import installed, missing_package
+from . import installed, missing_package, subgraph_library
 
 
 class LiteRT:
@@ -30,21 +30,26 @@ class LiteRT:
     def open(self, lowered: Lowered, *, threads: int) -> Session:
         """See :class:`edgewright_runtime.engines.Engine`."""
         package = "ai-edge-litert" if installed("ai-edge-litert") else "tflite-runtime"
+        library = subgraph_library(lowered)
         try:
             with quiet():
-                interpreter = _interpreter(package)(model_path=str(lowered.path()), num_threads=threads)
+                tflite = _module(package)
+                delegates = [tflite.load_delegate(library, {"threads": threads})] if library is not None else []
+                interpreter = tflite.Interpreter(
+                    model_path=str(lowered.path()), num_threads=threads, experimental_delegates=delegates
+                )
                 interpreter.allocate_tensors()
         except Exception as error:
             raise RuntimeFailure(f"{package} {installed(package)} cannot open the model: {error}") from error
         return _Session(lowered, interpreter, package, threads)
 
 
-def _interpreter(package: str) -> Any:
+def _module(package: str) -> Any:
     if package == "ai-edge-litert":
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert import interpreter
     else:
-        from tflite_runtime.interpreter import Interpreter
-    return Interpreter
+        from tflite_runtime import interpreter
+    return interpreter
 
 
 class _Session(Session):
@@ -77,9 +82,20 @@ class _Session(Session):
             for index, array in zip(self._inputs, arrays, strict=True):
                 interpreter.set_tensor(index, array)
             interpreter.invoke()
-            return [interpreter.get_tensor(index) for index in self._outputs]
+            return [self._result(index) for index in self._outputs]
         except Exception as error:
             raise RuntimeFailure(f"{self._package} could not run the model: {error}") from error
+
+    def _result(self, index: int) -> np.ndarray:
+        """One result; the interpreter refuses to give those without elements."""
+        try:
+            result: np.ndarray = self._interpreter.get_tensor(index)
+        except ValueError:
+            detail = next(d for d in self._interpreter.get_output_details() if d["index"] == index)
+            if all(detail["shape"]):
+                raise
+            return np.empty(detail["shape"], detail["dtype"])
+        return result
 
     def _resize(self, arrays: list[np.ndarray]) -> None:
         changed = [
