@@ -41,7 +41,7 @@ class LiteRTTarget(Target):
     runs_on_own_grids = False
     bits: ClassVar = {"dynamic": (4,), "float": (4,)}
     grids_of_rows = True
-    runs_subgraphs = True
+    subgraphs_from = "2.3"
 
     def check(self, program: torch.export.ExportedProgram, annotations: Annotations) -> list[Finding]:
         """See :class:`edgewright_export.targets.Target`."""

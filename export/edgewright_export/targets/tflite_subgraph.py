@@ -41,12 +41,13 @@ def around(model: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSp
         )
     )
     content = np.fromfile(model, np.uint8)
+    results = list({spec.binding: spec for spec in outputs}.values())
     constant = written.add_tensor("edgewright_subgraph", schema.TensorType.UINT8, content.shape, content)
-    ins, outs = ([_add(written, spec) for spec in specs] for specs in (inputs, outputs))
+    ins, outs = ([_add(written, spec) for spec in specs] for specs in (inputs, results))
     graph = written.graph
     graph.inputs, graph.outputs = np.array(ins, np.int32), np.array(outs, np.int32)
     written.add_operator(0, kind, subgraph.VERSION, [constant, *ins], outs)
-    maps = (list(map(_named, specs, indices)) for specs, indices in ((inputs, ins), (outputs, outs)))
+    maps = (list(map(_named, specs, indices)) for specs, indices in ((inputs, ins), (results, outs)))
     written.model.signatureDefs = [schema.SignatureDefT(*maps, _SIGNATURE)]
     return written
 

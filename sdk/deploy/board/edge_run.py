@@ -382,7 +382,9 @@ def open_onnxruntime(path, entry, threads):
 
 def open_litert(path, entry, threads):
     name, module = first_package(("ai_edge_litert", "tflite_runtime"))
-    interpreter = module.Interpreter(model_path=path, num_threads=threads)
+    library = own_library()
+    delegates = [] if library is None else [module.load_delegate(library, {"threads": threads})]
+    interpreter = module.Interpreter(model_path=path, num_threads=threads, experimental_delegates=delegates)
     interpreter.allocate_tensors()
     ins, outs = litert_indices(interpreter, entry)
 
