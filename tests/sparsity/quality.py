@@ -42,7 +42,9 @@ class Once(sdk.methods.WeightSparsity):
         if repr(self) not in self.found:
             self.found[repr(self)] = super().apply(state, ctx)
         known = self.found[repr(self)]
-        return replace(state, module=known.module, sparse=known.sparse, changes=known.changes, captured=None)
+        return replace(
+            state, module=known.module, sparse=known.sparse, subgraph=known.subgraph, changes=known.changes, captured=None
+        )
 
 
 _LONG: dict[str, Any] = {"steps": 9000, "learning_rate": 4e-3, "allocation": "uniform"}
