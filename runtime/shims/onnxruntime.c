@@ -199,9 +199,11 @@ static ort_status *domain_of(const ort_api *api, uint32_t threads, ort_domain **
     ort_status *status = NULL;
     pthread_mutex_lock(&lock);
     if (!own->domain) {
+        ort_domain *made = NULL;
         *own = (subgraph_op){OP, NULL, api, threads};
-        status = CALL(api, ORT_CREATE_DOMAIN, ort_create_domain)("edgewright", &own->domain);
-        if (!status) status = CALL(api, ORT_ADD_OP, ort_add_op)(own->domain, &own->op);
+        status = CALL(api, ORT_CREATE_DOMAIN, ort_create_domain)("edgewright", &made);
+        if (!status) status = CALL(api, ORT_ADD_OP, ort_add_op)(made, &own->op);
+        if (!status) own->domain = made;
     }
     *domain = own->domain;
     pthread_mutex_unlock(&lock);
