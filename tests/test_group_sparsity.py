@@ -31,6 +31,7 @@ from .test_weight_sparsity import IMAGE, labelled, made, mobilenet
 pytestmark = pytest.mark.usefixtures("no_speed_asked")
 WeightSparsity = sdk.methods.WeightSparsity
 GROUP = Pattern.read("group")
+STAY = "; no channels rearranged: all have to stay in place"
 FEATURES = (2, 16, 6, 6)
 
 
@@ -159,7 +160,7 @@ def test_a_rearranged_model_computes_the_same(name):
     module, given, moved = built(name)
     before = copy.deepcopy(module.state_dict())
     state, words = state_rearranged(module, given)
-    assert words == (f"; channels of {moved} layers rearranged" if moved else "; no channels can be rearranged")
+    assert words == (f"; channels of {moved} layers rearranged" if moved else STAY)
     assert (state.module is module) == (not moved)
     with torch.no_grad():
         for one in given:
@@ -214,7 +215,7 @@ CUTS: dict[str, Any] = {
     "slice": lambda x: x[:, :8],
     "split": lambda x: x.split(8, 1)[1],
     "flip": lambda x: x.flip(1),
-    "sum of rows": lambda x: torch.cumsum(x, 1),
+    "cumsum": lambda x: torch.cumsum(x, 1),
     "matmul": lambda x: x.flatten(2) @ x.flatten(2).mT,
     "softmax": lambda x: x.softmax(1),
     "a constant": lambda x: x * torch.arange(16.0)[:, None, None],
@@ -230,28 +231,33 @@ def test_what_keeps_channels_in_place(cut):
     module = scrambled(nn.Sequential(nn.Conv2d(16, 16, 1), Calls(CUTS[cut])))
     assert movable(module, drawn(*FEATURES)) == []
     state, words = state_rearranged(module, drawn(*FEATURES))
-    assert state.module is module and words == "; no channels can be rearranged"
+    assert state.module is module and words == STAY
 
 
 class Hidden(nn.Module):
-    """Weights that the graph holds as a constant of its own too."""
+    """More than its graph says."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first, self.last = nn.Linear(16, 32), nn.Linear(32, 8)
-        self.other = [self.first.weight.detach()]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(torch.relu(self.first(x))) + (x @ self.other[0].T)[:, :8]
+        inner = torch.relu(self.first(x))
+        return self.last(inner) if torch.compiler.is_exporting() else self.last(inner) + inner[:, :8]
 
 
 def test_a_model_that_would_compute_something_else_stays():
     module, given = scrambled(Hidden()), drawn(4, 16, count=6)
+    assert ("first.weight", 0) in movable(module, given)[0]
     state, words = state_rearranged(module, given)
-    if state.module is module:
-        assert words == "; no channels rearranged: the model would compute something else"
-    with torch.no_grad():
-        torch.testing.assert_close(state.module(*given[0]), module(*given[0]))
+    assert state.module is module and words == "; no channels rearranged: the model would compute something else"
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_model_whose_order_does_not_matter_stays(share):
+    module, given, _ = built("residual")
+    state, words = state_rearranged(module, given, share)
+    assert state.module is module and words == "; no channels rearranged: no order is better"
 
 
 # Which order.
@@ -281,11 +287,6 @@ def test_rows_that_are_alike_are_found_again(groups, columns, share, layers_of):
 )
 def test_where_no_order_is_better(importance):
     assert order([importance], 4, 0.5) is None
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_without_a_choice_nothing_moves(share):
-    assert order([torch.rand(32, 16, generator=torch.Generator().manual_seed(0))], 4, share) is None
 
 
 def test_huge_and_tiny_importance():
@@ -346,7 +347,7 @@ def test_the_module_stays_where_nothing_can_move():
     states = [made(module, WeightSparsity(0.5, pattern=p, steps=0), given, example=given[0][0]) for p in ("group", (4, 1))]
     (first, second) = (state.module.state_dict() for state in states)
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert "; no channels can be rearranged" in states[0].changes[0] and "rearranged" not in states[1].changes[0]
+    assert STAY in states[0].changes[0] and "rearranged" not in states[1].changes[0]
 
 
 @pytest.mark.parametrize("program", [False, True])

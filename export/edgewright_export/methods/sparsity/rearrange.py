@@ -47,13 +47,13 @@ def rearranged(state: State, choice: Choice, share: float, given: Sequence[Call]
     known = looked_at(graph, sparse, given)
     costs = {(name, 0): tensor_at(graph, name).detach().square() * curvature for name, curvature in known.items()}
     sets = [axes for axes in free(graph, state.module) if any(axis in costs for axis in axes)]
-    if not sets:
-        return state, "; no channels can be rearranged"
     moves: list[_Move] = []
     for number, axes in enumerate(sets):
         best = order([costs[axis] for axis in axes if axis in costs], choice.pattern.rows, share)
         moves += [] if best is None else [(axes, best)]
         progress.info("sparsity: order of channels %d of %d", number + 1, len(sets))
+    if not moves:
+        return state, f"; no channels rearranged: {'no order is better' if sets else 'all have to stay in place'}"
     module = _permuted(state.module, moves)
     if not _alike(state.module, module, given[:_CHECKED]):
         return state, "; no channels rearranged: the model would compute something else"
