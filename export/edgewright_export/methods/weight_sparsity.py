@@ -32,6 +32,7 @@ from .sparsity.learn import Lesson, learn
 from .sparsity.make_up import made_up, write
 from .sparsity.masks import Masks
 from .sparsity.pattern import Pattern
+from .sparsity.rearrange import rearranged
 
 SCHEDULES = ("auto", "one-shot", "gradual", "regrow", "learned")
 _SHARE = 0.8
@@ -51,7 +52,9 @@ class WeightSparsity:
     Args:
         sparsity: Share of zeros, 0 to 1; None: what an "N:M" pattern says, 0.8 for others.
         pattern: Which weights become zero together: a block ``(outputs, inputs)`` such as ``(4, 1)``, the one that kernels
-            like best; ``"unstructured"``; ``"2:4"``: of 4 successive inputs 2 stay.
+            like best; ``"group"``: such blocks after channels of the whole model changed places so that more of what matters
+            stays; the model computes the same until then (SparseByteNN); ``"unstructured"``; ``"2:4"``: of 4 successive inputs
+            2 stay.
         schedule: ``one-shot``: all zeros at once, the other weights make up for them layer after layer, then training;
             ``gradual``: more and more zeros while it trains (Zhu and Gupta 2017); ``regrow``: so, and the zeros that would
             grow fastest come back (GraNet); ``learned``: which N of M stay is learned with the weights (MaskLLM); ``auto``:
@@ -153,7 +156,10 @@ class WeightSparsity:
         """The state with a sparse module."""
         ctx = seen.calibrated(ctx, state.example, self.seed)
         assert ctx.calibration is not None
-        given, graph = calls(ctx.calibration, state.example), open_graph(state)
+        given, moved = calls(ctx.calibration, state.example), ""
+        if self._pattern.rearranged:
+            state, moved = rearranged(state, self._choice, self._share, given)
+        graph = open_graph(state)
         with quiet():
             module = copy.deepcopy(state.module)
         found = layers(graph, dict(module.named_parameters(remove_duplicate=False)), self._choice)
@@ -167,7 +173,7 @@ class WeightSparsity:
         losses = learn(module, state.module, masks, *self._data(ctx, state.module, graph, given), lesson) if lesson.steps else None
         rows = report.rows(module, found, self.pattern)
         made, where = inside.placed(replace(state, module=module, sparse=rows, captured=None), ctx, self.subgraph)
-        return replace(made, changes=(*state.changes, f"{self.name}: {report.described(rows, lesson, losses)}{where}"))
+        return replace(made, changes=(*state.changes, f"{self.name}: {report.described(rows, lesson, losses)}{moved}{where}"))
 
     @property
     def engines(self) -> tuple[str, ...]:

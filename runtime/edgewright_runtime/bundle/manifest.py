@@ -177,7 +177,7 @@ class SparseLayer:
     path: str
     op: str
     pattern: str
-    """``(4, 1)``, ``unstructured``, ``2:4``, ...; ``dense``."""
+    """``(4, 1)``, ``group``, ``unstructured``, ``2:4``, ...; ``dense``."""
     zeros: float
     """Share of its weights, 0 to 1."""
     weights: int

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_EXPECTED = '"unstructured", a block (outputs, inputs) such as (4, 1), or "N:M" such as "2:4"'
+_EXPECTED = '"unstructured", "group", a block (outputs, inputs) such as (4, 1), or "N:M" such as "2:4"'
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,14 @@ class Pattern:
         columns: Inputs of a block.
         kept: Of ``of`` successive inputs, how many stay; 0: there is no such rule.
         of: See ``kept``.
+        rearranged: Whether channels change places first, so that blocks hold what belongs together.
     """
 
     rows: int = 1
     columns: int = 1
     kept: int = 0
     of: int = 1
+    rearranged: bool = False
 
     @classmethod
     def read(cls, given: Any) -> Pattern:
@@ -40,6 +42,8 @@ class Pattern:
         """
         if given == "unstructured":
             return cls()
+        if given == "group":
+            return cls(4, 1, rearranged=True)
         if isinstance(given, (tuple, list)) and len(given) == 2 and all(type(n) is int and 0 < n <= 64 for n in given):
             return cls(*given)
         found = re.fullmatch(r"(\d{1,3}):(\d{1,3})", given) if isinstance(given, str) else None
