@@ -48,12 +48,14 @@ class Once(sdk.methods.WeightSparsity):
 
 
 _LONG: dict[str, Any] = {"steps": 9000, "learning_rate": 4e-3, "allocation": "uniform"}
+_MOST: dict[str, Any] = {"steps": 3000, "learning_rate": 2e-3, "allocation": "weights"}
 _PAIRS = Once(pattern="2:4", steps=600, learning_rate=3e-4, allocation="uniform")
 _QAT = sdk.methods.QAT(steps=200, even_if_slower=True)
 _PTQ = sdk.methods.PTQ(smooth=True, reconstruct=200, even_if_slower=True)
 RECIPES: dict[str, list[tuple[Any, ...]]] = {
     "mobilenet_v1_fmnist": [
-        recipe for share in (0.8, 0.9) for recipe in ((Once(share, **_LONG),), (Once(share, **_LONG), _QAT))
+        *((Once(0.8, **_LONG), *more) for more in ((), (_QAT,))),
+        *((Once(0.9, **_MOST), *more) for more in ((), (_QAT,))),
     ],
     "vit_fmnist": [(_PAIRS,), (_PAIRS, _QAT)],
     "efficientnet_lite0_more": [(Once(0.5),), (Once(0.5), _PTQ)],
