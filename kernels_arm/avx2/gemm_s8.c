@@ -1,8 +1,9 @@
 /* Four bytes of a row against four of each column, as 16-bit numbers: exact, which products of bytes are not here.
  * Rows are made 16-bit once for all columns, as much of their depth as fits. */
+#include "edge_blocks.h"
 #include "rescale.h"
 
-enum { ROWS = 4, MOST_FOURS = 768, PANELS_BYTES = 128 << 10 /* what stays in the second cache beside the rows */ };
+enum { ROWS = 4, MOST_ROWS = 8 /* with blocks */, MOST_FOURS = 768, PANELS_BYTES = 128 << 10 /* what stays in the second cache beside the rows */ };
 
 /* Rows of a tile: [four][row][4]. */
 typedef struct {
@@ -34,16 +35,17 @@ EDGE_INLINE void widen_row(const int rows, bool is_signed, const uint8_t *from, 
     }
 }
 
-/* Fours of a tile's rows, from the first of a row's on; a row's taps lie one after the other, each filled up. */
-EDGE_INLINE void widen(const int rows, const edge_gemm_s8 *g, const uint8_t *const *a, int64_t first, int64_t fours,
-                       wide_rows *to) {
+/* Fours of a tile's rows, of which `there` are there, from the first of a row's on; a row's taps lie one after the other, each
+ * filled up. */
+EDGE_INLINE void widen(const int rows, int64_t there, const edge_gemm_s8 *g, const uint8_t *const *a, int64_t first,
+                       int64_t fours, int16_t *to) {
     const int64_t of_tap = (g->depth + 3) / 4;
     for (int64_t done = 0; done < fours;) {
         int64_t tap = (first + done) / of_tap, at = (first + done) % of_tap;
         int64_t count = of_tap - at < fours - done ? of_tap - at : fours - done;
         int64_t bytes = g->depth - at * 4 < count * 4 ? g->depth - at * 4 : count * 4;
         for (int r = 0; r < rows; r++)
-            widen_row(rows, g->out.a_signed, a[r * g->taps + tap] + at * 4, bytes, to->of + (done * rows + r) * 4);
+            widen_row(rows, g->out.a_signed, a[(r < there ? r : 0) * g->taps + tap] + at * 4, bytes, to + (done * rows + r) * 4);
         done += count;
     }
 }
@@ -115,7 +117,7 @@ EDGE_INLINE void tile(const int rows, const bool wide, const edge_gemm_s8 *g, co
     b += width * 4;
     for (int64_t k = 0, count; k < fours; k += count, b += width * 4 * count) {
         count = fours - k < MOST_FOURS ? fours - k : MOST_FOURS;
-        if (fours > MOST_FOURS) widen(rows, g, a, k, count, held);
+        if (fours > MOST_FOURS) widen(rows, rows, g, a, k, count, held->of);
         multiply(rows, wide, held->of, b, count, acc);
     }
     __m256i start = e_start(&g->out, e_mask(left), column, sums), sum[ROWS];
@@ -134,7 +136,7 @@ EDGE_INLINE void panels(const int rows, const edge_gemm_s8 *g, const uint8_t *co
     const int64_t fours = fours_of(g);
     const int8_t *b = (const int8_t *)g->b + column * 4 * (1 + fours);
     wide_rows held;
-    if (fours <= MOST_FOURS) widen(rows, g, a, 0, fours, &held);
+    if (fours <= MOST_FOURS) widen(rows, rows, g, a, 0, fours, held.of);
     for (; end - column > 4; column += 8, b += 32 * (1 + fours)) tile(rows, true, g, a, &held, b, column, c, add);
     if (column < end) tile(rows, false, g, a, &held, b, column, c, add);
 }
@@ -156,5 +158,69 @@ void edge_gemm_s8_avx2(const edge_gemm_s8 *g, int64_t rows, const uint8_t *const
             default: panels(ROWS, g, from, column, end, to, more);
             }
         }
+    }
+}
+
+/* ---- blocks ---- */
+
+/* What the blocks of a group give for each row of a tile, in four columns. */
+EDGE_INLINE void multiply_blocks(const int rows, const int16_t *a, const edge_blocks *b, int64_t group, int32_t (*sum)[8]) {
+    const uint16_t *index = b->index + b->start[group], *end = b->index + b->start[group + 1];
+    const int8_t *value = b->value + (int64_t)b->start[group] * 16;
+    __m256i acc[MOST_ROWS];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) acc[r] = _mm256_setzero_si256();
+    for (; index < end; index++, value += 16) {
+        const int16_t *x = a + *index * (rows * 4);
+        __m256i w = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)value));
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++)
+            add_product(&acc[r], _mm256_castpd_si256(_mm256_broadcast_sd((const double *)(const void *)(x + r * 4))), w);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r += 2) {
+        __m256i both = _mm256_permute4x64_epi64(_mm256_hadd_epi32(acc[r], acc[r + 1]), 0xd8);
+        _mm_storeu_si128((__m128i *)(void *)sum[r], _mm256_castsi256_si128(both));
+        _mm_storeu_si128((__m128i *)(void *)sum[r + 1], _mm256_extracti128_si256(both, 1));
+    }
+}
+
+/* From the sums of two groups to what they give. */
+static __attribute__((noinline)) void finish(int64_t rows, const edge_gemm_s8 *g, const int32_t (*sums)[8],
+                                             const int32_t *column_sums, int64_t column, void *c, const float *add) {
+    __m256i mask = e_mask(g->n - column), sum[ROWS];
+    __m256i start = e_start(&g->out, mask, column, _mm256_maskload_epi32(column_sums, mask));
+    for (int64_t r = 0; r < rows; r += ROWS) {
+        int count = rows - r < ROWS ? (int)(rows - r) : ROWS;
+        for (int i = 0; i < ROWS; i++) sum[i] = _mm256_add_epi32(start, e_load(sums[r + i]));
+        if (g->to_f32) store_floats(count, g, sum, column, (float *)c + r * g->c_row, add ? add + r * g->add_row : NULL);
+        else store_bytes(count, g, sum, column, (uint8_t *)c + r * g->c_row);
+    }
+}
+
+/* Two groups after two groups. */
+EDGE_INLINE void groups(const int rows, int64_t there, const edge_gemm_s8 *g, const edge_blocks *b, const uint8_t *const *a,
+                        int16_t *held, void *c, const float *add) {
+    int32_t sums[MOST_ROWS][8] = {{0}};
+    widen(rows, there, g, a, 0, fours_of(g), held);
+    for (int64_t column = 0; column < g->n; column += 8) {
+        int64_t group = (g->first + column) / 4;
+        multiply_blocks(rows, held, b, group, sums);
+        if (g->n - column > 4) multiply_blocks(rows, held, b, group + 1, (int32_t(*)[8])(void *)&sums[0][4]);
+        finish(there, g, (const int32_t(*)[8])sums, b->sums + g->first + column, column, c, add);
+    }
+}
+
+void edge_gemm_s8_4x4_avx2(const edge_gemm_s8 *g, int64_t rows, const uint8_t *const *a, void *c, const float *add) {
+    int16_t held[EDGE_BLOCKS_MOST_FOURS * ROWS * 4];
+    const edge_blocks b = edge_blocks_of(g->b);
+    int64_t bytes = g->to_f32 ? 4 : 1, most = fours_of(g) * MOST_ROWS > EDGE_BLOCKS_MOST_FOURS * ROWS ? ROWS : MOST_ROWS;
+    for (int64_t r = 0, count; r < rows; r += count) {
+        count = rows - r < most ? rows - r : most;
+        const uint8_t *const *from = a + r * g->taps;
+        void *to = (uint8_t *)c + r * g->c_row * bytes;
+        const float *more = add ? add + r * g->add_row : NULL;
+        if (count > ROWS) groups(MOST_ROWS, count, g, &b, from, held, to, more);
+        else groups(ROWS, count, g, &b, from, held, to, more);
     }
 }

@@ -114,11 +114,12 @@ typedef struct edge_rescale {
 
 typedef struct edge_gemm_s8 {
     int64_t n, depth, taps; /* depth: bytes of a tap */
-    const void *b;          /* packed by edge_gemm_pack_s8 */
+    const void *b;          /* packed by edge_gemm_pack_s8, or by edge_gemm_pack_blocks_s8 where the kernel is of blocks */
     edge_rescale out;
     const float *offset; /* of an f32 result; NULL: zero */
     int64_t c_row, add_row;
     int32_t to_f32;
+    int32_t first; /* of blocks: the column of b with which n begins, a multiple of four */
 } edge_gemm_s8;
 
 typedef void edge_gemm_s8_run(const edge_gemm_s8 *job, int64_t rows, const uint8_t *const *a, void *c,
@@ -180,7 +181,7 @@ typedef enum edge_kernel_op {
 } edge_kernel_op;
 typedef enum edge_kernel_dtype { EDGE_KERNEL_F32, EDGE_KERNEL_S8 } edge_kernel_dtype;
 /* Sparse ones are named by the rows (outputs) and the depth (inputs) of a block. */
-typedef enum edge_kernel_format { EDGE_DENSE, EDGE_BLOCKS_1X1, EDGE_BLOCKS_4X1 } edge_kernel_format;
+typedef enum edge_kernel_format { EDGE_DENSE, EDGE_BLOCKS_1X1, EDGE_BLOCKS_4X1, EDGE_BLOCKS_4X4 } edge_kernel_format;
 /* In order of preference, the last one that a machine has is the best. */
 typedef enum edge_isa {
     EDGE_ISA_SCALAR,
@@ -247,6 +248,15 @@ EDGE_KERNEL_API size_t edge_plane_floats(const edge_depthwise_plane_f32 *job);
 EDGE_KERNEL_API size_t edge_gemm_packed_s8(const edge_kernel *kernel, int64_t n, int64_t depth, int64_t taps);
 EDGE_KERNEL_API void edge_gemm_pack_s8(const edge_kernel *kernel, int64_t n, int64_t depth, int64_t taps, const int8_t *b, int64_t b_row,
                        int64_t b_col, void *packed);
+/* The most fours of depth, of all taps, that kernels of blocks have room for. */
+enum { EDGE_BLOCKS_MOST_FOURS = 2048 };
+/* Blocks of four columns and four of depth that hold anything but zeros, and their packing at a multiple of four bytes; each of
+ * the three steps is in bytes: b[t][i][j] is at b[t * b_tap + i * b_row + j * b_col]. */
+EDGE_KERNEL_API int64_t edge_gemm_blocks_s8(int64_t n, int64_t depth, int64_t taps, const int8_t *b, int64_t b_tap, int64_t b_row,
+                                            int64_t b_col);
+EDGE_KERNEL_API size_t edge_gemm_blocks_bytes_s8(int64_t n, int64_t blocks);
+EDGE_KERNEL_API void edge_gemm_pack_blocks_s8(int64_t n, int64_t depth, int64_t taps, const int8_t *b, int64_t b_tap,
+                                              int64_t b_row, int64_t b_col, void *packed);
 /* The same for weights[channels][height][width] of a depthwise convolution. */
 EDGE_KERNEL_API size_t edge_depthwise_packed_s8(const edge_kernel *kernel, int64_t channels, int64_t height, int64_t width);
 EDGE_KERNEL_API void edge_depthwise_pack_s8(const edge_kernel *kernel, int64_t channels, int64_t height, int64_t width,

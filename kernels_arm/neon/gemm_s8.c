@@ -1,6 +1,7 @@
 /* Four bytes of a row against four of each column, exact.  Compiled once with dot products, which do both in one
  * instruction, and once without: then products have 16 bits and go in pairs into sums of 32, two of each column, since
  * 16 bits have no room for a second pair. */
+#include "edge_blocks.h"
 #include "rescale.h"
 
 #ifdef __ARM_FEATURE_DOTPROD
@@ -150,5 +151,66 @@ void EDGE_NAME(edge_gemm_s8)(const edge_gemm_s8 *g, int64_t rows, const uint8_t 
             else r += some_rows(1, rows - r, g, from, b, column, to, more);
         }
         b += wide * 16 * lines;
+    }
+}
+
+/* ---- blocks ---- */
+
+/* Fours of four rows side by side, of which `there` are there; taps one after the other, each filled up. */
+static void hold(const edge_gemm_s8 *g, int64_t there, const uint8_t *const *a, int32_t *to) {
+    uint8x16_t turn = e_turn(&g->out);
+    for (int64_t t = 0; t < g->taps; t++) {
+        const uint8_t *row[4];
+        int64_t k = 0;
+        for (int r = 0; r < 4; r++) row[r] = a[(r < there ? r : 0) * g->taps + t];
+        for (; k + 16 <= g->depth; k += 16, to += 16) {
+            int32x4x4_t x;
+#pragma GCC unroll 4
+            for (int r = 0; r < 4; r++) x.val[r] = vreinterpretq_s32_s8(e_turned(vld1q_u8(row[r] + k), turn));
+            vst4q_s32(to, x);
+        }
+        for (; k < g->depth; k += 4)
+            for (int r = 0; r < 4; r++) {
+                uint32_t bytes = 0;
+                memcpy(&bytes, row[r] + k, g->depth - k < 4 ? (size_t)(g->depth - k) : 4);
+                *to++ = (int32_t)(bytes ^ vgetq_lane_u32(vreinterpretq_u32_u8(turn), 0));
+            }
+    }
+}
+
+/* Group after group; rows that are not there are computed and not written. */
+static void groups(const edge_gemm_s8 *g, int64_t there, const edge_blocks *b, const int32_t *held, int64_t fours, void *c,
+                   const float *add) {
+    for (int64_t column = 0; column < g->n; column += 4) {
+        const int32_t *start = b->start + (g->first + column) / 4;
+        const uint16_t *index = b->index + start[0], *end = b->index + start[1];
+        const int8_t *value = b->value + (int64_t)start[0] * 16;
+        sums acc[ROWS] = {{{{0}}}};
+        for (; index < end; index++, value += 16) {
+            int8x16_t w = vld1q_s8(value);
+            int32x4_t x[ROWS / 4];
+#pragma GCC unroll 2
+            for (int i = 0; i < ROWS / 4; i++) x[i] = vld1q_s32(held + (i * fours + *index) * 4);
+#pragma GCC unroll 8
+            for (int r = 0; r < ROWS; r++) plus(&acc[r], vdupq_n_s32(x[r / 4][r % 4]), w);
+        }
+        int32x4_t sum[ROWS];
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; r++) sum[r] = total(&acc[r]);
+        finish((int)there, 1, g, sum, (const int8_t *)(b->sums + g->first + column), column, c, add);
+    }
+}
+
+void EDGE_NAME(edge_gemm_s8_4x4)(const edge_gemm_s8 *g, int64_t rows, const uint8_t *const *a, void *c, const float *add) {
+    int32_t held[EDGE_BLOCKS_MOST_FOURS * ROWS];
+    const edge_blocks b = edge_blocks_of(g->b);
+    int64_t bytes = g->to_f32 ? 4 : 1, fours = g->taps * ((g->depth + 3) / 4);
+    for (int64_t r = 0, count; r < rows; r += count) {
+        count = rows - r < ROWS ? rows - r : ROWS;
+        for (int i = 0; i < ROWS; i += 4) {
+            int64_t there = count > i ? count - i : 1;
+            hold(g, there, a + (count > i ? r + i : r) * g->taps, held + i * fours);
+        }
+        groups(g, count, &b, held, fours, (uint8_t *)c + r * g->c_row * bytes, add ? add + r * g->add_row : NULL);
     }
 }

@@ -5,9 +5,12 @@
 #define MOST_COLUMNS 16 /* of the input that a tile of an unrolled kernel sees */
 #ifdef __wasm__ /* its compilers keep in memory what a whole window needs, and a page fetches it */
 #define EACH_ROW _Pragma("clang loop unroll(disable)")
-#define ONCE static __attribute__((noinline))
 #else
 #define EACH_ROW _Pragma("GCC unroll 5")
+#endif
+#if EDGE_LANES == 4 /* where a library has to be small */
+#define ONCE static __attribute__((noinline))
+#else
 #define ONCE EDGE_INLINE
 #endif
 

@@ -133,25 +133,36 @@ EDGE_INLINE void tile(const int rows, const int vectors, const edge_gemm_f32 *g,
     }
 }
 
+/* Rows of the next tile; in a narrow panel, the last one, of fewer sizes where a library has to be small: each is code. */
+EDGE_INLINE int64_t rows_of(const int vectors, int64_t left) {
+    if (vectors == WIDE || EDGE_LANES != 4) return EDGE_TILE_ROWS(left, ROWS);
+    return left >= ROWS ? ROWS : left >= 4 ? 4 : 1;
+}
+
+#define TILE(count)                                                                                                    \
+    case count:                                                                                                        \
+        if (rows_of(vectors, count) == count) tile(count, vectors, g, a, b, column, c, add);                           \
+        break;
+
 EDGE_INLINE void some_rows(const int vectors, int64_t rows, const edge_gemm_f32 *g, const float *const *a,
                            const float *b, int64_t column, float *c, const float *add) {
     switch (rows) {
-    case 1: tile(1, vectors, g, a, b, column, c, add); break;
-    case 2: tile(2, vectors, g, a, b, column, c, add); break;
-    case 3: tile(3, vectors, g, a, b, column, c, add); break;
+        TILE(1)
+        TILE(2)
+        TILE(3)
 #if ROWS > 4
-    case 4: tile(4, vectors, g, a, b, column, c, add); break;
-    case 5: tile(5, vectors, g, a, b, column, c, add); break;
+        TILE(4)
+        TILE(5)
 #endif
 #if ROWS > 6
-    case 6: tile(6, vectors, g, a, b, column, c, add); break;
-    case 7: tile(7, vectors, g, a, b, column, c, add); break;
+        TILE(6)
+        TILE(7)
 #endif
 #if ROWS > 8
-    case 8: tile(8, vectors, g, a, b, column, c, add); break;
-    case 9: tile(9, vectors, g, a, b, column, c, add); break;
-    case 10: tile(10, vectors, g, a, b, column, c, add); break;
-    case 11: tile(11, vectors, g, a, b, column, c, add); break;
+        TILE(8)
+        TILE(9)
+        TILE(10)
+        TILE(11)
 #endif
     default: tile(ROWS, vectors, g, a, b, column, c, add);
     }
@@ -163,7 +174,7 @@ void EDGE_NAME(edge_gemm_f32)(const edge_gemm_f32 *g, int64_t rows, const float 
     for (int64_t column = 0; column < g->n; column += WIDE * EDGE_LANES) {
         int wide = g->n - column > EDGE_LANES ? WIDE : 1;
         for (int64_t r = 0, count; r < rows; r += count) {
-            count = EDGE_TILE_ROWS(rows - r, ROWS);
+            count = rows_of(wide, rows - r);
             const float *const *from = a + r * g->taps;
             float *to = c + r * g->c_row;
             const float *more = add ? add + r * g->add_row : NULL;

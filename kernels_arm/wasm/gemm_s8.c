@@ -1,4 +1,5 @@
 /* Four bytes of a row against four of each column, as 16-bit numbers: exact.  Two sums of each column. */
+#include "edge_blocks.h"
 #include "rescale.h"
 
 enum { ROWS = 2, WIDE = 2, PARTS = 2 };
@@ -93,15 +94,68 @@ void EDGE_NAME(edge_gemm_s8)(const edge_gemm_s8 *g, int64_t rows, const uint8_t 
     int64_t lines = 1 + g->taps * ((g->depth + 3) / 4), bytes = g->to_f32 ? 4 : 1;
     for (int64_t column = 0; column < g->n; column += WIDE * 4) {
         int wide = g->n - column > 4 ? WIDE : 1;
-        for (int64_t r = 0; r < rows; r += ROWS) {
+        for (int64_t r = 0, step = wide == WIDE ? ROWS : 1; r < rows; r += step) {
             const uint8_t *const *from = a + r * g->taps;
             void *to = (uint8_t *)c + r * g->c_row * bytes;
             const float *more = add ? add + r * g->add_row : NULL;
             if (r + 1 < rows && wide == WIDE) tile(ROWS, WIDE, g, from, b, column, to, more);
-            else if (r + 1 < rows) tile(ROWS, 1, g, from, b, column, to, more);
             else if (wide == WIDE) tile(1, WIDE, g, from, b, column, to, more);
             else tile(1, 1, g, from, b, column, to, more);
         }
         b += wide * 16 * lines;
+    }
+}
+
+/* ---- blocks ---- */
+
+enum { TILE = 4 };
+
+/* One row as 16-bit numbers, its fours TILE of them apart; the last one may end with anything. */
+static void widen_row(v128_t turn, const uint8_t *from, int64_t depth, int16_t *to) {
+    int64_t k = 0;
+    for (; k + 8 <= depth; k += 8, to += 2 * TILE * 4) {
+        v128_t x = e_widened(wasm_v128_load64_zero(from + k), turn);
+        wasm_v128_store64_lane(to, x, 0);
+        wasm_v128_store64_lane(to + TILE * 4, x, 1);
+    }
+    for (; k < depth; k += 4, to += TILE * 4)
+        wasm_v128_store64_lane(to, e_widened(some_bytes(from + k, depth - k < 4 ? depth - k : 4), turn), 0);
+}
+
+/* Group after group; rows that are not there are computed and not written. */
+static void groups(const edge_gemm_s8 *g, int64_t there, const edge_blocks *b, const int16_t *held, void *c, const float *add) {
+    for (int64_t column = 0; column < g->n; column += 4) {
+        const int32_t *start = b->start + (g->first + column) / 4;
+        const uint16_t *index = b->index + start[0], *end = b->index + start[1];
+        const int8_t *value = b->value + start[0] * 16;
+        v128_t acc[TILE][PARTS], sum[TILE];
+#pragma GCC unroll 4
+        for (int r = 0; r < TILE; r++) acc[r][0] = acc[r][1] = wasm_i32x4_splat(0);
+        for (; index < end; index++, value += 16) {
+            const int16_t *x = held + *index * TILE * 4;
+            v128_t w[PARTS] = {wasm_i16x8_load8x8(value), wasm_i16x8_load8x8(value + 8)};
+#pragma GCC unroll 4
+            for (int r = 0; r < TILE; r++) {
+                v128_t four = wasm_v128_load64_splat(x + r * 4);
+#pragma GCC unroll 2
+                for (int i = 0; i < PARTS; i++) acc[r][i] = wasm_i32x4_add(acc[r][i], wasm_i32x4_dot_i16x8(four, w[i]));
+            }
+        }
+#pragma GCC unroll 4
+        for (int r = 0; r < TILE; r++) sum[r] = total(acc[r]);
+        finish((int)there, 1, g, sum, (const int8_t *)(b->sums + g->first + column), column, c, add);
+    }
+}
+
+void EDGE_NAME(edge_gemm_s8_4x4)(const edge_gemm_s8 *g, int64_t rows, const uint8_t *const *a, void *c, const float *add) {
+    int16_t held[EDGE_BLOCKS_MOST_FOURS * TILE * 4];
+    const edge_blocks b = edge_blocks_of(g->b);
+    int64_t bytes = g->to_f32 ? 4 : 1, fours = (g->depth + 3) / 4;
+    for (int64_t r = 0, count; r < rows; r += count) {
+        count = rows - r < TILE ? rows - r : TILE;
+        for (int64_t i = 0; i < TILE; i++)
+            for (int64_t t = 0; t < g->taps; t++)
+                widen_row(e_turn(&g->out), a[(r + (i < count ? i : 0)) * g->taps + t], g->depth, held + (t * fours * TILE + i) * 4);
+        groups(g, count, &b, held, (uint8_t *)c + r * g->c_row * bytes, add ? add + r * g->add_row : NULL);
     }
 }

@@ -37,7 +37,7 @@ OPS = (
     "depthwise_plane",
 )
 DTYPES = ("f32", "s8")
-FORMATS = ("dense", "blocks_1x1", "blocks_4x1")
+FORMATS = ("dense", "blocks_1x1", "blocks_4x1", "blocks_4x4")
 MAPS = ("exp", "erf", "gelu", "tanh", "sigmoid", "silu")
 COMBINES = ("max", "add")
 
@@ -118,6 +118,7 @@ class _Depthwise(ctypes.Structure):
 _SIGNATURES = {
     "edge_kernel_row": (ctypes.POINTER(_Row), [ctypes.c_size_t]),
     "edge_kernel_find": (ctypes.POINTER(_Row), [ctypes.c_int] * 4),
+    "edge_isa_chosen": (ctypes.c_int, []),
     "edge_isa_usable": (ctypes.c_int, [ctypes.c_int]),
     "edge_isa_name": (ctypes.c_char_p, [ctypes.c_int]),
     "edge_gemm_packed_f32": (ctypes.c_size_t, [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]),
@@ -129,6 +130,12 @@ _SIGNATURES = {
     "edge_gemm_pack_s8": (
         None,
         [ctypes.c_void_p] + [ctypes.c_int64] * 3 + [ctypes.c_void_p] + [ctypes.c_int64] * 2 + [ctypes.c_void_p],
+    ),
+    "edge_gemm_blocks_s8": (ctypes.c_int64, [ctypes.c_int64] * 3 + [ctypes.c_void_p] + [ctypes.c_int64] * 3),
+    "edge_gemm_blocks_bytes_s8": (ctypes.c_size_t, [ctypes.c_int64] * 2),
+    "edge_gemm_pack_blocks_s8": (
+        None,
+        [ctypes.c_int64] * 3 + [ctypes.c_void_p] + [ctypes.c_int64] * 3 + [ctypes.c_void_p],
     ),
     "edge_depthwise_packed_s8": (ctypes.c_size_t, [ctypes.c_void_p] + [ctypes.c_int64] * 3),
     "edge_depthwise_pack_s8": (None, [ctypes.c_void_p] + [ctypes.c_int64] * 3 + [ctypes.c_void_p] * 2),
@@ -155,6 +162,18 @@ def isas() -> List[str]:
     """Names of the instruction sets that this machine and this build have, the best last."""
     library = entries()
     return [library.edge_isa_name(isa).decode() for isa in range(_MOST_ISAS) if library.edge_isa_usable(isa)]
+
+
+def chosen() -> str:
+    """Name of the instruction set that sessions use.
+
+    Raises:
+        ValueError: ``EDGEWRIGHT_FORCE_ISA`` names one that this machine or this build does not have.
+    """
+    isa = entries().edge_isa_chosen()
+    if isa < 0:
+        raise ValueError("EDGEWRIGHT_FORCE_ISA names no usable instruction set; there are {}".format(", ".join(isas())))
+    return str(entries().edge_isa_name(isa).decode())
 
 
 def rows() -> List[Kernel]:

@@ -26,6 +26,8 @@ from .kernels import (
 #: The largest window of a depthwise kernel: its rows, and the columns from its first tap to its last.
 DEPTHWISE_MOST_HEIGHT = 8
 DEPTHWISE_MOST_SPAN = 32
+#: Four times the fours of depth, of all taps, that kernels of blocks have room for.
+BLOCKS_MOST_DEPTH = 4 * 2048
 _FLOAT_BYTES = 4
 
 
@@ -101,6 +103,7 @@ class _Gemm(ctypes.Structure):
         ("c_row", ctypes.c_int64),
         ("add_row", ctypes.c_int64),
         ("to_f32", ctypes.c_int32),
+        ("first", ctypes.c_int32),
     ]
 
 
@@ -139,18 +142,41 @@ def pack(kernel: Kernel, b: Any, taps: int = 1, out: Any = None) -> Any:
         kernel: A row of op gemm.
         b: [taps * depth, n], int8, of any strides.
         taps: Into how many lines a row of the left side is cut.
-        out: Where to, :func:`packed_size` bytes; None: a new array.
+        out: Where to, :func:`packed_size` bytes, of a kernel of blocks as many as blocks need; None: a new array.
 
     Returns:
-        [packed_size], uint8
+        [bytes], uint8
     """
     b = np.asarray(b, np.int8)
     depth, n = b.shape[0] // taps, b.shape[1]
+    if kernel.format != "dense":
+        return _pack_blocks(kernel, b, (n, depth, taps), out)
     size = packed_size(kernel, n, depth, taps)
     out = np.empty(size, np.uint8) if out is None else out
     fits("out", out, (size,), dtype=np.uint8)
     entries().edge_gemm_pack_s8(row_pointer(kernel), n, depth, taps, b.ctypes.data, *b.strides, out.ctypes.data)
     return out
+
+
+def _pack_blocks(kernel: Kernel, b: Any, sizes: Tuple[int, int, int], out: Any) -> Any:
+    expect(kernel, ("gemm",), "s8")
+    library = entries()
+    given = (*sizes, b.ctypes.data, sizes[1] * b.strides[0], *b.strides)
+    size = library.edge_gemm_blocks_bytes_s8(sizes[0], library.edge_gemm_blocks_s8(*given))
+    out = np.empty(size, np.uint8) if out is None else out
+    fits("out", out, (size,), dtype=np.uint8)
+    library.edge_gemm_pack_blocks_s8(*given, out.ctypes.data)
+    return out
+
+
+def _is_packed(kernel: Kernel, packed: Any, columns: int, depth: int, taps: int) -> None:
+    """Refuses what is no packed matrix of this size."""
+    if kernel.format == "dense":
+        fits("packed", packed, (packed_size(kernel, columns, depth, taps),), dtype=np.uint8)
+        return
+    counts = packed[:8].view(np.int32)
+    if 4 * counts[0] < columns or packed.size != entries().edge_gemm_blocks_bytes_s8(4 * int(counts[0]), int(counts[1])):
+        raise ValueError("packed is no [{}, {}] matrix in blocks".format(taps * depth, columns))
 
 
 def packed_size(kernel: Kernel, n: int, depth: int, taps: int = 1) -> int:
@@ -172,6 +198,7 @@ def prepare_gemm(
     dtype: str = "int8",
     out: Any = None,
     block: int = 0,
+    first: int = 0,
 ) -> Prepared:
     """A product that can be repeated, with a right side that is packed already.
 
@@ -187,11 +214,12 @@ def prepare_gemm(
         dtype: Of the result: int8, uint8 or float32.
         out: [m, n], where to; rows may be apart.  None: a new array.
         block: Rows of one call; 0: all in one.
+        first: Of a kernel of blocks, the column of the matrix with which the product begins, a multiple of 4.
     """
     expect(kernel, ("gemm",), "s8")
     a, index = lines_of(a, a.dtype), np.arange(len(a))[:, None] if index is None else np.asarray(index)
     rows, taps = index.shape
-    fits("packed", packed, (packed_size(kernel, n, a.shape[1], taps),), dtype=np.uint8)
+    _is_packed(kernel, packed, first + n, a.shape[1], taps)
     out = np.empty((rows, n), dtype) if out is None else out
     fits("out", out, (rows, n), apart=True, dtype=dtype)
     offset, add = None if offset is None else _dense(offset), None if add is None else lines_of(add, np.float32)
@@ -202,7 +230,7 @@ def prepare_gemm(
     native, kept = _rescale(rescale, n, a.dtype, dtype)
     job = _Gemm(
         n, a.shape[1], taps, packed.ctypes.data, native, None if offset is None else offset.ctypes.data,
-        out.strides[0] // out.itemsize, 0 if add is None else add.strides[0] // _FLOAT_BYTES, dtype == "float32",
+        out.strides[0] // out.itemsize, 0 if add is None else add.strides[0] // _FLOAT_BYTES, dtype == "float32", first,
     )  # fmt: skip
     return prepare_rows(kernel, job, a, index, add, out, block, (packed, offset, kept))
 

@@ -222,7 +222,8 @@ class Step(NamedTuple):
     """One step of a session's run: a node of the model, or several in one.
 
     ``node`` and ``op`` are the name and ONNX type of the first, ``kernel`` ends with its instruction set (None:
-    portable code), ``microseconds`` is the mean of ``runs`` runs (both 0 without ``profile``).
+    portable code), ``microseconds`` is the mean of ``runs`` runs (both 0 without ``profile``).  ``sparse_cost`` is what a
+    sparse kernel costs by the engine's estimate, over what the dense one does (None: nothing was estimated).
     """
 
     node: str
@@ -230,6 +231,7 @@ class Step(NamedTuple):
     kernel: Optional[str]
     runs: int
     microseconds: float
+    sparse_cost: Optional[float]
 
 
 def library_path() -> str:
@@ -273,6 +275,7 @@ _SIGNATURES = {
     "edge_session_output": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(TensorInfo)]),
     "edge_session_step_count": (ctypes.c_size_t, [ctypes.c_void_p]),
     "edge_session_step": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(StepInfo)]),
+    "edge_session_step_sparse_cost": (ctypes.c_double, [ctypes.c_void_p, ctypes.c_size_t]),
     "edge_session_memory_bytes": (ctypes.c_size_t, [ctypes.c_void_p]),
     "edge_session_run": (
         ctypes.c_int,
@@ -598,7 +601,8 @@ class NativeSession:
             _check(library().edge_session_step(self._handle, index, ctypes.byref(info)))
             kernel = info.kernel.decode() if info.kernel else None
             mean = info.nanoseconds / 1e3 / info.runs if info.runs else 0.0
-            found.append(Step(info.node.decode(), info.op.decode(), kernel, info.runs, mean))
+            cost = library().edge_session_step_sparse_cost(self._handle, index) or None
+            found.append(Step(info.node.decode(), info.op.decode(), kernel, info.runs, mean, cost))
         return found
 
     def cancel(self) -> None:

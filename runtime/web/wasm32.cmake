@@ -31,7 +31,7 @@ function(edge_wasm_modules name)
   add_executable(${name} ${ARGN} ${web}/layout.c ${web}/self_test.c)
   add_dependencies(${name} edge_c)
   set_source_files_properties(${web}/math.c PROPERTIES COMPILE_FLAGS -fno-builtin) # its loops are no calls of itself
-  foreach(source ${ARGN})
+  foreach(source ${ARGN} ${web}/self_test.c)
     get_filename_component(stem ${source} NAME_WE)
     if(NOT stem IN_LIST edge_hot)
       set(small "-Xclang -Oz -mllvm -disable-lsr")

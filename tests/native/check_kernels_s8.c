@@ -118,6 +118,30 @@ static edge_rescale rescale_of(int a_signed, int c_signed, const float *scale, c
                           .high = (float)(low + 255 - any / 4)};
 }
 
+/* Dense or in blocks. */
+static void *packed_in(int number, const edge_kernel *k, const product *p, const int8_t *b) {
+    if (k->format == EDGE_DENSE) {
+        void *packed = at(number, (int64_t)edge_gemm_packed_s8(k, p->n, p->depth, p->taps));
+        edge_gemm_pack_s8(k, p->n, p->depth, p->taps, b, p->n, 1, packed);
+        return packed;
+    }
+    int64_t tap = p->depth * p->n, blocks = edge_gemm_blocks_s8(p->n, p->depth, p->taps, b, tap, p->n, 1);
+    void *packed = numbers_at(number, (int64_t)edge_gemm_blocks_bytes_s8(p->n, blocks) / 4);
+    edge_gemm_pack_blocks_s8(p->n, p->depth, p->taps, b, tap, p->n, 1, packed);
+    return packed;
+}
+
+/* Of a kernel of blocks only some are left. */
+static void clear_blocks(const product *p, int8_t *b) {
+    for (int64_t t = 0; t < p->taps; t++)
+        for (int64_t k = 0; k < p->depth; k += 4)
+            for (int64_t j = 0; j < p->n; j += 4) {
+                if (drawn() % 3 == 0) continue;
+                for (int64_t i = k; i < k + 4 && i < p->depth; i++)
+                    memset(b + (t * p->depth + i) * p->n + j, 0, p->n - j < 4 ? (size_t)(p->n - j) : 4);
+            }
+}
+
 static void check_gemm(const edge_kernel *k, const edge_kernel *scalar, const product *p) {
     const edge_kernel *kernels[2] = {k, scalar};
     const uint8_t *pointers[MOST_POINTERS];
@@ -126,6 +150,7 @@ static void check_gemm(const edge_kernel *k, const edge_kernel *scalar, const pr
     int8_t *b = (int8_t *)bytes_in(1, p->taps * p->depth * p->n, 1, p->extreme);
     float *scale = floats_in(2, p->n, p->extreme ? 1e-4f : 0.003f), *add = floats_in(4, p->rows * add_row - 5, 3);
     int32_t *bias = wholes_in(3, p->n);
+    if (k->format != EDGE_DENSE) clear_blocks(p, b);
     for (int64_t i = 0; i < lines; i++) pointers[i] = a + i * step;
     edge_gemm_s8 job = {.n = p->n, .depth = p->depth, .taps = p->taps, .c_row = c_row, .add_row = add_row,
                         .out = rescale_of(p->a_signed, p->c_signed, scale, p->depth % 4 ? bias : NULL)};
@@ -135,10 +160,8 @@ static void check_gemm(const edge_kernel *k, const edge_kernel *scalar, const pr
         job.offset = form > 1 ? scale : NULL;
         if (form) job.out.low = form > 1 ? -1.5f : -INFINITY, job.out.high = form > 1 ? 2.5f : INFINITY;
         for (int which = 0; which < 2; which++) {
-            void *packed = at(5, (int64_t)edge_gemm_packed_s8(kernels[which], p->n, p->depth, p->taps));
             c[which] = form ? numbers_at(6 + which, p->rows * c_row - 7) : at(6 + which, p->rows * c_row - 7);
-            edge_gemm_pack_s8(kernels[which], p->n, p->depth, p->taps, b, p->n, 1, packed);
-            job.b = packed;
+            job.b = packed_in(5, kernels[which], p, b);
             ((edge_gemm_s8_run *)kernels[which]->run)(&job, p->rows, pointers, c[which], form > 1 ? add : NULL);
         }
         if (form) compare_floats(c[0], c[1], p->rows, p->n, c_row, p->n);

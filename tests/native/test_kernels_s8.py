@@ -44,6 +44,10 @@ def each(*ops: str) -> pytest.MarkDecorator:
     return each_of(ROWS, ops)
 
 
+DENSE = each_of([row for row in ROWS if row.format == "dense"], ("gemm",))
+BLOCKS = each_of([row for row in ROWS if row.format == "blocks_4x4"], ("gemm",))
+
+
 def garbage(dtype: str) -> np.generic:
     return np.array(0xA5, np.uint8).astype(dtype)[()]
 
@@ -89,7 +93,7 @@ def assert_rounded(found: np.ndarray, exact: np.ndarray, zero: int, clamp: tuple
 
 
 def test_every_row_is_tested_here():
-    assert {(row.op, row.format) for row in ROWS} <= {(op, "dense") for op in OPS}
+    assert {(row.op, row.format) for row in ROWS} <= {(op, "dense") for op in OPS} | {("gemm", "blocks_4x4")}
 
 
 @pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512vnni"])
@@ -120,10 +124,11 @@ def test_a_kernel_is_refused_what_it_cannot_do():
         kernels_s8.depthwise_row(depthwise, [None] * 3, weights, rescale, out, dilation=16)
 
 
-def test_the_largest_window_is_that_of_the_header():
+def test_the_largest_window_and_depth_are_those_of_the_header():
     text = HEADER.read_text(encoding="utf-8")
     assert f"EDGE_DEPTHWISE_MOST_HEIGHT = {kernels_s8.DEPTHWISE_MOST_HEIGHT}," in text
     assert f"EDGE_DEPTHWISE_MOST_SPAN = {kernels_s8.DEPTHWISE_MOST_SPAN} " in text
+    assert f"EDGE_BLOCKS_MOST_FOURS = {kernels_s8.BLOCKS_MOST_DEPTH // 4} " in text
 
 
 # Products
@@ -146,9 +151,12 @@ class Product(NamedTuple):
 
     @classmethod
     def drawn(cls, draw: np.random.Generator, rows: int, n: int, depth: int, taps: int, dtype: str) -> Product:
+        """With any share of its blocks, from none to all."""
         lines = rows if taps == 1 else rows + 2
         index = np.arange(rows)[:, None] if taps == 1 else draw.integers(0, lines, (rows, taps))
         a, b = draw_bytes(draw, dtype, lines, depth), draw_bytes(draw, "int8", taps * depth, n)
+        there = draw.random((taps, -(-depth // 4), -(-n // 4))) < draw.choice([0, 0.2, 0.6, 1])
+        b *= there.repeat(4, 1).repeat(4, 2)[:, :depth, :n].reshape(b.shape)
         bias = draw.integers(-100_000, 100_000, n, np.int32) if draw.random() < 0.7 else None
         return cls.of(a, b, index, bias, either_end(draw, dtype))
 
@@ -159,7 +167,8 @@ class Product(NamedTuple):
         """On memory that lies among other values, at odd addresses."""
         bias = None if self.bias is None else among(self.bias, np.int32(2**30))
         rescale = rescale._replace(scale=among_nan(rescale.scale, 5), bias=bias)
-        packed = among_bytes(kernels_s8.pack(kernel, among_bytes(self.b), self.index.shape[1]))
+        packed = kernels_s8.pack(kernel, among_bytes(self.b), self.index.shape[1])
+        packed = among_bytes(packed, offset=1 if kernel.format == "dense" else 4)
         a = among_bytes(self.a, offset=len(self.index) % 64)
         prepared = kernels_s8.prepare_gemm(kernel, a, packed, self.b.shape[1], rescale, index=self.index, **given)
         prepared()
@@ -222,7 +231,7 @@ def test_extreme_bytes_are_not_saturated_inside(kernel, dtype):
 
 @each("gemm")
 def test_what_leaves_32_bits_on_the_way_comes_back(kernel):
-    depth = 70_001
+    depth = 70_001 if kernel.format == "dense" else kernels_s8.BLOCKS_MOST_DEPTH
     a, b, index = np.full((2, depth), 255, np.uint8), np.full((depth, 5), 127, np.int8), np.arange(2)[:, None]
     for bias in (-(2**31), 0, 2**31 - 1):
         whole = Product.of(a, b, index, np.full(5, bias, np.int32), 255)
@@ -292,7 +301,7 @@ def test_blocks_of_rows_and_no_rows(kernel):
     assert (out.whole == garbage("int8")).all()
 
 
-@each("gemm")
+@DENSE
 def test_packing_is_sums_and_panels_of_columns(kernel):
     draw = np.random.default_rng(0)
     for n, (depth, taps) in itertools.product(LENGTHS, ((1, 1), (4, 1), (5, 3), (11, 2))):
@@ -311,6 +320,39 @@ def test_packing_is_sums_and_panels_of_columns(kernel):
             out = room(expected.size, fill=np.uint8(0xA5), gap=0)
             np.testing.assert_array_equal(kernels_s8.pack(kernel, given, taps, out=out.view), expected)
             assert out.untouched(np.uint8(0xA5))
+
+
+@BLOCKS
+def test_packing_in_blocks_keeps_those_that_hold_anything(kernel):
+    draw = np.random.default_rng(0)
+    for n, (depth, taps) in itertools.product((1, 4, 5, 30), ((1, 1), (4, 1), (5, 3), (11, 2))):
+        b = Product.drawn(draw, 1, n, depth, taps, "int8").b
+        padded = np.zeros((taps, -(-depth // 4) * 4, -(-n // 4) * 4), np.int8)
+        padded[:, :depth, :n] = b.reshape(taps, depth, n)
+        fours = padded.reshape(-1, 4, padded.shape[2] // 4, 4).transpose(2, 0, 3, 1).reshape(padded.shape[2] // 4, -1, 16)
+        there = fours.any(2)
+        index = np.nonzero(there)[1].astype(np.uint16)
+        counts = np.array([len(there), there.sum()], np.int32)
+        sums = padded.sum((0, 1), dtype=np.int32)
+        start = np.concatenate([[0], np.cumsum(there.sum(1))]).astype(np.int32)
+        parts = (counts, sums, start, np.pad(index, (0, len(index) % 2)), fours[there])
+        expected = np.concatenate([part.ravel().view(np.uint8) for part in parts])
+        for given in (b, np.asfortranarray(b), among_bytes(np.ascontiguousarray(b.T)).T):
+            np.testing.assert_array_equal(kernels_s8.pack(kernel, given, taps), expected)
+
+
+@BLOCKS
+def test_some_columns_of_blocks_have_the_bytes_that_they_have_among_all(kernel):
+    whole = Product.drawn(np.random.default_rng(1), kernel.mr + 3, 31, 40, 2, "uint8")
+    rescale = whole.rescale(scales_for(np.random.default_rng(0), whole.sums), 3, (-128, 127))
+    expected = whole.run(kernel, rescale)
+    packed = kernels_s8.pack(kernel, whole.b, 2)
+    for begin, end in ((0, 4), (4, 31), (8, 28), (28, 31)):
+        scale, bias = rescale.scale[begin:end], None if whole.bias is None else whole.bias[begin:end]
+        some, n = rescale._replace(scale=scale, bias=bias), end - begin
+        prepared = kernels_s8.prepare_gemm(kernel, whole.a, packed, n, some, index=whole.index, first=begin)
+        prepared()
+        np.testing.assert_array_equal(prepared.out, expected[:, begin:end])
 
 
 # Depthwise
@@ -605,7 +647,8 @@ def locked(dtype: str, *shape: int) -> np.ndarray:
 
 def touch_gemm(kernel: Kernel) -> None:
     for n, depth, rows in itertools.product((1, 4, 5, 16, 17, 40), (1, 3, 4, 6), (1, kernel.mr + 1)):
-        packed, b = locked("uint8", kernels_s8.packed_size(kernel, n, depth)), locked("int8", depth, n)
+        b = locked("int8", depth, n)
+        packed = locked("uint8", kernels_s8.pack(kernel, b).size)
         kernels_s8.pack(kernel, b, out=packed)
         rescale = Rescale(locked("float32", n), locked("int32", n))
         a, more = locked("int8", rows, depth), {"offset": locked("float32", n), "add": locked("float32", rows, n)}

@@ -25,6 +25,7 @@ from tests.native.test_engine import INVALID_ARGUMENT, INVALID_MODEL, IO, NO_MEM
 from tests.native.test_four_bits import Small, widened
 from tests.native.test_memory import Memory
 from tests.native.test_prepare_int8 import Graph
+from tests.native.test_sparse_s8 import thin_weights
 from tests.tiny_bundle import make_tiny_bundle
 
 HEADER = struct.Struct("<8sIIQQ32s")
@@ -109,7 +110,22 @@ def of_sparse_linear() -> bytes:
     return model(nodes, {"image": (1, 3, 8, 8)}, ["y"], constants)
 
 
-MODELS = {"sparse": of_sparse_weights, "linear": of_sparse_linear, "f32": of_floats, "s8": of_bytes, "s4": of_small_weights}
+def of_sparse_bytes() -> bytes:
+    """Every way in which weights of 8 bits with zeros are packed, and dense ones before."""
+    graph = Graph(image=(1, 3, 8, 8))
+    inputs = [graph.through("image", "u8"), graph.weights(64, 3, 3, 3), graph.bias(64)]
+    value = graph.node("Conv", inputs, pads=[1, 1, 1, 1])
+    for shape, pads in (((102, 64, 1, 1), [0] * 4), ((90, 102, 3, 3), [1] * 4)):
+        weights = thin_weights(graph, 0.3, *shape)
+        value = graph.node("Conv", [graph.through(value, "u8", 0.5), weights, graph.bias(shape[0])], pads=pads)
+    value = graph.node("Flatten", [graph.node("GlobalAveragePool", [graph.through(value, "u8", 5)])])
+    weights = thin_weights(graph, 0.3, 700, 90)
+    value = graph.node("Gemm", [graph.through(value, "u8", 0.5), weights], transB=1)
+    weights = thin_weights(graph, 0.3, 700, 200, outputs=1, axis=1)
+    return graph.model(graph.node("MatMul", [graph.through(value, "u8", 0.5), weights]))
+
+
+MODELS = {"sparse s8": of_sparse_bytes, "sparse": of_sparse_weights, "linear": of_sparse_linear, "f32": of_floats, "s8": of_bytes, "s4": of_small_weights}
 KINDS = pytest.mark.parametrize("kind", list(MODELS))
 
 
@@ -231,7 +247,7 @@ def test_every_instruction_set_can_be_packed_for(kind: str) -> None:
     opened = Model(MODELS[kind]())
     packed = {isa: opened.pack(isa) for isa in EVERY_ISA}
     same = {"scalar", "neon", "neon_dot", "wasm", "wasm_relaxed"}
-    assert len({packed[isa] for isa in same}) == 1 and len(set(packed.values())) == (2 if kind == "s8" else 3)
+    assert len({packed[isa] for isa in same}) == 1 and len(set(packed.values())) == (2 if kind.endswith("s8") else 3)
     for content in packed.values():
         magic, version, count, size, _, _ = HEADER.unpack_from(content)
         assert (magic, version, count, size) == (b"EDGEPACK", 1, 5, len(content))
@@ -250,14 +266,18 @@ def test_every_instruction_set_can_be_packed_for(kind: str) -> None:
         ("f32", "avx512vnni", "ba723dba136cc73c"),
         ("sparse", "scalar", "b84b0dfdc6e60528"),
         ("linear", "scalar", "4a338353e49d7cdd"),
+        ("sparse s8", "scalar", "2c57d848600bff5f"),
         ("s8", "scalar", "598eba07b36a80a8"),
         ("s8", "avx512vnni", "2bc080463848628f"),
         ("s4", "scalar", "314dbf7d02d241cf"),
         ("s4", "avx512vnni", "0ca632e37a2040cb"),
     ],
 )
-def test_what_is_written_changes_only_with_its_version(kind: str, isa: str, digest: str) -> None:
+def test_what_is_written_changes_only_with_its_version(
+    kind: str, isa: str, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever changes what packing writes raises EW_PACKING_VERSION, and then these digests: older files are not used."""
+    monkeypatch.setenv("EDGEWRIGHT_FORCE_ISA", "scalar")  # whether zeros pay is judged for the machine that packs
     packed = Model(MODELS[kind]()).pack(isa)
     assert hashlib.sha256(packed[entries_of(packed)[0][1] :]).hexdigest().startswith(digest)
 
@@ -346,6 +366,27 @@ def test_places_of_sparse_weights_that_lead_outside_are_refused(
         struct.pack_into(value, wrong, place, 0x7FFF)
         opened = Model(bundle_of(tmp_path / part, content, {"scalar": bytes(wrong)}))
         with refused(INVALID_MODEL, f"packed weights of '{name}' are damaged"):
+            opened.session()
+
+
+@pytest.mark.parametrize("entry", [1, 2, 3, 4])
+def test_places_of_blocks_of_bytes_that_lead_outside_are_refused(
+    entry: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_FORCE_ISA", "scalar")
+    content = of_sparse_bytes()
+    packed = Model(content).pack("scalar")
+    counts = entries_of(packed)[entry][1]
+    groups, blocks = struct.unpack_from("<2i", packed, counts)
+    start = counts + 8 + 16 * groups
+    index = start + 4 * (groups + 1)
+    places = {"groups": (counts, "<i"), "blocks": (counts + 4, "<i"), "start": (start, "<i"), "middle": (start + 8, "<i")}
+    places |= {"end": (start + 4 * groups, "<i"), "index": (index, "<H"), "last index": (index + 2 * (blocks - 1), "<H")}
+    for part, (place, value) in places.items():
+        wrong = bytearray(packed)
+        struct.pack_into(value, wrong, place, 0x7FFF)
+        opened = Model(bundle_of(tmp_path / part, content, {"scalar": bytes(wrong)}))
+        with refused(INVALID_MODEL, "packed weights of 'c", "are damaged"):
             opened.session()
 
 

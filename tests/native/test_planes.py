@@ -229,6 +229,25 @@ def test_images_of_any_size_up_to_the_largest(monkeypatch):
             np.testing.assert_allclose(session.run([image(*shape)])[0], expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
+def test_what_a_sparse_kernel_is_expected_to_cost():
+    """With what has to be turned: an image with its channels last for the sparse kernel, any other for the dense one."""
+
+    def cost(before: bool, window: tuple[int, int], kept: float) -> float | None:
+        net = Net(128).depthwise(3) if before else Net(128)
+        steps = Model(net.sparse(128, *window, kept=kept).content(9, 9, channels=128)).session().steps()
+        step = [step for step in steps if step.op == "Conv"][-1]
+        assert ("spmm" in step.kernel) is (step.sparse_cost is not None and step.sparse_cost < 1)
+        return step.sparse_cost
+
+    for window in ((1, 1), (3, 3)):
+        behind, first = ([cost(before, window, kept) for kept in (0.84, 0.6, 0.4, 0.2, 0.05)] for before in (True, False))
+        assert behind == sorted(behind, reverse=True) and behind[0] > 1 > behind[-1]
+        assert all(a > b for a, b in zip(behind, first, strict=True))
+        assert cost(True, window, 1) is cost(False, window, 1) is None
+    dense, sparse = Model(Net(32).sparse(64, kept=1).sparse(64).content(9, 9, channels=32)).session().steps()
+    assert sparse.sparse_cost < dense.sparse_cost < 1
+
+
 def test_a_second_session_packs_nothing():
     opened = Model(Net(256).sparse(256).content(4, 4, channels=256))
     opened.session()

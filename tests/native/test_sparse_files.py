@@ -16,16 +16,19 @@ from torch import nn
 import sdk
 from edgewright_export.targets.onnx_sparse import compress, packed
 from edgewright_runtime.native_library import Model
+from tests.native.eight_bits import Graph
 from tests.native.small_models import model as file_of
 from tests.native.test_engine import INVALID_MODEL, UNSUPPORTED, refused
+from tests.native.test_sparse_s8 import thin_weights
 from tests.sparsity.prune import pruned
 
 BLOCKS = pytest.mark.parametrize("block", [(1, 1), (4, 1), (1, 4), (4, 4), (16, 1), (3, 5)])
 
 
-def drawn(shape: tuple[int, ...], kept: float = 0.3) -> np.ndarray:
+def drawn(shape: tuple[int, ...], kept: float = 0.3, dtype: str = "float32") -> np.ndarray:
     draw = np.random.default_rng(0)
-    return np.where(draw.random(shape) < kept, draw.standard_normal(shape), 0).astype(np.float32)
+    values = draw.standard_normal(shape) if dtype == "float32" else draw.integers(1, 128, shape)
+    return np.where(draw.random(shape) < kept, values, 0).astype(dtype)
 
 
 def unpacked(values: np.ndarray, block: tuple[int, ...] | None = (4, 1), **changes: Any) -> bytes:
@@ -42,15 +45,16 @@ def unpacked(values: np.ndarray, block: tuple[int, ...] | None = (4, 1), **chang
         [helper.make_empty_tensor_value_info("y")],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )  # fmt: skip
-    imports = [helper.make_opsetid("", 18), helper.make_opsetid("edgewright", changes.get("version", 1))]
+    imports = [helper.make_opsetid("", 18), helper.make_opsetid("edgewright", changes.get("version", 1 if values.dtype == np.float32 else 2))]
     return helper.make_model(graph, opset_imports=imports, ir_version=10).SerializeToString()
 
 
 @BLOCKS
 @pytest.mark.parametrize("shape", [(1, 1), (4, 3), (9, 10), (33, 17, 3, 3), (5, 2, 7), (0, 3), (3, 0, 2), (16, 16)])
-def test_weights_of_any_shape(shape, block):
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_weights_of_any_shape(shape, block, dtype):
     for kept in (0.0, 0.1, 1.0):
-        values = drawn(shape, kept)
+        values = drawn(shape, kept, dtype)
         found = Model(unpacked(values, block)).session().run([np.zeros(2, np.float32)])[0]
         np.testing.assert_array_equal(found, -values)
 
@@ -135,6 +139,22 @@ def test_what_gains_little_and_what_is_no_weight_stays():
     assert [node.op_type for node in model.graph.node] == ["Add"]
 
 
+@pytest.mark.parametrize("turned", [True, False])
+def test_integers_that_products_are_made_of_are_stored_so_too(turned):
+    graph = Graph(x=(5, 130))
+    block = (4, 4)
+    weights = thin_weights(graph, 0.2, *((70, 130) if turned else (130, 70)), outputs=int(not turned), axis=int(not turned))
+    output = graph.node("Gemm", [graph.through("x", "u8"), weights], transB=int(turned))
+    model, x = onnx.load_from_string(graph.model(output)), np.random.default_rng(0).standard_normal((5, 130)).astype(np.float32)
+    wanted = Model(model.SerializeToString()).session().run([x])[0]
+    compress(model)
+    node = model.graph.node[0]
+    assert node.op_type == "UnpackSparse" and model.opset_import[-1].version == 2
+    assert next(list(one.ints) for one in node.attribute if one.name == "block") == list(block)
+    assert max(len(tensor.raw_data) for tensor in model.graph.initializer) < 0.25 * 70 * 130
+    np.testing.assert_array_equal(Model(model.SerializeToString()).session().run([x])[0], wanted)
+
+
 def test_a_pruned_model_is_exported_small(tmp_path):
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 256, 1), nn.ReLU(), nn.Conv2d(256, 256, 1), nn.ReLU()]
@@ -176,13 +196,15 @@ BROKEN: list[tuple[Callable[[], bytes], int, str]] = [
     (lambda: unpacked(WHOLE, bits=np.zeros(0, np.uint8)), INVALID_MODEL, "another number of bits"),
     (lambda: unpacked(WHOLE, kept=VALUES[:-1]), INVALID_MODEL, "another number of values"),
     (lambda: unpacked(WHOLE, bits=BITS & 0x1F), INVALID_MODEL, "another number of values"),
-    (lambda: unpacked(WHOLE, version=2), UNSUPPORTED, r"edgewright.UnpackSparse \(version 2\)"),
+    (lambda: unpacked(drawn((8, 3), 1.0, "int8"), version=1), INVALID_MODEL, "from version 2 on also int8"),
+    (lambda: unpacked(WHOLE, version=3), UNSUPPORTED, r"edgewright.UnpackSparse \(version 3\)"),
 ]
 
 
 def files() -> Iterator[bytes]:
     """Weights alone and files that are refused."""
     yield unpacked(drawn((9, 10, 2)))
+    yield unpacked(drawn((9, 10, 2), dtype="int8"), (4, 4))
     yield from (model() for model, *_ in BROKEN)
 
 

@@ -77,7 +77,7 @@ def compare(content: bytes, given: list[np.ndarray], expected: np.ndarray, monke
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 def test_any_number_of_rows(turned, bias, monkeypatch):
-    layer = Linear.drawn(90, 130)
+    layer = Linear.drawn(90, 130, 0.05)
     for rows in ROWS:
         x = values(rows, 130)
         compare(layer.content(rows, turned=turned, bias=bias), [x], layer.exact(x, bias), monkeypatch)
@@ -115,7 +115,7 @@ def test_activations(rows, kind, monkeypatch):
 
 @pytest.mark.parametrize("rows", [1, 3, 41])
 def test_a_residual_sum_and_an_activation(rows, monkeypatch):
-    layer, x, more = Linear.drawn(90, 64), values(2, rows, 64), values(2, rows, 90)
+    layer, x, more = Linear.drawn(90, 64, 0.05), values(2, rows, 64), values(2, rows, 90)
     content = layer.content(2, rows, then=[("Add", "", "more"), ("Relu", "")], more=(2, rows))
     compare(content, [x, more], np.maximum(layer.exact(x) + more, 0), monkeypatch)
 
@@ -226,3 +226,27 @@ def test_a_second_session_packs_nothing():
     once = opened.memory_bytes
     opened.session()
     assert opened.memory_bytes == once
+
+
+def test_what_a_sparse_kernel_is_expected_to_cost(monkeypatch):
+    """Less from row to row of the table as fewer weights stay, whichever kernel runs; nothing where there are few zeros."""
+    for isa in set(ISAS) - {"scalar"}:
+        monkeypatch.setenv("EDGEWRIGHT_FORCE_ISA", isa)
+        for rows in (1, 4, 100):
+            found = []
+            for kept in (0.8, 0.6, 0.4, 0.2, 0.05):
+                (step,) = Model(Linear.drawn(256, 256, kept).content(rows)).session().steps()
+                assert ("spmm" in step.kernel) is (step.sparse_cost < 0.97)
+                found.append(step.sparse_cost)
+            assert found == sorted(found, reverse=True) and found[0] > 1 > found[-1]
+        (dense,) = Model(Linear.drawn(256, 256, 1.0).content(9)).session().steps()
+        assert dense.sparse_cost is None
+
+
+def test_the_number_of_rows_at_which_a_sparse_kernel_gains_least(monkeypatch):
+    layer = Linear.drawn(256, 256, 0.5)
+    for isa in set(ISAS) - {"scalar"}:
+        monkeypatch.setenv("EDGEWRIGHT_FORCE_ISA", isa)
+        costs = [Model(layer.content(rows)).session().steps()[0].sparse_cost for rows in (*range(1, 9), 192)]
+        (open_,) = Model(layer.content("n")).session(bounds={"n": (1, 192)}).steps()
+        assert open_.sparse_cost == max(costs) > 1 > costs[-1]

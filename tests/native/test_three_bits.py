@@ -167,7 +167,7 @@ BROKEN: list[tuple[Callable[[], bytes], int, str]] = [
     (lambda: unpacked(EIGHT, shape=[2] * 9), INVALID_MODEL, "its shape is none"),
     (lambda: unpacked(EIGHT, shape=[1 << 62, 0, 8]), INVALID_MODEL, "its shape is none"),
     (lambda: unpacked(EIGHT, shape=[1 << 40, 1 << 40]), INVALID_MODEL, "its shape is none"),
-    (lambda: unpacked(EIGHT, version=2), UNSUPPORTED, r"edgewright.UnpackInt3 \(version 2\)"),
+    (lambda: unpacked(EIGHT, version=3), UNSUPPORTED, r"edgewright.UnpackInt3 \(version 3\)"),
 ]
 
 

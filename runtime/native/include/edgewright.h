@@ -271,6 +271,11 @@ EDGE_API edge_status edge_session_output(const edge_session *session, size_t ind
 EDGE_API size_t edge_session_step_count(const edge_session *session);
 EDGE_API edge_status edge_session_step(const edge_session *session, size_t index, edge_step_info *info);
 
+/* Of a step with constant weights: what a sparse kernel costs by the engine's estimate, over what the dense one does, each
+ * with what has to be turned for it, and at the number of rows at which that gains least.  It is taken where this is surely
+ * below 1.  0: nothing was estimated, as where there are few zeros or there is no such kernel. */
+EDGE_API double edge_session_step_sparse_cost(const edge_session *session, size_t index);
+
 /* Bytes of the session alone: activations, constants made at creation. */
 EDGE_API size_t edge_session_memory_bytes(const edge_session *session);
 

@@ -38,6 +38,7 @@ typedef struct ew_node {
     int attribute_count;
     const ew_attribute *attributes;
     const void *detail; /* of the engine's own operators (prepare/) */
+    double sparse_cost; /* edge_session_step_sparse_cost */
 } ew_node;
 
 typedef struct ew_value {

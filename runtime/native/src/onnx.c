@@ -228,7 +228,7 @@ static ew_constant_reader *reader_of(const ew_node *node) {
         const char *type;
         ew_constant_reader *read;
     } READERS[] = {{"UnpackInt3", ew_read_int3}, {"UnpackSparse", ew_read_sparse}};
-    if (strcmp(node->domain, "edgewright") != 0 || node->opset != 1) return NULL;
+    if (strcmp(node->domain, "edgewright") != 0 || node->opset < 1 || node->opset > 2) return NULL;
     for (size_t i = 0; i < sizeof READERS / sizeof *READERS; i++)
         if (strcmp(node->op_type, READERS[i].type) == 0) return READERS[i].read;
     return NULL;

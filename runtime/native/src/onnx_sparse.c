@@ -7,7 +7,8 @@ typedef struct blocks {
     int64_t shape[2], block[2], count[2]; /* along the first two axes */
     int64_t rest;                         /* places of all others */
     const uint8_t *bits;
-    const uint8_t *values; /* floats, at any place */
+    const uint8_t *values; /* at any place */
+    size_t each;           /* bytes of a value */
 } blocks;
 
 static bool read_blocks(const ew_node *node, const edge_tensor *tensor, blocks *b) {
@@ -31,16 +32,16 @@ static int64_t blocks_there(const uint8_t *bits, int64_t count) {
 }
 
 /* The weights of one block; what lies beyond the end of an axis is not read. */
-static void fill_block(const blocks *b, int64_t row, int64_t column, int64_t place, float *to) {
+static void fill_block(const blocks *b, int64_t row, int64_t column, int64_t place, uint8_t *to) {
     for (int64_t i = 0; i < b->block[0] && row + i < b->shape[0]; i++)
         for (int64_t j = 0; j < b->block[1] && column + j < b->shape[1]; j++)
-            memcpy(to + ((row + i) * b->shape[1] + column + j) * b->rest + place,
-                   b->values + (size_t)(i * b->block[1] + j) * sizeof(float), sizeof(float));
+            memcpy(to + (size_t)(((row + i) * b->shape[1] + column + j) * b->rest + place) * b->each,
+                   b->values + (size_t)(i * b->block[1] + j) * b->each, b->each);
 }
 
-static void fill(blocks b, float *to) {
+static void fill(blocks b, uint8_t *to) {
     int64_t bit = 0;
-    size_t bytes = (size_t)(b.block[0] * b.block[1]) * sizeof(float);
+    size_t bytes = (size_t)(b.block[0] * b.block[1]) * b.each;
     for (int64_t i = 0; i < b.count[0]; i++)
         for (int64_t j = 0; j < b.count[1]; j++)
             for (int64_t place = 0; place < b.rest; place++, bit++) {
@@ -54,19 +55,19 @@ edge_status ew_read_sparse(ew_graph *graph, const ew_node *node, ew_arena *arena
     if (node->input_count != 2 || node->output_count != 1 || node->outputs[0] < 0)
         return ew_stored_bad(node, "it has two inputs and one output");
     const edge_tensor *bits = ew_stored_input(graph, node, 0, EDGE_U8), *values = ew_stored_input(graph, node, 1, EDGE_F32);
-    edge_tensor tensor = {.dtype = EDGE_F32};
-    blocks b = {0};
-    if (!bits || !values) return ew_stored_bad(node, "its inputs are no constants of uint8 and float32 with one axis");
-    EW_TRY(ew_stored_shape(node, 8 * sizeof(float), 2, &tensor));
+    if (!values && node->opset > 1) values = ew_stored_input(graph, node, 1, EDGE_S8);
+    if (!bits || !values)
+        return ew_stored_bad(node, "its inputs are no constants of uint8 and float32 (from version 2 on also int8) with one axis");
+    edge_tensor tensor = {.dtype = values->dtype};
+    blocks b = {.bits = bits->data, .values = values->data, .each = ew_dtype_bits(values->dtype) / 8};
+    EW_TRY(ew_stored_shape(node, 8 * b.each, 2, &tensor));
     if (!read_blocks(node, &tensor, &b)) return ew_stored_bad(node, "its block is none of 1 to 16 weights along two axes");
     int64_t count = tensor.bytes ? b.count[0] * b.count[1] * b.rest : 0;
     if ((int64_t)bits->bytes != count / 8 + (count % 8 != 0))
         return ew_stored_bad(node, "it has another number of bits than its shape has blocks");
-    b.bits = bits->data;
-    b.values = values->data;
-    if ((int64_t)values->bytes != blocks_there(b.bits, count) * b.block[0] * b.block[1] * (int64_t)sizeof(float))
+    if ((int64_t)values->bytes != blocks_there(b.bits, count) * b.block[0] * b.block[1] * (int64_t)b.each)
         return ew_stored_bad(node, "it has another number of values than its bits say");
-    float *dense = ew_arena_get(arena, tensor.bytes);
+    uint8_t *dense = ew_arena_get(arena, tensor.bytes);
     if (!dense) return EDGE_NO_MEMORY;
     fill(b, dense);
     tensor.data = dense;

@@ -136,3 +136,8 @@ edge_status edge_session_step(const edge_session *session, size_t index, edge_st
                              step->nanoseconds};
     return EDGE_OK;
 }
+
+double edge_session_step_sparse_cost(const edge_session *session, size_t index) {
+    const ew_step *step = session ? step_at(session, index) : NULL;
+    return step ? step->call.node->sparse_cost : 0;
+}

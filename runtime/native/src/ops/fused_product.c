@@ -52,10 +52,12 @@ static void multiply_f32(const ew_product *p, int64_t first, int64_t columns, in
 static void multiply_s8(const ew_product *p, int64_t first, int64_t columns, int64_t rows, const void **a, void *c,
                         const float *add) {
     const ew_fused *f = p->fused;
+    bool dense = f->kernel->format == EDGE_DENSE;
     edge_gemm_s8 g = {.n = columns,
                       .depth = p->depth,
                       .taps = p->taps,
-                      .b = (const uint8_t *)f->weights + edge_gemm_packed_s8(f->kernel, first, p->depth, p->taps),
+                      .b = (const uint8_t *)f->weights + (dense ? edge_gemm_packed_s8(f->kernel, first, p->depth, p->taps) : 0),
+                      .first = (int32_t)first,
                       .out = p->rescale,
                       .offset = f->bias ? f->bias + first : NULL,
                       .c_row = f->outputs,

@@ -91,14 +91,7 @@ static edge_status pack(ew_preparer *p, const ew_chain *chain, bool conv, bool d
     return ew_join_bias(p, chain, f->outputs, depthwise, &f->bias);
 }
 
-edge_status ew_emit_chain(ew_preparer *p, const ew_chain *chain) {
-    if (chain->eight) return ew_emit_eight(p, chain);
-    bool done = false;
-    EW_TRY(ew_emit_planes(p, chain, &done));
-#ifndef __wasm__ /* which would need more room for it */
-    if (!done) EW_TRY(ew_emit_sparse_linear(p, chain, &done));
-#endif
-    if (done) return EDGE_OK;
+static edge_status emit_dense(ew_preparer *p, const ew_chain *chain) {
     const ew_node *head = &p->from->nodes[chain->head];
     bool transposed = ew_is_transposed(head), conv = ew_is(head, "Conv") || transposed;
     bool depthwise = conv && ew_attr_int(head, "group", 1) > 1;
@@ -125,6 +118,18 @@ edge_status ew_emit_chain(ew_preparer *p, const ew_chain *chain) {
     ew_node *node;
     EW_TRY(ew_emit(p, op, head, inputs, 3, &output, 1, &node));
     node->detail = f;
+    return EDGE_OK;
+}
+
+edge_status ew_emit_chain(ew_preparer *p, const ew_chain *chain) {
+    bool done = chain->eight;
+    if (done) EW_TRY(ew_emit_eight(p, chain));
+    else EW_TRY(ew_emit_planes(p, chain, &done));
+#ifndef __wasm__ /* which would need more room for it */
+    if (!done) EW_TRY(ew_emit_sparse_linear(p, chain, &done));
+#endif
+    if (!done) EW_TRY(emit_dense(p, chain));
+    ew_keep_cost(p);
     return EDGE_OK;
 }
 

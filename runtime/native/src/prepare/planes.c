@@ -1,4 +1,6 @@
 /* Convolutions on images with their channels first: those whose weights are mostly zeros, and what stands between them. */
+#include <math.h>
+
 #include "prepare.h"
 
 static const edge_kernel *kernel_of(const ew_preparer *p, edge_kernel_op op, edge_kernel_format format) {
@@ -35,12 +37,11 @@ static bool is_pointwise(const ew_node *node, const ew_tensor *weights) {
     return ew_span(weights, 2, weights->rank) == 1 && are_all(node, "strides", 1) && are_all(node, "pads", 0);
 }
 
-/* The better of both formats, where its cost is below this. */
-static bool find_sparse(const ew_preparer *p, const ew_node *node, double least, ew_blocks *best) {
+/* The cost of the better of both formats; infinite where there is none. */
+static double find_sparse(const ew_preparer *p, const ew_node *node, ew_blocks *best) {
     const ew_tensor *weights = ew_tensor_of(p, node->inputs[1]);
     int64_t outputs = weights->dims[0], depth = ew_span(weights, 1, weights->rank);
-    bool found = false;
-    if (!is_pointwise(node, weights)) least -= (double)(COPY * depth);
+    double least = INFINITY;
     for (edge_kernel_format format = EDGE_BLOCKS_1X1; format <= EDGE_BLOCKS_4X1; format++) {
         ew_blocks s = {.weights = weights->data, .outputs = outputs, .depth = depth, .row = depth, .column = 1};
         if (!ew_count_blocks(p, format, &s)) continue;
@@ -48,9 +49,8 @@ static bool find_sparse(const ew_preparer *p, const ew_node *node, double least,
         if (cost >= least) continue;
         least = cost;
         *best = s;
-        found = true;
     }
-    return found;
+    return is_pointwise(node, weights) ? least : least + (double)(COPY * depth);
 }
 
 /* What the dense kernel costs. */
@@ -67,7 +67,7 @@ static bool goes_to_sparse(const ew_preparer *p, int value) {
         if (node->inputs[0] != value || node->output_count != 1) return false;
         if (is_whole(p, node)) {
             const ew_tensor *weights = ew_tensor_of(p, node->inputs[1]);
-            return !ew_seems_dense(weights) && find_sparse(p, node, dense_cost(weights), &s);
+            return !ew_seems_dense(weights) && find_sparse(p, node, &s) < dense_cost(weights);
         }
         if (!(ew_is(node, "Conv") && ew_is_head(p, node)) && !(node->op->flags & EW_POINTWISE)) return false;
         value = node->outputs[0];
@@ -77,7 +77,7 @@ static bool goes_to_sparse(const ew_preparer *p, int value) {
 
 /* Whether the planes of an image are the better order for a product: its own cost, and that of turning what comes in and goes
  * out in either order. */
-static bool is_better(const ew_preparer *p, const ew_chain *chain, ew_blocks *best) {
+static bool is_better(ew_preparer *p, const ew_chain *chain, ew_blocks *best) {
     const ew_node *node = &p->from->nodes[chain->head];
     if (chain->grouped || !is_whole(p, node)) return false;
     const ew_tensor *weights = ew_tensor_of(p, node->inputs[1]);
@@ -85,8 +85,12 @@ static bool is_better(const ew_preparer *p, const ew_chain *chain, ew_blocks *be
     if (!onward && ew_seems_dense(weights)) return false;
     double turned = (double)(TURN * weights->dims[1]) * (p->plain[node->inputs[0]] ? 1 : -1);
     if (onward) turned += (double)(TURN * weights->dims[0]);
-    if (!find_sparse(p, node, dense_cost(weights) + turned, best)) return false;
-    return onward || best->blocks * best->kernel->nr < best->outputs * best->depth;
+    double dense = dense_cost(weights), sparse = find_sparse(p, node, best);
+    if (sparse == INFINITY || (!onward && best->blocks * best->kernel->nr >= best->outputs * best->depth)) return false;
+    if (turned > 0) dense += turned;
+    else sparse -= turned;
+    ew_tell_cost(p, sparse / dense);
+    return sparse < dense;
 }
 
 static edge_status emit(ew_preparer *p, const ew_chain *chain, const char *name, const void *detail) {

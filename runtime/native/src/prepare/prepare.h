@@ -62,6 +62,7 @@ typedef struct ew_preparer {
     ew_chain **chain;   /* of each node: the chain that is emitted in its place, or NULL */
     ew_attention **attention; /* the same for attention */
     const ew_slot **append;   /* of each node: the state to which it appends, or NULL */
+    double sparse_cost;       /* edge_session_step_sparse_cost of the product that is being emitted */
 } ew_preparer;
 
 static inline const ew_tensor *ew_tensor_of(const ew_preparer *p, int value) { return &p->session->values[value]; }
@@ -145,6 +146,20 @@ ew_packing ew_packing_of(const ew_node *node, const ew_tensor *weights, bool con
 /* Emits a product of two computed matrices; *done is false when the node is something else. */
 edge_status ew_emit_matmul(ew_preparer *p, const ew_node *node, bool *done);
 
+/* ---- edge_session_step_sparse_cost, for which a module for browsers has no room ---- */
+#ifdef __wasm__
+static inline void ew_tell_cost(ew_preparer *p, double cost) { (void)p, (void)cost; }
+static inline void ew_keep_cost(ew_preparer *p) { (void)p; }
+#else
+/* Of the product that is being emitted. */
+static inline void ew_tell_cost(ew_preparer *p, double cost) { p->sparse_cost = cost; }
+/* It was emitted last. */
+static inline void ew_keep_cost(ew_preparer *p) {
+    p->to.nodes[p->to.node_count - 1].sparse_cost = p->sparse_cost;
+    p->sparse_cost = 0;
+}
+#endif
+
 /* ---- sparse.c ---- */
 /* Weights as their packer reads them: w[i][j] is at w[i * row + j * column]. */
 typedef struct ew_blocks {
@@ -165,6 +180,11 @@ edge_status ew_pack_blocks(ew_preparer *p, const ew_blocks *blocks, int value, e
 /* ---- sparse_linear.c ---- */
 /* Emits a product of rows with sparse weights; *done is false where the dense one is better, or it is something else. */
 edge_status ew_emit_sparse_linear(ew_preparer *p, const ew_chain *chain, bool *done);
+
+/* ---- sparse_s8.c ---- */
+/* Sets kernel and weights of a product of 8 bits where blocks of weights are faster for as many rows as this result has; else
+ * both stay as they are. */
+edge_status ew_pack_sparse_s8(ew_preparer *p, int value, const ew_packing *packing, const ew_tensor *result, ew_fused *f);
 
 /* ---- planes.c ---- */
 /* Emits a convolution on an image with its channels first; *done is false where the other order is better. */

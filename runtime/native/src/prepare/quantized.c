@@ -177,6 +177,8 @@ static edge_status pack_weights(ew_preparer *p, const ew_node *head, int value, 
     ew_packing packing = ew_packing_of(head, weights, conv, depthwise);
     f->outputs = packing.outputs;
     f->depth = depthwise ? packing.outputs : packing.depth;
+    if (!depthwise) EW_TRY(ew_pack_sparse_s8(p, value, &packing, ew_tensor_of(p, head->outputs[0]), f));
+    if (f->weights) return EDGE_OK;
     q->by_lines = conv && !depthwise && by_lines(head, weights);
     if (q->by_lines) {
         packing.taps /= weights->dims[weights->rank - 1];

@@ -1,4 +1,6 @@
 /* Products of rows whose weights are mostly zeros. */
+#include <math.h>
+
 #include "prepare.h"
 
 /* What a dense product costs, as all costs here in multiplications of one with many rows.  Few take as long as four: the
@@ -37,15 +39,16 @@ static double share_of(const ew_blocks *s, const edge_kernel *few, int64_t rows)
 
 #define SURE 0.97 /* of the cost of dense weights */
 
-static bool is_better_below(const ew_blocks *s, const edge_kernel *few, int64_t rows) {
+/* The largest of fewer rows. */
+static double share_below(const ew_blocks *s, const edge_kernel *few, int64_t rows) {
     enum { MANY = 9 }; /* from here on a row costs the less the more there are */
-    for (int64_t r = 1; r < rows && r < MANY; r++)
-        if (share_of(s, few, r) >= SURE) return false;
-    return true;
+    double most = 0;
+    for (int64_t r = 1; r < rows && r < MANY; r++) most = fmax(most, share_of(s, few, r));
+    return most;
 }
 
 /* The better of both formats for the most rows, where it is better than dense weights, also for fewer if there may be. */
-static bool find(const ew_preparer *p, const ew_node *node, ew_blocks *best, const edge_kernel **few) {
+static bool find(ew_preparer *p, const ew_node *node, ew_blocks *best, const edge_kernel **few) {
     const ew_tensor *x = ew_tensor_of(p, node->inputs[0]), *weights = ew_tensor_of(p, node->inputs[1]);
     int64_t rows = ew_span(x, 0, x->rank - 1);
     ew_packing packing = ew_packing_of(node, weights, false, false);
@@ -56,8 +59,9 @@ static bool find(const ew_preparer *p, const ew_node *node, ew_blocks *best, con
                        .row = turned ? packing.depth : 1, .column = turned ? 1 : packing.outputs};
         const edge_kernel *of_few = edge_kernel_find(EDGE_SPMV, EDGE_KERNEL_F32, format, p->session->isa);
         if (!of_few || !ew_count_blocks(p, format, &s)) continue;
-        double share = share_of(&s, of_few, rows);
-        if (share >= least || (x->dynamic && !is_better_below(&s, of_few, rows))) continue;
+        double share = share_of(&s, of_few, rows), most = x->dynamic ? fmax(share, share_below(&s, of_few, rows)) : share;
+        ew_tell_cost(p, fmin(p->sparse_cost > 0 ? p->sparse_cost : most, most));
+        if (share >= least || most >= SURE) continue;
         least = share;
         *best = s;
         *few = of_few;
