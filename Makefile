@@ -17,17 +17,18 @@ test: $(READY) native
 	$(BIN)/mypy
 	$(PYTEST_2)
 
-# What takes minutes: every reference model in every format, the native engine on 64-bit ARM and in WebAssembly.
+# What takes minutes: every reference model in every format, the native engine on 64-bit ARM, in WebAssembly and with
+# emulated AVX-512.
 slow: $(READY) native web
 	$(BIN)/python -m pytest -m slow
 
 # Two parts of it that continuous integration runs too: the reference models and what their converters load; ONNX's node
-# cases on 64-bit ARM and in WebAssembly, and our operator in other runtimes on 64-bit ARM.
+# cases on 64-bit ARM, in WebAssembly and with emulated AVX-512, and our operator in other runtimes on 64-bit ARM.
 reference-exports: $(READY) native
 	$(PYTEST_2) -m slow tests/test_reference_models.py tests/test_worker.py
 
 platforms: $(READY) native web
-	$(PYTEST_2) -m slow tests/native/test_arm.py tests/native/test_wasm.py tests/shims/test_arm.py
+	$(PYTEST_2) -m slow tests/native/test_arm.py tests/native/test_wasm.py tests/native/test_avx512.py tests/shims/test_arm.py
 
 # Every operator of torch's own database through every target; about an hour on two cores.
 op-sweep: $(READY)
