@@ -48,7 +48,7 @@ class Once(sdk.methods.WeightSparsity):
 
 
 _LONG: dict[str, Any] = {"steps": 9000, "learning_rate": 4e-3, "allocation": "uniform"}
-_MOST: dict[str, Any] = {"steps": 3000, "learning_rate": 2e-3, "allocation": "weights"}
+_MOST: dict[str, Any] = {"steps": 6000, "learning_rate": 3e-3, "allocation": "weights"}
 _PAIRS = Once(pattern="2:4", steps=600, learning_rate=3e-4, allocation="uniform")
 _QAT = sdk.methods.QAT(steps=200, even_if_slower=True)
 _PTQ = sdk.methods.PTQ(smooth=True, reconstruct=200, even_if_slower=True)
@@ -60,6 +60,7 @@ RECIPES: dict[str, list[tuple[Any, ...]]] = {
     "vit_fmnist": [(_PAIRS,), (_PAIRS, _QAT)],
     "efficientnet_lite0_more": [(Once(0.5),), (Once(0.5), _PTQ)],
 }
+KINDS = {kind.name: kind for kind in (sdk.methods.WeightSparsity, sdk.methods.PTQ, sdk.methods.QAT)}
 TRAINED = ("mobilenet_v1_fmnist", "vit_fmnist")
 """Cases that learn from labelled data; the others from calibration inputs."""
 
@@ -85,10 +86,10 @@ def _key(recipe: tuple[Any, ...]) -> str:
 
 
 def _measured(name: str) -> dict[str, dict[str, Any]]:
-    """Rows of the result file by their recipe."""
+    """Rows of the result file by their recipe; an option that is newer than a row was as it is usually."""
     path = RESULTS / f"quality-{name}.json"
     rows = json.loads(path.read_bytes())["rows"] if path.exists() else []
-    return {json.dumps(row["methods"], sort_keys=True): row for row in rows}
+    return {json.dumps([_usual(method["name"]) | method for method in row["methods"]], sort_keys=True): row for row in rows}
 
 
 def _evaluated(case: Case, recipe: tuple[Any, ...], *, trains: bool) -> dict[str, Any]:
@@ -136,11 +137,13 @@ def text() -> str:
 
 def _said(method: dict[str, Any]) -> str:
     """A method with the options that are not the usual ones."""
-    kinds = {kind.name: kind for kind in (sdk.methods.WeightSparsity, sdk.methods.PTQ, sdk.methods.QAT)}
-    kind = kinds[method["name"]]
-    usual = plain_method(kind())
+    usual = _usual(method["name"])
     options = [f"{name}={value}" for name, value in method.items() if value != usual[name] and name != "even_if_slower"]
-    return f"{kind.__name__}({', '.join(options)})"
+    return f"{KINDS[method['name']].__name__}({', '.join(options)})"
+
+
+def _usual(name: str) -> dict[str, Any]:
+    return plain_method(KINDS[name]())
 
 
 if __name__ == "__main__":
