@@ -26,6 +26,8 @@ OURS = Path(__file__).parent / "shapes"
 DEFAULT = "mobilenet_v1"
 SCALAR = "scalar"
 _S8 = "s8"
+_SIDE = 4
+"""Of a block of bytes."""
 _SAMPLES = 10
 _BLOCK_TILES = 8
 _BLOCK_VALUES = 16384
@@ -59,16 +61,27 @@ class GemmShape:
         return kernels.prepare_gemm(kernel, a, packed, self.n, bias=bias, block=block)
 
     def prepare_sparse(self, kernel: Kernel, sparsity: float) -> Prepared:
-        """The same with so large a share of blocks of weights that are zero, and channels first."""
+        """The same with so large a share of blocks of weights that are zero; of float32 with channels first."""
         draw = np.random.default_rng(0)
+        if kernel.dtype == _S8:
+            b, held = _bytes(draw, self.k, self.n), draw.random((-(-self.k // _SIDE), -(-self.n // _SIDE))) >= sparsity
+            b *= held.repeat(_SIDE, 0).repeat(_SIDE, 1)[: self.k, : self.n]
+            a, packed = _bytes(draw, self.m, self.k), kernels_s8.pack(kernel, b)
+            return kernels_s8.prepare_gemm(kernel, a, packed, self.n, _rescale(draw, self.n, self.k))
         x, w = _normal(draw, self.k, self.m), _normal(draw, self.n, self.k)
         held = draw.random((-(-self.n // kernel.nr), self.k)) >= sparsity
         w *= np.repeat(held, kernel.nr, axis=0)[: self.n]
         return kernels_planes.prepare_spmm(kernel, x, kernels_planes.pack(kernel, w), self.n, bias=_normal(draw, self.n))
 
     def fits(self, kernel: Kernel) -> bool:
-        """Whether the kernel can do it."""
-        return kernel.op == self.op
+        """Whether the kernel can do it with dense weights."""
+        return kernel.op == self.op and kernel.format == "dense"
+
+    def fits_sparse(self, kernel: Kernel) -> bool:
+        """Whether the kernel can do it with blocks of weights."""
+        if kernel.dtype == _S8:
+            return kernel.op == self.op and kernel.format != "dense" and self.k <= kernels_s8.BLOCKS_MOST_DEPTH
+        return kernel.op == "spmm"
 
 
 @dataclass(frozen=True)
@@ -300,7 +313,7 @@ def _time_shape(
         _Contender(row, sparsity, shape.prepare_sparse(row, sparsity))
         for row in table
         for sparsity in sparsities
-        if isinstance(shape, GemmShape) and row.op == "spmm"
+        if isinstance(shape, GemmShape) and shape.fits_sparse(row)
     ]
     found = [*dense, *sparse]
     timings = measure({str(i): one.prepared for i, one in enumerate(found)}, min_samples=_SAMPLES, min_seconds=seconds)

@@ -73,7 +73,7 @@ def lines(bundle: Bundle, profile: DeviceProfile, planned: Plan) -> list[str]:
     version = manifest.engine.max_version or manifest.engine.verified_version
     rows = [
         f"{shown_path(bundle)}  {megabytes(bundle.file_bytes)}, {bundle.format} for {profile.id}",
-        f"engine    {bundle.engine} {version}, {threads(planned.threads)} ({planned.why})",
+        f"engine    {bundle.engine} {version}, {threads(planned.threads)} ({planned.why}){_kernels(bundle)}",
         f"inputs    {', '.join(map(str, manifest.entries['main'].inputs)) or 'none'} (from {manifest.model.example})",
         *(f"method    {line}" for line in _done(bundle)),
         f"parity    {decibels(parity.snr_db)} against {parity.reference} (threshold {parity.threshold_db:g} dB), "
@@ -124,6 +124,14 @@ def _done(bundle: Bundle) -> list[str]:
     starts = [f"{method['name']}: " for method in bundle.manifest.recipe.methods]
     found = (next((line for line in changes if line.startswith(start)), None) for start in starts)
     return [line for line in found if line is not None]
+
+
+def _kernels(bundle: Bundle) -> str:
+    """How many layers with zeros the native engine runs without them; "" where another engine runs them, or there are none."""
+    rows = [row for row in bundle.manifest.sparse if row.zeros]
+    sparse = sum(row.runs == "sparse" for row in rows)
+    isa = next((row.isa for row in rows if row.isa is not None), None)
+    return f"; sparse kernels run {sparse} of {len(rows)} layers with zeros, as decided on {isa}" if isa else ""
 
 
 def _quality(bundle: Bundle) -> list[str]:

@@ -230,6 +230,17 @@ def unfit(name: str, module: nn.Module, x: Tensor) -> list[str]:
     return [finding.reason for finding in UNFIT[name](exported(module, x))]
 
 
+def test_executorch_takes_an_input_that_python_knows_by_its_name(tmp_path: Path) -> None:
+    """``nn.Sequential`` calls its argument ``input``, which torch.fx renames in every copy."""
+    torch.manual_seed(0)
+    inputs = [(torch.randn(3, 16),) for _ in range(2)]
+    bundle = sdk.export(
+        nn.Sequential(nn.Linear(16, 8)).eval(), "host:executorch", example_inputs=inputs[0], calibration=inputs,
+        methods=[sdk.methods.PTQ(activations="dynamic")], output=tmp_path / "model.edge",
+    )  # fmt: skip
+    assert [tensor.name for tensor in bundle.manifest.entries["main"].inputs] == ["input"]
+
+
 @pytest.mark.parametrize("name", ["litert", "executorch"])
 def test_unfit_layers_are_named_before_any_work(name: str) -> None:
     x = torch.randn(2, 64)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgewright_runtime import kernels
 from sdk import OptionError, OutputError
 from sdk.kernel_benchmark import GemmShape, KernelBenchResult, KernelTiming, ShapeFile
 from sdk.report.kernels import break_even, charts, write_kernel_report
@@ -121,5 +122,12 @@ def test_the_command_writes_it(edgewright, small, tmp_path):  # noqa: F811
     text = words(path.read_text(encoding="utf-8"))
     assert all(f"{share} %" in text for share in ("20", "40", "60", "80", "90")) and "A small one" in text
     assert path.read_text(encoding="utf-8").count("<circle") == 10
-    code, _, err = edgewright("--shapes", small, "--seconds", "0", "--dtype", "s8", "--report", path)
+    isa = kernels.find("gemm", BEST, "s8", "blocks_4x4").isa
+    code, _, err = edgewright("--shapes", small, "--seconds", "0", "--isa", isa, "--dtype", "s8", "--report", path)
+    page = path.read_text(encoding="utf-8")
+    assert (code, err) == (0, "") and page.count("<circle") == 5 and "blocks (4, 4)" in page and "of s8 on" in page
+    windows = Path(small).with_name("windows.toml")
+    head, product, window = Path(small).read_text().split("[[shapes]]")
+    windows.write_text(f"{head}[[shapes]]{window}")
+    code, _, err = edgewright("--shapes", windows, "--seconds", "0", "--report", path)
     assert code == 1 and "OptionError: nothing to draw" in err

@@ -31,6 +31,7 @@ from edgewright_export.state import Budget, Context, State
 from edgewright_export.training.batches import Train
 from edgewright_export.training.square_head import blocks, outputs_of, square_head
 from edgewright_export.workload import workload_of
+from edgewright_runtime.native_library import Model
 from sdk.cli.export import method_from
 
 from .models import MobileNetV1, ViT, seeded
@@ -454,6 +455,24 @@ def test_zeros_stay_zeros_when_the_rest_becomes_integers(tmp_path, quantize):
     shares = [float((found.module.get_submodule(name).integers() == 0).float().mean()) for name in weights]
     assert sum(share >= 0.75 for share in shares) == 3
     assert found.sparse == sparse.sparse and found.quantized
+
+
+def test_the_native_engine_leaves_zeros_out_of_integers_too(tmp_path):
+    """Files have no zeros, kernels of blocks multiply, and results are those of the module bit for bit."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(64, 128, 1), nn.ReLU(), nn.Conv2d(128, 64, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten()]
+    module, given = nn.Sequential(*layers, nn.Linear(1024, 256)).eval(), drawn(2, 64, 9, 9, count=8)
+    sizes = {}
+    for share in (0.0, 0.8):
+        methods = [WeightSparsity(share, pattern=(4, 4), allocation="uniform", steps=0), sdk.methods.PTQ(activations="static")]
+        bundle = sdk.export(
+            module, "host:native", methods=methods, example_inputs=given[0], calibration=given, output=tmp_path / f"{share}.edge"
+        )
+        assert bundle.parity.snr_db == math.inf
+        sizes[share] = bundle.file_bytes
+        ran = [step.kernel for step in Model(bundle.path).session().steps() if step.kernel and "gemm" in step.kernel]
+        assert ["_4x4_" in kernel for kernel in ran] == [share > 0] * 3
+    assert sizes[0.8] < 0.35 * sizes[0.0]
 
 
 def test_a_workload_says_what_is_zero():

@@ -32,6 +32,7 @@ from edgewright_runtime.bundle.paths import partial_folder
 from edgewright_runtime.bundle.seal import seal
 from edgewright_runtime.preprocess import Classify, Image
 
+from .decided import decided
 from .state import Recipe, State
 from .targets import Target
 from .tried import with_qualities
@@ -117,7 +118,7 @@ def build(
             states=tuple(states),
             layers=state.layers,
             quantized=state.quantized,
-            sparse=state.sparse,
+            sparse=decided(state.sparse, lowered),
             quantization=None if state.quantization is None else dict(state.quantization),
         )
         return seal_job(job, folder, lowered, finish(lowered, manifest) if finish else manifest)

@@ -11,7 +11,7 @@ import numpy as np
 from device_profiles.errors import EdgewrightError
 from device_profiles.record import structure, unstructure
 from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
-from edgewright_runtime.engines import engine_named
+from edgewright_runtime.engines import engine_named, native
 
 from .registry import target_named
 
@@ -52,6 +52,11 @@ def run(lowered: dict[str, Any], folder: str, cases: str, results: str, count: i
     return {"engine_version": version, "peak_memory_bytes": peak}
 
 
+def decisions(lowered: dict[str, Any], folder: str) -> list[Any]:
+    """What the native engine decides for its files on this machine."""
+    return [unstructure(one) for one in native.decisions(read_lowered(lowered, Path(folder)))]
+
+
 def describe(error: BaseException, traceback: str) -> dict[str, Any]:
     """An exception as plain data."""
     mine = isinstance(error, EdgewrightError)
@@ -65,7 +70,7 @@ def describe(error: BaseException, traceback: str) -> dict[str, Any]:
 
 
 def plain_lowered(lowered: Lowered) -> dict[str, Any]:
-    """A Lowered record as plain data, without its folder."""
+    """A Lowered record as plain data, without its folder and what was decided for it."""
     return {
         "format": lowered.format,
         "engine": lowered.engine,
@@ -73,6 +78,7 @@ def plain_lowered(lowered: Lowered) -> dict[str, Any]:
         "entries": {name: unstructure(entry) for name, entry in lowered.entries.items()},
         "versions": lowered.versions,
         "requires": lowered.requires,
+        "modules": lowered.modules,
     }
 
 
@@ -86,4 +92,5 @@ def read_lowered(plain: dict[str, Any], folder: Path) -> Lowered:
         entries={name: structure(Entry, entry) for name, entry in plain["entries"].items()},
         versions=plain["versions"],
         requires=plain["requires"],
+        modules={node: tuple(paths) for node, paths in plain["modules"].items()},
     )

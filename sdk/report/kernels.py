@@ -14,7 +14,7 @@ from .axis import Axis, linear_axis, time_axis
 from .html import environment
 
 TEMPLATE = "kernels.html.jinja"
-PATTERNS = {"blocks_1x1": "single weights", "blocks_4x1": "blocks (4, 1)"}
+PATTERNS = {"blocks_1x1": "single weights", "blocks_4x1": "blocks (4, 1)", "blocks_4x4": "blocks (4, 4)"}
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def write_kernel_report(result: KernelBenchResult, path: Path) -> Path:
     drawn = charts(result.rows)
     if not drawn:
         raise OptionError(
-            "nothing to draw: no product was timed both with zeros and without; the report needs --sparsity, "
-            "the dtype f32 and a network with products"
+            "nothing to draw: no product was timed both with zeros and without; the report needs --sparsity "
+            "and a network with products"
         )
     networks = [(file, [chart for chart in drawn if chart.dense.network == file.name]) for file in result.files]
     page = environment().get_template(TEMPLATE).render(result=result, networks=networks)

@@ -52,7 +52,7 @@ class WeightSparsity:
     Args:
         sparsity: Share of zeros, 0 to 1; None: what an "N:M" pattern says, 0.8 for others.
         pattern: Which weights become zero together: a block ``(outputs, inputs)`` such as ``(4, 1)``, the one that kernels
-            like best; ``"group"``: such blocks after channels of the whole model changed places so that more of what matters
+            like best, or ``(4, 4)`` for weights that become integers, of which they leave out no other block; ``"group"``: such blocks after channels of the whole model changed places so that more of what matters
             stays; the model computes the same until then (SparseByteNN); ``"unstructured"``; ``"2:4"``: of 4 successive inputs
             2 stay.
         schedule: ``one-shot``: all zeros at once, the other weights make up for them layer after layer, then training;

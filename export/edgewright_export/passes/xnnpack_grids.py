@@ -21,6 +21,8 @@ def run(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     if not is_quantized(program.graph):
         return program
     module = copy.deepcopy(program.graph_module)
+    for node, before in zip(module.graph.nodes, program.graph.nodes, strict=True):
+        node.name = before.name  # a copy has other names for those that Python knows, as "input"
     for product in list(products(module.graph)):
         if product.bits == 4 and product.activations == "dynamic":
             _widen(product.weight)

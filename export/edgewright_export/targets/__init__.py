@@ -84,7 +84,7 @@ class Target:
         """
         captured = state.captured
         assert captured is not None
-        if state.subgraph and not state.quantized:  # zeros among integers gain nothing there
+        if state.subgraph:
             return subgraph.lower(self, state, row, folder)
         problems = self.check(captured.program, state.annotations)
         if problems:

@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
+from device_profiles import EngineRow
 from edgewright_runtime.bundle import Entry, Lowered
 
+from ..decided import with_decisions
+from ..state import State
 from . import onnx_sparse
 from .onnxruntime import OnnxRuntimeTarget
 
@@ -30,6 +33,11 @@ class NativeTarget(OnnxRuntimeTarget):
     subgraphs_from = ""
     results_on_grids = False
     bits: ClassVar = {"static": (4, 3, 2), "dynamic": (4, 3, 2), "float": (4, 3, 2), "embedding": (4,)}
+
+    def lower(self, state: State, row: EngineRow, folder: Path) -> Lowered:
+        """See :class:`edgewright_export.targets.Target`."""
+        lowered = super().lower(state, row, folder)
+        return with_decisions(lowered, self.preload) if state.sparse else lowered
 
     def gather(self, lowered: Lowered) -> Lowered:
         """See :class:`edgewright_export.targets.Target`."""

@@ -203,8 +203,8 @@ class Site:
 
 def finding_at(node: NodeProto, reason: str, fix: str) -> Finding:
     """A finding that names the module, the operation and the source line of a node."""
-    scopes = _listed(node, SCOPES)
-    operation = (_listed(node, CLASSES) or [""])[-1]
+    scopes = listed(node, SCOPES)
+    operation = (listed(node, CLASSES) or [""])[-1]
     return Finding(
         module_path=scopes[-2] if len(scopes) > 1 else "",
         op=operation if operation.startswith("aten.") else node.op_type,
@@ -227,7 +227,8 @@ def _metadata(node: NodeProto, key: str) -> str:
     return next((entry.value for entry in node.metadata_props if entry.key == key), "")
 
 
-def _listed(node: NodeProto, key: str) -> list[str]:
+def listed(node: NodeProto, key: str) -> list[str]:
+    """The words of a list that the exporter notes of a node; [] where there is none."""
     try:
         value = ast.literal_eval(_metadata(node, key) or "[]")
     except (SyntaxError, ValueError):

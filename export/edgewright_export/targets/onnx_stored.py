@@ -11,7 +11,7 @@ import numpy as np
 _DOMAIN = "edgewright"
 
 
-def store(model: Any, tensor: Any, kind: str, parts: Mapping[str, np.ndarray], **attributes: Any) -> None:
+def store(model: Any, tensor: Any, kind: str, parts: Mapping[str, np.ndarray], version: int = 1, **attributes: Any) -> None:
     """Replaces an initializer.
 
     Args:
@@ -19,6 +19,7 @@ def store(model: Any, tensor: Any, kind: str, parts: Mapping[str, np.ndarray], *
         tensor: One of its initializers.
         kind: The operator that stands for it; its output has the name and the shape of the initializer.
         parts: What the file has, by what is appended to the name.
+        version: Of the operators' domain that this one needs.
         attributes: Of the operator, beside the shape.
     """
     from onnx import helper, numpy_helper
@@ -28,5 +29,8 @@ def store(model: Any, tensor: Any, kind: str, parts: Mapping[str, np.ndarray], *
     model.graph.initializer.remove(tensor)
     model.graph.initializer.extend(numpy_helper.from_array(array, key) for key, array in stored.items())
     model.graph.node.insert(0, helper.make_node(kind, list(stored), [name], domain=_DOMAIN, shape=shape, **attributes))
-    if all(opset.domain != _DOMAIN for opset in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
+    opset = next((opset for opset in model.opset_import if opset.domain == _DOMAIN), None)
+    if opset is None:
+        model.opset_import.append(helper.make_opsetid(_DOMAIN, version))
+    else:
+        opset.version = max(opset.version, version)

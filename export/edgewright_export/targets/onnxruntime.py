@@ -16,6 +16,7 @@ from edgewright_runtime.bundle import Entry, Lowered, TensorSpec
 from edgewright_runtime.engines import installed
 
 from . import Target, integer_ops, onnx_quantized, onnx_small, onnx_subgraph, subgraph
+from .onnx_modules import modules
 
 OPSET = 18
 """What the exporter writes natively; lower opsets are made from it."""
@@ -116,6 +117,7 @@ def write(
         model, problems = lower_opset(model, opset, ir_version)
     if problems:
         raise LoweringError(f"the model cannot be written in ONNX opset {opset}", problems)
+    products = modules(model.graph)
     _forget_sources(model.graph)
     large = model.ByteSize() > _PROTOBUF_BYTES
     onnx.save_model(model, str(folder / FILE), save_as_external_data=large, location=f"{FILE}.data" if large else None)
@@ -127,6 +129,7 @@ def write(
         entries={"main": Entry(FILE, tuple(inputs), tuple(outputs))},
         versions={**versions, "onnxscript": installed("onnxscript") or ""},
         requires={"opset": opset, "ir_version": ir_version, **onnx_quantized.largest_weight(model)},
+        modules=products,
     )
 
 

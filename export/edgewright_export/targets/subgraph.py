@@ -63,4 +63,4 @@ def lower(target: Target, state: State, row: EngineRow, folder: Path) -> Lowered
         )
     if outcome.error is not None:
         raise LoweringError(f"the model cannot be written as one operator of {target.engine}: {target.explain(outcome.error)}")
-    return read_lowered(outcome.result, folder)
+    return replace(read_lowered(outcome.result, folder), decisions=inner.decisions)

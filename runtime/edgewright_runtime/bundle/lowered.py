@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +74,27 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """How the native engine runs a product with constant weights, decided when a session was made on this machine.
+
+    Args:
+        paths: Modules of the user's model that it may be of, the likeliest first.
+        kernel: Its name; None: portable code.
+        isa: The instruction set for which it was decided, that of the kernel or a better one.
+        is_sparse: Whether the kernel leaves out zeros.
+        has_sparse: Whether there is one that leaves them out and might take its place.
+        sparse_cost: Of the sparse kernel over that of the dense one, as estimated; None: nothing was estimated.
+    """
+
+    paths: tuple[str, ...]
+    kernel: str | None
+    isa: str
+    is_sparse: bool
+    has_sparse: bool
+    sparse_cost: float | None
+
+
+@dataclass(frozen=True)
 class Lowered:
     """Unsealed files in a folder.
 
@@ -85,6 +106,9 @@ class Lowered:
         entries: By name; ``main`` is always there.
         versions: Versions of what wrote the files.
         requires: What the engine must offer: ``opset``, ``ir_version``, ...
+        modules: Of an ONNX file's ``main``, by the names of products with constant weights: modules of the user's model
+            that each may be of, the likeliest first.
+        decisions: Of a model with zeros, where the native engine runs ``main`` or is inside of what does; None: not asked.
     """
 
     folder: Path
@@ -94,6 +118,8 @@ class Lowered:
     entries: dict[str, Entry]
     versions: dict[str, str]
     requires: dict[str, int]
+    modules: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    decisions: tuple[Decision, ...] | None = None
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:

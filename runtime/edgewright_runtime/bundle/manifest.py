@@ -15,7 +15,7 @@ from ..preprocess import Classify, Image
 from .latency import Latency
 from .lowered import Entry
 
-MAJOR, MINOR = 1, 4
+MAJOR, MINOR = 1, 5
 CHUNK_BYTES = 1 << 20
 
 
@@ -185,6 +185,16 @@ class SparseLayer:
     """Of one run, zeros among them."""
     why_dense: str | None
     """Why it was left as it was; None: it was not."""
+    runs: Literal["sparse", "dense"] | None = None
+    """Since schema 1.5, as all below: by a kernel that leaves zeros out, or one that does not; None: not known."""
+    kernel: str | None = None
+    """Which one, as the native engine names it; None: portable code, or another engine's."""
+    isa: str | None = None
+    """The instruction set for which the native engine decided: that of the machine that exported."""
+    sparse_cost: float | None = None
+    """Of a sparse kernel over that of the dense one, as the native engine estimates; None: it did not."""
+    why: str = ""
+    """Why it runs so."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import numpy as np
 from device_profiles import Finding
 from device_profiles.errors import RuntimeFailure
 
-from .. import native_library
-from ..bundle.lowered import Lowered
+from .. import kernels, native_library
+from ..bundle.lowered import Decision, Lowered
 from ..bundle.seal import MANIFEST, is_bundle
 from ..session import Session
 from . import installed
@@ -37,17 +37,47 @@ class Native:
 
     def open(self, lowered: Lowered, *, threads: int) -> Session:
         """See :class:`edgewright_runtime.engines.Engine`."""
-        bounds = {
-            f"{spec.binding}:{axis}": (spec.bounds[name].min, spec.bounds[name].max)
-            for spec in lowered.inputs
-            for axis, name in enumerate(spec.shape)
-            if isinstance(name, str)
-        }
-        try:
-            opened = native_library.Model(_source(lowered), check=False).session(bounds=bounds, threads=threads)
-        except (native_library.NativeError, OSError) as error:
-            raise RuntimeFailure(f"the native engine cannot open the model: {error}") from error
-        return _Session(lowered, opened, threads)
+        return _Session(lowered, _opened(lowered, threads), threads)
+
+
+def decisions(lowered: Lowered) -> tuple[Decision, ...]:
+    """With which kernels the products of ``main`` run on this machine, in the order of the file.
+
+    Args:
+        lowered: With ``modules``; those that are no step of a session of their own are left out.
+
+    Raises:
+        RuntimeFailure: The engine refuses the file.
+    """
+    steps = {step.node: step for step in _opened(lowered, 1).steps()}
+    table, isa = {row.name: row for row in kernels.rows()}, kernels.chosen()
+    return tuple(_decision(paths, steps[node], table, isa) for node, paths in lowered.modules.items() if node in steps)
+
+
+def _decision(paths: tuple[str, ...], step: native_library.Step, table: dict[str, kernels.Kernel], isa: str) -> Decision:
+    row = table.get(step.kernel or "")
+    is_sparse = row is not None and row.format != "dense"
+    has_sparse = is_sparse or (row is not None and _has_sparse(row, isa))
+    return Decision(paths, step.kernel, isa, is_sparse, has_sparse, step.sparse_cost)
+
+
+def _has_sparse(row: kernels.Kernel, isa: str) -> bool:
+    formats = [format for format in kernels.FORMATS if format != "dense"]
+    others = (kernels.find(op, isa, row.dtype, format) for op in ("gemm", "spmm") for format in formats)
+    return row.op == "gemm" and any(others)
+
+
+def _opened(lowered: Lowered, threads: int) -> native_library.NativeSession:
+    bounds = {
+        f"{spec.binding}:{axis}": (spec.bounds[name].min, spec.bounds[name].max)
+        for spec in lowered.inputs
+        for axis, name in enumerate(spec.shape)
+        if isinstance(name, str)
+    }
+    try:
+        return native_library.Model(_source(lowered), check=False).session(bounds=bounds, threads=threads)
+    except (native_library.NativeError, OSError) as error:
+        raise RuntimeFailure(f"the native engine cannot open the model: {error}") from error
 
 
 def _source(lowered: Lowered) -> Path:

@@ -32,11 +32,12 @@ def quantized(state: State, plan: Plan, given: Sequence[Call], changes: Sequence
         changes: What was done, one line each.
     """
     rows, made = coverage(plan, given, state.example), bare(state, plan)
+    outside = ("integers: run in the engine's own kernels, which multiply zeros as they do other numbers",) if state.subgraph else ()
     assert isinstance(made.module, fx.GraphModule)
     steady = steadiness_db(plan, made.module, given)
     return replace(
         made,
-        changes=(*state.changes, *changes, _worst_of(rows)),
+        changes=(*state.changes, *changes, *outside, _worst_of(rows)),
         quantized=rows,
         quantization=_in_words(plan, rows, steady),
         steady_db=steady,
@@ -44,8 +45,8 @@ def quantized(state: State, plan: Plan, given: Sequence[Call], changes: Sequence
 
 
 def bare(state: State, plan: Plan) -> State:
-    """The state of a quantized module without what is said of it."""
-    return replace(state, module=simulated(plan), captured=capture(written(plan), state.example))
+    """The state of a quantized module without what is said of it; it is no operator of ours in another engine."""
+    return replace(state, module=simulated(plan), captured=capture(written(plan), state.example), subgraph=False)
 
 
 def require_fit(made: State, ctx: Context) -> None:
