@@ -11,8 +11,6 @@ from tests.native.eight_bits import DTYPES, Graph, dynamic
 from tests.native.test_prepare_int8 import compare, drawn, entry_of, steps
 
 ISAS = kernels.isas()
-WITH_BLOCKS = [isa for isa in ISAS if kernels.find("gemm", isa, "s8", "blocks_4x4").isa == isa]
-"""Others take blocks of another instruction set, and only where dense weights would take much longer."""
 BLOCKS, DENSE = "edge_gemm_s8_4x4", "edge_gemm_s8"
 ROWS = (1, 2, 4, 5, 8, 13, 40, 77)
 
@@ -53,10 +51,10 @@ def convolution(image: tuple[int, ...], outputs: int, side: int, stride: int, dt
 CONVOLUTIONS = [((96, 9, 11), 40, 1, 1), ((66, 9, 11), 33, 1, 2), ((64, 8, 8), 48, 3, 1), ((40, 12, 7), 36, 3, 2)]
 
 
-def ran(model: bytes, monkeypatch: pytest.MonkeyPatch, isas: list[str] = WITH_BLOCKS) -> set[str]:
+def ran(model: bytes, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The kernels of products, on each of these instruction sets."""
     found = set()
-    for isa in isas:
+    for isa in ISAS:
         monkeypatch.setenv("EDGEWRIGHT_FORCE_ISA", isa)
         kernels_of = [kernel for _, kernel in steps(Model(model).session()) if kernel and "gemm" in kernel]
         found |= {kernel.removesuffix(f"_{isa}") for kernel in kernels_of}
@@ -67,10 +65,9 @@ def ran(model: bytes, monkeypatch: pytest.MonkeyPatch, isas: list[str] = WITH_BL
 @pytest.mark.parametrize("turned", [0, 1])
 def test_a_linear_layer(turned, dtype, monkeypatch):
     for rows in ROWS:
-        graph, output, arrays = linear_layer(rows, turned, dtype=dtype)
+        graph, output, arrays = linear_layer(rows, turned, 0.05, depth=530, dtype=dtype)
         compare(graph, output, arrays, monkeypatch, ["Gemm"])
-        if rows > 2:
-            assert ran(graph.model(output), monkeypatch) == {BLOCKS}
+        assert ran(graph.model(output), monkeypatch) == {BLOCKS}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -94,7 +91,7 @@ def test_a_product_whose_input_is_quantized_in_each_run(rows, monkeypatch):
     """With a bias, a second summand and an activation, which takes some columns at a time."""
     graph, output, arrays = dynamic_product(rows)
     compare(graph, output, arrays, monkeypatch, ["MatMulInteger"])
-    if rows > 2:
+    if rows > 8:
         assert ran(graph.model(output), monkeypatch) == {BLOCKS}
 
 
@@ -102,12 +99,12 @@ def test_dense_weights_stay_dense(monkeypatch):
     for kept in (0.9, 1):
         for rows in (1, 8, 40):
             graph, output, _ = linear_layer(rows, 1, kept)
-            assert ran(graph.model(output), monkeypatch, ISAS) == {DENSE}
+            assert ran(graph.model(output), monkeypatch) == {DENSE}
 
 
 def test_products_that_are_too_small_or_too_deep_stay_dense(monkeypatch):
     graph, output, _ = linear_layer(40, 1, 0.6, depth=8, n=8)
-    assert ran(graph.model(output), monkeypatch, ISAS) == {DENSE}
+    assert ran(graph.model(output), monkeypatch) == {DENSE}
     for depth, kernel in ((kernels_s8.BLOCKS_MOST_DEPTH, BLOCKS), (kernels_s8.BLOCKS_MOST_DEPTH + 1, DENSE)):
         graph, output, arrays = linear_layer(9, 1, depth=depth, n=9)
         assert ran(graph.model(output), monkeypatch) == {kernel}
@@ -126,7 +123,7 @@ def test_weights_of_zeros_alone_and_outputs_without_any(monkeypatch):
 
 def test_an_open_number_of_rows(monkeypatch):
     """Blocks that would be slower than dense weights for one of them leave the weights dense for all."""
-    isa = WITH_BLOCKS[-1]
+    isa = ISAS[-1]
     monkeypatch.setenv("EDGEWRIGHT_FORCE_ISA", isa)
     for kept, kernel in ((0.05, BLOCKS), (0.4, DENSE)):
         graph = Graph(x=("rows", 530))

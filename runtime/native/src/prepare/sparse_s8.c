@@ -32,33 +32,45 @@ static bool seems_dense(const ew_tensor *weights) {
 
 /* ---- costs, in multiplications of a dense product of many rows ---- */
 
-/* What a multiplication of a block costs.  Measured with AVX2; on ARM by the instructions of the inner loops; the dense products
- * of AVX-512 take a fifth of the time of AVX2, which has the blocks. */
-static double block_cost(const edge_kernel *kernel, edge_isa session) {
-    if (kernel->isa == EDGE_ISA_NEON || kernel->isa == EDGE_ISA_NEON_DOT) return 1.4;
-    return kernel->isa == session ? 1.05 : 5;
+/* Measured on Zen 3 (AVX2) and Zen 4 (AVX-512); on ARM by the instructions of the inner loops. */
+typedef struct costs {
+    double block;        /* of a multiplication of a block */
+    double few;          /* the rows that a tile of up to FEW costs as much as */
+    double tile;         /* to a multiple of which other rows are filled up */
+    double least;        /* the rows that dense weights cost at least */
+    double side_by_side; /* values of a row that are laid there, for each output, for as much as a multiplication */
+} costs;
+
+enum { FEW = 4 };
+
+static costs costs_of(const edge_kernel *kernel) {
+    switch (kernel->isa) {
+    case EDGE_ISA_AVX512VNNI: return (costs){1.05, 9.4, 16, 2.7, 190};
+    case EDGE_ISA_NEON:
+    case EDGE_ISA_NEON_DOT: return (costs){1.4, 4.6, kernel->mr, 2, 24};
+    default: return (costs){1.05, 4.6, kernel->mr, 2, 24};
+    }
 }
 
-/* Rows that a kernel computes, and what goes with each: the first tile of four, or of all its rows. */
-static double tall_rows(const edge_kernel *kernel, int64_t rows) {
-    const double FEW = 4.6;
-    int64_t rest = rows % kernel->mr;
-    return (double)(rows - rest) + (rest > 4 ? (double)kernel->mr : rest ? FEW : 0);
+/* Rows that a kernel computes, and what goes with each. */
+static double tall_rows(const costs *cost, double rows) {
+    double rest = fmod(rows, cost->tile);
+    return rows - rest + (rest > FEW ? cost->tile : rest > 0 ? cost->few : 0);
 }
 
-/* Of what dense weights cost; sums have to be begun and stored, of blocks each four columns apart, and rows laid side by side. */
-static double share_of(const edge_kernel *kernel, edge_isa session, const matrix *m, int64_t rows) {
-    enum { WEIGHTS = 16, LEAST_ROWS = 2, DENSE_SUM = 35, SUM = 55, SIDE_BY_SIDE = 24 /* values for as much as a weight */ };
+/* Of what dense weights cost; sums have to be begun and stored, of blocks each four columns apart. */
+static double share_of(const costs *cost, const matrix *m, int64_t rows) {
+    enum { WEIGHTS = 16, DENSE_SUM = 35, SUM = 55 };
     double depth = (double)(m->packing->taps * m->packing->depth), outputs = (double)m->packing->outputs;
-    double each = block_cost(kernel, session), sum = SUM + depth / SIDE_BY_SIDE;
-    double dense = (rows > LEAST_ROWS ? (double)rows : LEAST_ROWS) * outputs * (depth + DENSE_SUM);
-    return tall_rows(kernel, rows) * each * (WEIGHTS * (double)m->blocks + outputs * sum) / dense;
+    double sum = SUM + depth / cost->side_by_side, dense = fmax((double)rows, cost->least) * outputs * (depth + DENSE_SUM);
+    return tall_rows(cost, (double)rows) * cost->block * (WEIGHTS * (double)m->blocks + outputs * sum) / dense;
 }
 
 /* The largest, also of fewer rows if there may be. */
-static double most_share(const edge_kernel *kernel, edge_isa session, const matrix *m, int64_t rows, bool fewer) {
-    double most = share_of(kernel, session, m, rows);
-    for (int64_t r = 1; fewer && r < rows && r < 2 * kernel->mr; r++) most = fmax(most, share_of(kernel, session, m, r));
+static double most_share(const edge_kernel *kernel, const matrix *m, int64_t rows, bool fewer) {
+    costs cost = costs_of(kernel);
+    double most = share_of(&cost, m, rows);
+    for (int64_t r = 1; fewer && r < rows && r < 2 * kernel->mr; r++) most = fmax(most, share_of(&cost, m, r));
     return most;
 }
 
@@ -103,12 +115,11 @@ static edge_status pack(ew_preparer *p, const matrix *m, int value, const void *
 edge_status ew_pack_sparse_s8(ew_preparer *p, int value, const ew_packing *packing, const ew_tensor *result, ew_fused *f) {
     const ew_tensor *weights = ew_tensor_of(p, value);
     matrix m = matrix_of(weights, packing);
-    edge_isa isa = p->session->isa;
-    const edge_kernel *kernel = edge_kernel_find(EDGE_GEMM, EDGE_KERNEL_S8, EDGE_BLOCKS_4X4, isa);
+    const edge_kernel *kernel = edge_kernel_find(EDGE_GEMM, EDGE_KERNEL_S8, EDGE_BLOCKS_4X4, p->session->isa);
     int64_t rows = ew_count(result) / packing->outputs;
     if (weights->dtype != EDGE_S8 || !kernel || fours_of(&m) > EDGE_BLOCKS_MOST_FOURS || seems_dense(weights)) return EDGE_OK;
     m.blocks = edge_gemm_blocks_s8(packing->outputs, packing->depth, packing->taps, m.data, m.tap, m.row, m.column);
-    double share = most_share(kernel, isa, &m, rows, result->dynamic);
+    double share = most_share(kernel, &m, rows, result->dynamic);
     ew_tell_cost(p, share);
     if (share >= SURE) return EDGE_OK;
     EW_TRY(pack(p, &m, value, &f->weights));
