@@ -83,8 +83,8 @@ def test_every_layer_says_what_runs_it(tmp_path, capsys):
         assert row.why == f"a sparse kernel costs {row.sparse_cost:.2f} times what the dense one does{short}: estimated, as decided on {VECTORS}"
     assert f"; sparse kernels run {count} of 6 layers with zeros, as decided on {VECTORS}\n" in capsys.readouterr().err
     page = bundle.report(tmp_path / "r.html").read_text()
-    assert sparse in page and "sparse kernel <small" in page and "decides there anew" in page and row.why in page
-    assert json.loads(json.dumps(summary(bundle)))["sparse"][0]["kernel"] == sparse
+    assert count and sparse in page and "sparse kernel <small" in page and "decides there anew" in page and row.why in page
+    assert json.loads(json.dumps(summary(bundle)))["sparse"][0]["kernel"] == bundle.manifest.sparse[0].kernel
     assert Manifest.from_json(bundle.manifest.to_json()) == bundle.manifest
 
 

@@ -275,3 +275,23 @@ def test_onnxruntime_is_told_of_weights_whose_products_it_would_cut_off(tmp_path
     )
     assert bundle.manifest.engine.requires["weight_qmax"] == 127
     assert bundle.parity.snr_db > 60
+
+
+def test_onnxruntime_opens_layers_of_one_shape_when_asked_for_precision(tmp_path):
+    """It makes their weights u8 then, and fails where two of them share zero points."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    given = torch.randn(4, 24)
+    bundle = sdk.export(
+        nn.Sequential(nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 24)).eval(),
+        "raspberry-pi-5:onnxruntime",
+        example_inputs=given,
+        methods=[sdk.methods.PTQ()],
+        calibration=[given, -given],
+        output=tmp_path / "m.edge",
+    )
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    session = onnxruntime.InferenceSession(str(next(bundle.path.rglob("*.onnx"))), options)
+    found = session.run(None, {session.get_inputs()[0].name: given.numpy()})[0]
+    with sdk.load(bundle.path) as ours:
+        np.testing.assert_allclose(found, next(iter(ours.run(given.numpy()).values())), atol=1e-6)

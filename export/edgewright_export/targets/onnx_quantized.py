@@ -61,7 +61,8 @@ def tidy(model: Any) -> None:
     """Brings quantized products to the forms that engines look for.
 
     Weights lie as ``MatMul`` reads them, so that nothing but ``DequantizeLinear`` is between; activations are u8, that
-    is the zero point moved by 128, which is the pair of dtypes that has instructions everywhere.
+    is the zero point moved by 128, which is the pair of dtypes that has instructions everywhere.  No two weights share
+    zero points: ONNX Runtime 1.31 cannot open such a model when it makes weights u8.
     """
     arrange(model)
     graph = _Graph(model.graph)
@@ -71,6 +72,8 @@ def tidy(model: Any) -> None:
     for node in model.graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             graph.move_zero_point(node)
+        if node.op_type == "DequantizeLinear":
+            graph.own_zero_points(node)
     graph.forget_unread()
 
 
@@ -119,6 +122,14 @@ class _Graph:
         node.input[2] = self._add(f"{zero.name}__u8", np.array(value, np.uint8))
         for attribute in [a for a in node.attribute if a.name == "output_dtype"]:
             node.attribute.remove(attribute)
+
+    def own_zero_points(self, node: Any) -> None:
+        """Those of a constant under a name of its own."""
+        from onnx import numpy_helper
+
+        zeros = self._constants.get(node.input[2]) if len(node.input) > 2 else None
+        if zeros is not None and node.input[0] in self._constants:
+            node.input[2] = self._add(f"{node.input[0]}__zeros", numpy_helper.to_array(zeros))
 
     def _add(self, name: str, value: np.ndarray) -> str:
         from onnx import numpy_helper

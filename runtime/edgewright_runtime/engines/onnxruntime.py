@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from device_profiles import Finding
+from device_profiles import Finding, device
 from device_profiles.errors import RuntimeFailure
+from device_profiles.host import saturates
 
 from ..bundle.lowered import Lowered
 from ..quiet import quiet
@@ -41,7 +42,7 @@ class OnnxRuntime:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        if lowered.requires.get("weight_qmax", 0) > _PAIRS_QMAX:
+        if lowered.requires.get("weight_qmax", 0) > _PAIRS_QMAX and saturates(device("host").features):
             options.add_session_config_entry("session.x64quantprecision", "1")
         if lowered.requires.get("optimise") == 0:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
