@@ -20,6 +20,7 @@ import click
 import torch
 
 import sdk
+from edgewright_runtime import kernels
 from edgewright_runtime.bundle.paths import write_file
 from edgewright_runtime.engines import installed
 from edgewright_runtime.measure import Timing, machine, measure, now, ratio
@@ -35,6 +36,8 @@ PATTERNS = {"(4, 1)": 4, "unstructured": 1}
 SHARES = {"(4, 1)": (0.5, 0.8, 0.9), "unstructured": (0.5, 0.8, 0.9)}
 STEPS = 5
 """Of a sweep, in percent."""
+MACHINES = {"avx2": "AVX2", "avx512vnni": "AVX-512"}
+"""What tables call those that were measured, by the best instruction set of the native engine there."""
 _EXAMPLE = (1, 3, 224, 224)
 
 
@@ -53,7 +56,7 @@ def run(seconds: float) -> None:
         models |= {f"{pattern} {share:.0%}": (pruned(dense, share, PATTERNS[pattern]), "native") for share in shares}
     timings, sizes = _timed(models, seconds)
     peer = min((timings[f"{engine} dense"] for engine in PEERS), key=lambda timing: timing.median_s)
-    write("mobilenet_v1", timings, sizes, {"fastest_peer": peer, "native_dense": timings["native dense"]}, versions())
+    write(here("mobilenet_v1"), timings, sizes, {"fastest_peer": peer, "native_dense": timings["native dense"]}, versions())
     _show()
 
 
@@ -66,7 +69,7 @@ def sweep(seconds: float) -> None:
         shares = [percent / 100 for percent in range(0, 101, STEPS)]
         models = {f"{pattern} {share:.0%}": (pruned(dense, share, rows), "native") for share in shares}
         timings, sizes = _timed({"native dense": (dense, "native"), **models}, seconds)
-        write(f"sweep-{rows}x1", timings, sizes, {"native_dense": timings["native dense"]}, versions())
+        write(here(f"sweep-{rows}x1"), timings, sizes, {"native_dense": timings["native dense"]}, versions())
     _show()
 
 
@@ -100,6 +103,11 @@ def versions() -> dict[str, str]:
     return {package: installed(package) or "" for package in PACKAGES}
 
 
+def here(name: str) -> str:
+    """The name of a result file of machines like this one."""
+    return f"{name}-{kernels.isas()[-1]}"
+
+
 def write(
     name: str, timings: dict[str, Timing], sizes: dict[str, int], beside: dict[str, Timing], packages: dict[str, str], **more: Any
 ) -> None:
@@ -124,7 +132,18 @@ def _show() -> None:
     readme.write_table(readme.NATIVE, "sparse", text())
 
 
+def each_machine(name: str, title: str, table: Callable[[str, str], str]) -> str:
+    """A table for each kind of machine on which something was measured; ``table`` takes a result file's name and a title."""
+    measured = [isa for isa in MACHINES if (RESULTS / f"{name}-{isa}.json").exists()]
+    return "\n\n".join(table(f"{name}-{isa}", f"{title}, {MACHINES[isa]}") for isa in measured)
+
+
 def text(name: str = "mobilenet_v1", title: str = "MobileNet-v1") -> str:
+    """:func:`table` of each kind of machine."""
+    return each_machine(name, title, table_of)
+
+
+def table_of(name: str, title: str) -> str:
     """One line a contender: bytes, milliseconds, and how many times as fast as the fastest dense peer and as our dense model."""
     lines = [f"| {title} | bytes | median ms | of the fastest dense peer | of our dense model |", "|---|---|---|---|---|"]
     for row in json.loads((RESULTS / f"{name}.json").read_text())["rows"]:

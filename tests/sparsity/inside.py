@@ -36,7 +36,7 @@ HOSTS = tuple(name for name in TARGETS if target_named(name).subgraphs_from)
 def main(seconds: float) -> None:
     """Times all and writes the result file and the table."""
     timings, sizes = _timed(seconds)
-    benchmark.write(NAME, timings, sizes, {host: timings[f"{host} dense"] for host in HOSTS}, benchmark.versions())
+    benchmark.write(benchmark.here(NAME), timings, sizes, {host: timings[f"{host} dense"] for host in HOSTS}, benchmark.versions())
     readme.write_table(README, "inside", text())
 
 
@@ -64,9 +64,14 @@ def _bundle(module: torch.nn.Module, host: str, share: float, example: torch.Ten
 
 
 def text() -> str:
+    """:func:`table` of each kind of machine."""
+    return benchmark.each_machine(NAME, "MobileNet-v1", table)
+
+
+def table(name: str, title: str) -> str:
     """One line a contender: bytes, milliseconds, and how many times as fast as the dense model in the same runtime."""
-    lines = ["| MobileNet-v1 | bytes | median ms | of the same runtime's dense |", "|---|---|---|---|"]
-    for row in json.loads((benchmark.RESULTS / f"{NAME}.json").read_text())["rows"]:
+    lines = [f"| {title} | bytes | median ms | of the same runtime's dense |", "|---|---|---|---|"]
+    for row in json.loads((benchmark.RESULTS / f"{name}.json").read_text())["rows"]:
         faster = "{:.2f} x ({:.2f} to {:.2f})".format(*row[f"faster_than_{row['name'].split()[0]}"])
         lines.append(f"| {row['name']} | {row['file_bytes']:,} | {1e3 * row['median_s']:.2f} | {faster} |")
     return "\n".join(lines)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-from pathlib import Path
 
 import click
 import numpy as np
@@ -21,9 +20,10 @@ from edgewright_runtime.measure import machine, measure, now, ratio
 from edgewright_runtime.native_library import Model
 from sdk.benchmark import current_commit
 from tests.native.small_models import model
+from tests.sparsity import benchmark
 from tests.sparsity.prune import pruned
 
-RESULT = Path(__file__).parent / "results" / "sweep-linear.json"
+NAME = "sweep-linear"
 SHAPES = ((32, 768, 768), (32, 768, 3072), (197, 384, 1536), (1, 1024, 1000), (1, 768, 3072), (1, 4096, 4096), (4, 768, 768))
 """Rows, depth, outputs."""
 SHARES = tuple(percent / 100 for percent in range(0, 101, 10))
@@ -71,7 +71,7 @@ def run(samples: int) -> None:
     """Writes the result file and prints what is in it."""
     rows = [row for shape in SHAPES for row in timed(*shape, samples)]
     found = {"rows": rows, "kind": "measured", "machine": machine(), "commit": current_commit(), "date": now()}
-    write_file(RESULT, json.dumps(found, indent=1, sort_keys=True).encode() + b"\n")
+    write_file(benchmark.RESULTS / f"{benchmark.here(NAME)}.json", json.dumps(found, indent=1, sort_keys=True).encode() + b"\n")
     for row in rows:
         click.echo("{shape} {name}: {kernel}, {0:.2f} x dense ({1:.2f} to {2:.2f})".format(*row["faster_than_dense"], **row))
 

@@ -76,7 +76,7 @@ def run(seconds: float) -> None:
             sizes[name] = bundle.file_bytes
         timings = measure(runs, min_samples=50, min_seconds=seconds)
     beside = {"fastest_peer": _fastest(timings, PEERS), "native_dense": _fastest(timings, ("native",))}
-    benchmark.write(NAME, timings, sizes, beside, benchmark.versions())
+    benchmark.write(benchmark.here(NAME), timings, sizes, beside, benchmark.versions())
     _show()
 
 

@@ -95,7 +95,7 @@ def run(folder: Path, seconds: float) -> None:
         timings = measure(runs, min_samples=50, min_seconds=seconds)
     peer = min((timings[f"{engine} dense"] for engine in PEERS), key=lambda timing: timing.median_s)
     versions = {package: installed(package) or "" for package in PACKAGES}
-    benchmark.write(NAME, timings, sizes, {"fastest_peer": peer, "native_dense": timings["native dense"]}, versions)
+    benchmark.write(benchmark.here(NAME), timings, sizes, {"fastest_peer": peer, "native_dense": timings["native dense"]}, versions)
     readme.write_table(readme.NATIVE, "sparse_transformer", text())
 
 

@@ -85,7 +85,7 @@ def _bytes_of(folder: Path, engine: str, model: str) -> int:
 
 def text() -> str:
     """One line a contender."""
-    return benchmark.text(RESULT)
+    return benchmark.table_of(RESULT, "MobileNet-v1")
 
 
 if __name__ == "__main__":
