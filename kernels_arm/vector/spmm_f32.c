@@ -4,7 +4,8 @@
  *
  * Rows are far apart: those of a tile are copied side by side first, while there is room, and the processor is told of those
  * that the next tile reads and writes.  Where tiles for single weights would be short for want of room, they are as many
- * vectors at some depths after the other. */
+ * vectors at some depths after the other.  Where a part of a vector is loaded as fast as a whole one, fewer values than a tile's
+ * are one all the same. */
 #include "vector.h"
 
 #ifdef __wasm__ /* sixteen registers, and no operand of a product comes from memory */
@@ -14,8 +15,10 @@ enum { FOUR = EDGE_LANES == 8 ? 3 : 4 };
 #endif
 enum { SIDE = 4, ONE = 8 };      /* rows of a block; the most vectors of a tile, as FOUR is for blocks of four */
 enum { LINE = 16, ROWS = 2048 }; /* floats of a line of a cache; rows whose places are kept */
+enum { WIDTH = 4 * EDGE_LANES }; /* values from which on a tile is not short */
+enum { IN_PARTS = EDGE_LANES == 16 }; /* a part of a vector is loaded as fast as a whole one */
 
-/* What is done for one tile: `count` values are left of a vector that is not whole, 0: all are. */
+/* What is done for one tile, of whose last vector only `count` values are there where it is of parts. */
 typedef struct tile {
     const edge_spmm_f32 *s;
     int64_t begin, end, count, x_row;
@@ -24,15 +27,17 @@ typedef struct tile {
     float low, high;
 } tile;
 
-EDGE_INLINE vf load(const tile *t, const int part, const float *p) { return part ? v_load_some(p, t->count) : v_load(p); }
+EDGE_INLINE vf load(const tile *t, const int part, const int last, const float *p) {
+    return part && last ? v_load_some(p, t->count) : v_load(p);
+}
 
 EDGE_INLINE void store(const tile *t, const int part, const int wide, float *c, const float *add, const vf *acc) {
     vf low = v_set(t->low), high = v_set(t->high);
 #pragma GCC unroll 8
     for (int v = 0; v < wide; v++) {
-        vf sum = add ? acc[v] + load(t, part, add + v * EDGE_LANES) : acc[v];
+        vf sum = add ? acc[v] + load(t, part, v == wide - 1, add + v * EDGE_LANES) : acc[v];
         sum = v_clamp(sum, low, high);
-        if (part) v_store_some(c, sum, t->count);
+        if (part && v == wide - 1) v_store_some(c + v * EDGE_LANES, sum, t->count);
         else v_store(c + v * EDGE_LANES, sum);
     }
     for (int i = 0; i < wide * EDGE_LANES && !part; i += LINE) __builtin_prefetch(c + wide * EDGE_LANES + i, 1, 3);
@@ -93,7 +98,7 @@ EDGE_INLINE void four_rows(const tile *t, const int part, const int wide) {
             const float *from = t->x + *index * x_row;
             vf x[FOUR];
 #pragma GCC unroll 4
-            for (int v = 0; v < wide; v++) x[v] = load(t, part, from + v * EDGE_LANES);
+            for (int v = 0; v < wide; v++) x[v] = load(t, part, v == wide - 1, from + v * EDGE_LANES);
 #pragma GCC unroll 4
             for (int j = 0; j < SIDE; j++) {
                 vf w = weight(value, j);
@@ -122,24 +127,25 @@ EDGE_INLINE void one_row(const tile *t, const int part, const int wide, depths *
         float *c = t->c + row * s->c_row;
         vf acc[ONE], first = v_set(s->bias ? s->bias[row] : 0);
 #pragma GCC unroll 8
-        for (int v = 0; v < wide; v++) acc[v] = goes_on ? v_load(c + v * EDGE_LANES) : first;
+        for (int v = 0; v < wide; v++) acc[v] = goes_on ? load(t, part, v == wide - 1, c + v * EDGE_LANES) : first;
         int32_t i = goes_on ? some->reached[row - t->begin] : s->start[row];
         for (int32_t end = s->start[row + 1]; i < end; i++) {
             if (some && index[i] >= some->last) break;
             const float *from = x + index[i] * x_row;
             vf w = v_set(value[i]);
 #pragma GCC unroll 8
-            for (int v = 0; v < wide; v++) acc[v] = v_madd(w, load(t, part, from + v * EDGE_LANES), acc[v]);
+            for (int v = 0; v < wide; v++) acc[v] = v_madd(w, load(t, part, v == wide - 1, from + v * EDGE_LANES), acc[v]);
         }
         if (some) some->reached[row - t->begin] = i;
         store(t, part, wide, c, t->add ? t->add + row * s->add_row : NULL, acc);
     }
 }
 
-/* The values of a tile, and where the rows of the next one are. */
-EDGE_INLINE void copy(const edge_spmm_f32 *s, int64_t depth, int64_t width, const float *x, float *work) {
+/* The `count` values of a tile, `width` apart, and where the rows of the next one are. */
+EDGE_INLINE void copy(const edge_spmm_f32 *s, int64_t depth, int64_t width, int64_t count, const float *x, float *work) {
     for (int64_t k = 0; k < depth; k++, x += s->x_row, work += width) {
-        for (int64_t i = 0; i < width; i += EDGE_LANES) v_store(work + i, v_load(x + i));
+        for (int64_t i = 0; i < count; i += EDGE_LANES)
+            v_store(work + i, !IN_PARTS || count - i >= EDGE_LANES ? v_load(x + i) : v_load_some(x + i, count - i));
         for (int64_t i = LINE - 1; i < width + LINE - 1; i += LINE) __builtin_prefetch(x + width + i, 0, 3);
     }
 }
@@ -152,6 +158,19 @@ EDGE_INLINE int64_t vectors_of(int64_t vectors, int64_t most) {
 /* Whether the values of all rows are one tile, side by side already. */
 static int is_tile(const edge_spmm_f32 *s, int64_t count) {
     return s->x_row == count && count % EDGE_LANES == 0 && count <= 4 * EDGE_LANES;
+}
+
+/* Whether single weights take values at some depths after the other: there is no room for all of them, or they are no tile. */
+static int is_deep(const edge_spmm_f32 *s, int64_t count) {
+    if (!s->depth || is_tile(s, count)) return 0;
+    return count < WIDTH ? IN_PARTS && count > EDGE_LANES : s->depth * WIDTH > EDGE_SPMM_FLOATS;
+}
+
+/* Of all values of a tile, of which the last vector has as many as are left. */
+EDGE_INLINE int vectors_in(tile *t) {
+    int64_t vectors = (t->count + EDGE_LANES - 1) / EDGE_LANES;
+    t->count -= (vectors - 1) * EDGE_LANES;
+    return (int)vectors;
 }
 
 static tile tile_of(const edge_spmm_f32 *s, int64_t begin, int64_t end, int64_t count, const float *x, float *c, const float *add) {
@@ -179,7 +198,7 @@ EDGE_INLINE tile tile_at(const tile *all, int64_t place) {
         wide = vectors_of((count - at) / EDGE_LANES, limit);                                                           \
         tile t = tile_at(&all, at + EDGE_LANES > count ? count - EDGE_LANES : at);                                     \
         if (room) {                                                                                                    \
-            copy(s, s->depth, wide * EDGE_LANES, t.x, work);                                                           \
+            copy(s, s->depth, wide * EDGE_LANES, wide * EDGE_LANES, t.x, work);                                        \
             t.x = work;                                                                                                \
             t.x_row = wide * EDGE_LANES;                                                                               \
         }                                                                                                              \
@@ -192,16 +211,24 @@ EDGE_INLINE tile tile_at(const tile *all, int64_t place) {
 void EDGE_NAME(edge_spmm_f32_4x1)(const edge_spmm_f32 *s, int64_t begin, int64_t end, int64_t count, const float *x,
                                   float *c, const float *add, float *work) {
     tile all = tile_of(s, begin, end, count, x, c, add);
+    if (IN_PARTS && count > EDGE_LANES && count < WIDTH) {
+        int vectors = vectors_in(&all);
+        if (vectors == 2) four_rows(&all, 1, 2);
+        else if (vectors == 3) four_rows(&all, 1, 3);
+        else four_rows(&all, 1, 4);
+        return;
+    }
     TILES(FOUR, four_rows, )
 }
 
 /* Tiles of four vectors, at so many depths as the first cache holds of them; between depths sums are kept as they are. */
 static void in_depths(const tile *all, float *work) {
-    enum { WIDTH = 4 * EDGE_LANES, NEAR = EDGE_SPMM_FLOATS / 2 / WIDTH };
+    enum { NEAR = EDGE_SPMM_FLOATS / 2 / WIDTH };
     const edge_spmm_f32 *s = all->s;
+    int64_t count = IN_PARTS && all->count < WIDTH ? all->count : WIDTH;
     depths some;
     for (int64_t at = 0; at < all->count; at += WIDTH) {
-        tile last = tile_at(all, at + WIDTH > all->count ? all->count - WIDTH : at), before = last;
+        tile last = tile_at(all, at + count > all->count ? all->count - count : at), before = last;
         const float *x = last.x;
         before.low = -INFINITY;
         before.high = INFINITY;
@@ -209,10 +236,15 @@ static void in_depths(const tile *all, float *work) {
         for (some.first = 0; some.first < s->depth; some.first = some.last) {
             some.last = some.first + NEAR < s->depth ? some.first + NEAR : s->depth;
             tile *t = some.last < s->depth ? &before : &last;
-            copy(s, some.last - some.first, WIDTH, x + some.first * s->x_row, work);
+            copy(s, some.last - some.first, WIDTH, count, x + some.first * s->x_row, work);
             t->x = work - some.first * WIDTH;
             t->x_row = WIDTH;
-            one_row(t, 0, 4, &some);
+            t->count = count;
+            int vectors = IN_PARTS && count < WIDTH ? vectors_in(t) : 0;
+            if (!vectors) one_row(t, 0, 4, &some);
+            else if (IN_PARTS && vectors == 2) one_row(t, 1, 2, &some);
+            else if (IN_PARTS && vectors == 3) one_row(t, 1, 3, &some);
+            else if (IN_PARTS) one_row(t, 1, 4, &some);
         }
     }
 }
@@ -220,7 +252,7 @@ static void in_depths(const tile *all, float *work) {
 void EDGE_NAME(edge_spmm_f32_1x1)(const edge_spmm_f32 *s, int64_t begin, int64_t end, int64_t count, const float *x,
                                   float *c, const float *add, float *work) {
     tile all = tile_of(s, begin, end, count, x, c, add);
-    if (s->depth * 4 * EDGE_LANES > EDGE_SPMM_FLOATS && count >= 4 * EDGE_LANES && !is_tile(s, count)) {
+    if (is_deep(s, count)) {
         for (; all.begin < end; all.begin = all.end) {
             all.end = all.begin + ROWS < end ? all.begin + ROWS : end;
             in_depths(&all, work);
