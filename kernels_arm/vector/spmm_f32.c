@@ -111,7 +111,10 @@ EDGE_INLINE void four_rows(const tile *t, const int part, const int wide) {
     }
 }
 
-/* Depths [first, last) where not all fit: what rows have reached is kept, and sums wait in the result. */
+/* Depths [first, last) where not all fit: what rows have reached is kept, and sums wait in the result.  A row has few weights
+ * there, far from those of the next one: the processor is told of those SOON rows later. */
+enum { SOON = 4 };
+
 typedef struct depths {
     int64_t first, last;
     int32_t reached[ROWS]; /* of each row: its next weight */
@@ -128,6 +131,12 @@ EDGE_INLINE void one_row(const tile *t, const int part, const int wide, depths *
         vf acc[ONE], first = v_set(s->bias ? s->bias[row] : 0);
 #pragma GCC unroll 8
         for (int v = 0; v < wide; v++) acc[v] = goes_on ? load(t, part, v == wide - 1, c + v * EDGE_LANES) : first;
+        if (some && row + SOON < t->end) {
+            int32_t soon = goes_on ? some->reached[row + SOON - t->begin] : s->start[row + SOON];
+            __builtin_prefetch(index + soon, 0, 3);
+            __builtin_prefetch(value + soon, 0, 3);
+            __builtin_prefetch(value + soon + LINE, 0, 3);
+        }
         int32_t i = goes_on ? some->reached[row - t->begin] : s->start[row];
         for (int32_t end = s->start[row + 1]; i < end; i++) {
             if (some && index[i] >= some->last) break;
