@@ -111,14 +111,14 @@ EDGE_INLINE void four_rows(const tile *t, const int part, const int wide) {
     }
 }
 
-/* Depths [first, last) where not all fit: what rows have reached is kept, and sums wait in the result.  A row has few weights
- * there, far from those of the next one: the processor is told of those SOON rows later. */
-enum { SOON = 4 };
-
+/* Depths [first, last) where not all fit: what rows have reached is kept, and sums wait in the result. */
 typedef struct depths {
     int64_t first, last;
     int32_t reached[ROWS]; /* of each row: its next weight */
 } depths;
+
+/* A row has few weights at some depths, far from those of the next one: the processor is told of those so many rows later. */
+enum { SOON = 4 };
 
 EDGE_INLINE void one_row(const tile *t, const int part, const int wide, depths *some) {
     const edge_spmm_f32 *s = t->s;

@@ -154,6 +154,19 @@ def table_of(name: str, title: str) -> str:
     return "\n".join(lines)
 
 
+def table_within(name: str, title: str, beside: str) -> str:
+    """One line a contender: bytes, milliseconds, and how many times as fast as the one that the first word of its name stands for.
+
+    Args:
+        beside: What that is, the head of the last column.
+    """
+    lines = [f"| {title} | bytes | median ms | {beside} |", "|---|---|---|---|"]
+    for row in json.loads((RESULTS / f"{name}.json").read_text())["rows"]:
+        faster = "{:.2f} x ({:.2f} to {:.2f})".format(*row[f"faster_than_{row['name'].split()[0]}"])
+        lines.append(f"| {row['name']} | {row['file_bytes']:,} | {1e3 * row['median_s']:.2f} | {faster} |")
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     main()

@@ -7,7 +7,6 @@ contenders are interleaved in one run on one thread.
 from __future__ import annotations
 
 import functools
-import json
 import tempfile
 import warnings
 from contextlib import ExitStack
@@ -64,17 +63,9 @@ def _bundle(module: torch.nn.Module, host: str, share: float, example: torch.Ten
 
 
 def text() -> str:
-    """:func:`table` of each kind of machine."""
+    """:func:`tests.sparsity.benchmark.table_within` of each kind of machine: beside the dense model in the same runtime."""
+    table = functools.partial(benchmark.table_within, beside="of the same runtime's dense")
     return benchmark.each_machine(NAME, "MobileNet-v1", table)
-
-
-def table(name: str, title: str) -> str:
-    """One line a contender: bytes, milliseconds, and how many times as fast as the dense model in the same runtime."""
-    lines = [f"| {title} | bytes | median ms | of the same runtime's dense |", "|---|---|---|---|"]
-    for row in json.loads((benchmark.RESULTS / f"{name}.json").read_text())["rows"]:
-        faster = "{:.2f} x ({:.2f} to {:.2f})".format(*row[f"faster_than_{row['name'].split()[0]}"])
-        lines.append(f"| {row['name']} | {row['file_bytes']:,} | {1e3 * row['median_s']:.2f} | {faster} |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ run on one thread: ``run`` in the engines of this machine, ``web`` in both build
 from __future__ import annotations
 
 import functools
-import json
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -134,12 +133,8 @@ def text() -> str:
 
 
 def web_text() -> str:
-    """One line a contender: bytes, milliseconds, and how many times as fast as our dense layers in the same build."""
-    lines = [f"| {TITLE} | bytes | median ms | of our dense ones, same build |", "|---|---|---|---|"]
-    for row in json.loads((benchmark.RESULTS / f"{WEB}.json").read_text())["rows"]:
-        faster = "{:.2f} x ({:.2f} to {:.2f})".format(*row[f"faster_than_{row['name'].split()[0]}"])
-        lines.append(f"| {row['name']} | {row['file_bytes']:,} | {1e3 * row['median_s']:.2f} | {faster} |")
-    return "\n".join(lines)
+    """As :func:`tests.sparsity.benchmark.table_within`: beside our dense layers in the same build."""
+    return benchmark.table_within(WEB, TITLE, "of our dense ones, same build")
 
 
 if __name__ == "__main__":
