@@ -401,7 +401,7 @@ def test_a_failed_second_step_puts_the_old_bundle_back(sources: Path, monkeypatc
     rename = os.rename
 
     def refuse(source: Any, target: Any) -> None:
-        if Path(target) == output and "old" not in Path(source).name:
+        if Path(target) == output and not Path(source).name.endswith(".old.partial"):
             raise OSError(errno.EIO, "Input/output error")
         rename(source, target)
 
