@@ -161,7 +161,8 @@ class QuantizedLayer:
     weights: str
     """dtype in which they are stored: ``float32``, ``int8``, ``int4``, ``int3``, ``int2``."""
     activations: str
-    """dtype of the input that they are multiplied with: ``float32``, ``int8``, ``int8 of each run``."""
+    """dtype of the input that they are multiplied with: ``float32``, ``int8``, ``int8 of each run``; behind the latter
+    two ``, some tokens int4``."""
     sqnr_db: float | None
     """Of the result, with the float input, against the float layer; None: equal, or not measured."""
     macs: int

@@ -25,6 +25,7 @@ class Site:
     """One attention; nodes by their names.
 
     Args:
+        name: The attention itself.
         query: [batch, heads, tokens, width].
         key: Likewise.
         mask: Added to the scores, or which of them count; None: neither.
@@ -32,6 +33,7 @@ class Site:
         scale: Of the scores; None: the root of the width.
     """
 
+    name: str
     query: str
     key: str
     mask: str | None
@@ -49,9 +51,15 @@ def _site(node: fx.Node) -> Site:
     given |= node.kwargs
     query, key, mask = given["query"], given["key"], given.get("attn_mask")
     assert isinstance(query, fx.Node) and isinstance(key, fx.Node)
-    name = mask.name if isinstance(mask, fx.Node) else None
     scale = given.get("scale")
-    return Site(query.name, key.name, name, bool(given.get("is_causal")), scale if isinstance(scale, float) else None)
+    return Site(
+        name=node.name,
+        query=query.name,
+        key=key.name,
+        mask=mask.name if isinstance(mask, fx.Node) else None,
+        causal=bool(given.get("is_causal")),
+        scale=scale if isinstance(scale, float) else None,
+    )
 
 
 class Watched:
@@ -84,18 +92,29 @@ def entropy(values: Tensor) -> Tensor:
 
 def attention_map(site: Site, values: Mapping[str, Any]) -> Tensor:
     """Logarithms of the attention that each token pays, [batch, heads, tokens, tokens]."""
-    query, key = values[site.query], values[site.key]
+    mask = None if site.mask is None else values[site.mask]
+    found = scores(site, values[site.query], values[site.key], mask)
+    logarithms: Tensor = found.log_softmax(-1).clamp(min=math.log(_TINY))
+    return logarithms
+
+
+def scores(site: Site, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+    """What softmax makes attention of, [batch, heads, queries, tokens]; -inf for tokens that are not seen.
+
+    Args:
+        query: [batch, heads, queries, width], from the first token on.
+        key: [batch, heads or a divisor, tokens, width].
+        mask: Of the same queries.
+    """
     if key.shape[-3] != query.shape[-3]:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
-    scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if site.scale is None else site.scale)
+    found = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if site.scale is None else site.scale)
     if site.causal:
-        allowed = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
-        scores = scores.masked_fill(~allowed, -math.inf)
-    if site.mask is not None:
-        mask = values[site.mask]
-        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-    logarithms: Tensor = scores.log_softmax(-1).clamp(min=math.log(_TINY))
-    return logarithms
+        allowed = torch.ones(found.shape[-2:], dtype=torch.bool).tril()
+        found = found.masked_fill(~allowed, -math.inf)
+    if mask is not None:
+        found = found.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else found + mask
+    return found
 
 
 def divergence(ours: Tensor, theirs: Tensor) -> Tensor:

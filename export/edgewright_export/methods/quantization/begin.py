@@ -13,6 +13,7 @@ from ...registry import target_named
 from ...state import Context, State
 from ..by_name import are_names, is_named
 from .budget import within_bytes
+from .by_token import Threshold, by_token
 from .calls import Call
 from .compensate import compensated
 from .correct import corrected
@@ -51,6 +52,7 @@ class Options:
     reconstruct: int = 0
     fixed_point: bool = False
     power_of_two: bool = False
+    important_tokens: float | None = None
     max_bytes: int | None = None
 
     @classmethod
@@ -94,6 +96,15 @@ class Options:
                 'fixed_point needs activations="static" and symmetric=True: a binary point is all that a grid has',
             ),
             (
+                self.important_tokens is not None and not 0 < self.important_tokens <= 1,
+                f"important_tokens {self.important_tokens!r} is no share between 0 and 1",
+            ),
+            (
+                self.important_tokens is not None
+                and (self.activation_bits != 8 or self.activations == "float" or self.fixed_point),
+                "important_tokens needs activation_bits=8 on integers without fixed_point: the other tokens have 4 of the 8 bits",
+            ),
+            (
                 self.max_bytes is not None and (type(self.max_bytes) is not int or self.max_bytes < 1),
                 f"max_bytes {self.max_bytes!r} is no number of bytes from 1",
             ),
@@ -131,12 +142,15 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
         module = equalized(module, chosen(module, options))
     if options.smooth:
         module = smoothed(module, chosen(module, options), given, ends, per_channel=options.per_channel)
+    thresholds: tuple[Threshold, ...] = ()
+    if options.important_tokens is not None:
+        module, thresholds = by_token(module, options.important_tokens, given)
     found = chosen(module, options)
     target = target_named(ctx.target)
     modes = modes_of(module, found, options.activations, own=target.runs_on_own_grids)
     static = sites(module, [p for p in found if modes[p.name] == "static"], whole=target.results_on_grids)
     grids, steps = grids_of(module, static, options, given), scales(module, found, ends, options)
-    plan = Plan(module, found, modes, static, grids, ends, steps, target.grids_of_rows, target.bits)
+    plan = Plan(module, found, modes, static, grids, ends, steps, target.grids_of_rows, target.bits, thresholds=thresholds)
     plan = with_stored(plan, options, target.stored, lambda path: is_named(path, options.exclude))
     plan = replace(fixed_point(plan) if options.fixed_point else plan, powers=options.power_of_two)
     if options.max_bytes is not None:

@@ -18,6 +18,7 @@ from ...state import Context, State
 from ..by_name import is_named, unmatched
 from .begin import Options, chosen, ends_of, fewer_bits, modes_of, scales
 from .budget import bytes_of
+from .by_token import self_attentions
 from .graph import float_graph, tensor_at
 from .grid import stored_bits
 from .sites import products
@@ -36,7 +37,7 @@ def problems(state: State, ctx: Context, options: Options) -> list[Finding]:
         return [*found, Finding("", "", "", reason, "pass the float model that it was made from")]
     module = float_graph(state)
     layers = _places(module, options, target_named(ctx.target).stored)
-    return [*found, *layers, *_calibrated(module, ctx, options), *_bytes(module, ctx, options)]
+    return [*found, *layers, *_tokens(module, options), *_calibrated(module, ctx, options), *_bytes(module, ctx, options)]
 
 
 def foretold(workload: Workload, bits: int, limit: int | None = None) -> Workload:
@@ -100,6 +101,15 @@ def _places(module: fx.GraphModule, options: Options, kinds: Collection[str]) ->
         )
         found.append(Finding("", "", "", reason, "exclude fewer; convolutions need calibrated activations"))
     return found
+
+
+def _tokens(module: fx.GraphModule, options: Options) -> list[Finding]:
+    """Bits by importance of tokens, and no attention that says which are important."""
+    if options.important_tokens is None or self_attentions(module):
+        return []
+    reason = f"important_tokens={options.important_tokens}: no token looks at another one in scaled_dot_product_attention"
+    fix = 'leave it out, or call it (attn_implementation="sdpa" where a library asks)'
+    return [Finding("", "", "", reason, fix)]
 
 
 def _calibrated(module: fx.GraphModule, ctx: Context, options: Options) -> list[Finding]:

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from edgewright_runtime.bundle.manifest import QuantizedLayer
 
 from ...state import Example
+from .by_token import FEW, as_read, is_by_token, names_read
 from .calls import Call, run
 from .graph import tapped, tensor_at
 from .grid import stored_bits
@@ -64,18 +65,18 @@ def sqnr(plan: Plan, given: Sequence[Call]) -> dict[str, float | None]:
     whole = simulated(plan)
     parts = {p.name: whole.get_submodule(f"{p.name}__integer") for p in plan.products}
     nodes = {node.name: node for node in plan.module.graph.nodes}
-    inputs = {p.name: nodes[p.name].args[0].name for p in plan.products}
-    sums = {name: [0.0, 0.0] for name in (*inputs, *(layer.name for layer in plan.stored))}
+    inputs = {name for p in plan.products for name in names_read(plan.module, nodes[p.name])}
+    sums = {name: [0.0, 0.0] for name in (*parts, *(layer.name for layer in plan.stored))}
     read = {path: whole.get_submodule(part(plan.tables, path)) for path in plan.tables}
     operands = {arg.name for layer in plan.stored for arg in nodes[layer.name].all_input_nodes}
     ends = {p.result for p in plan.products} | {layer.name for layer in plan.stored}
     values: dict[str, Any] = {}
-    watched = tapped(plan.module, {*inputs.values(), *operands, *ends}, values.__setitem__)
+    watched = tapped(plan.module, {*inputs, *operands, *ends}, values.__setitem__)
     for call in given[:_RUNS]:
         run(watched, [call])
         with torch.no_grad():
             for p in plan.products:
-                _add(sums[p.name], values[p.result], parts[p.name](values[inputs[p.name]]))
+                _add(sums[p.name], values[p.result], parts[p.name](as_read(plan.module, nodes[p.name], values)))
             for layer in plan.stored:
                 _add(sums[layer.name], values[layer.name], _of_integers(layer, nodes[layer.name], read, values))
     return {name: _decibels(*both) for name, both in sums.items()}
@@ -104,6 +105,8 @@ def _row(plan: Plan, product: Product, error: float | None) -> QuantizedLayer:
     bits = plan.bits_of(product)
     size = math.ceil(weight.numel() * bits / 8) + 4 * scales.numel()
     activations = _DTYPES[plan.modes[product.name]]
+    if plan.thresholds and is_by_token(plan.module, next(n for n in plan.module.graph.nodes if n.name == product.name)):
+        activations += f", some tokens int{FEW}"
     op = _op(plan, product)
     return QuantizedLayer(product.path, op, f"int{bits}", activations, error, product.macs, 4 * weight.numel(), size)
 

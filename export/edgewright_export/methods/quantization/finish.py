@@ -16,6 +16,7 @@ from ...capture import capture
 from ...registry import target_named
 from ...state import Context, State
 from .begin import Options
+from .by_token import FEW
 from .calls import Call
 from .coverage import coverage, share_of_bytes, share_of_macs, worst
 from .plan import Activations, Plan, simulated, written
@@ -72,10 +73,12 @@ def described(plan: Plan, options: Options) -> str:
     parts = ", ".join(f"{modes[mode]} with {text}" for mode, text in kinds.items() if modes[mode])
     ends = f" ({options.ranges} of {options.activation_bits} bits)" if modes["static"] else ""
     stored = f"; weights of {len(plan.stored)} embeddings and recurrent layers stored so" if plan.stored else ""
-    return f"{len(plan.products)} layers with weights of {options.weight_bits} bits: {parts}{ends}{stored}"
+    tokens = f"; {_bits_of_tokens(plan)}" if plan.thresholds else ""
+    return f"{len(plan.products)} layers with weights of {options.weight_bits} bits: {parts}{ends}{stored}{tokens}"
 
 
 def _in_words(plan: Plan, rows: Sequence[QuantizedLayer], steady: float) -> dict[str, str]:
+    bits = {"bits of tokens": _bits_of_tokens(plan)} if plan.thresholds else {}
     return {
         "grid": "activations s8 affine, weights s8 around 0, sums s32, rescaled in float32, rounded half to even",
         "largest weight": ", ".join(sorted({str(most) for most in plan.most.values()})),
@@ -83,9 +86,17 @@ def _in_words(plan: Plan, rows: Sequence[QuantizedLayer], steady: float) -> dict
         "scales": "powers of two" if plan.fixed_point else "float32",
         "scales of weights": ", ".join(sorted({_scales(plan.scales[p.name].dim()) for p in plan.products})),
         "when float operations round otherwise": "the same" if math.isinf(steady) else f"the same but for {steady:.0f} dB",
+        **bits,
         "integer multiply-accumulates": f"{100 * share_of_macs(rows):.1f} %",
         "weights stored as integers": f"{100 * share_of_bytes(rows):.1f} % of their bytes",
     }
+
+
+def _bits_of_tokens(plan: Plan) -> str:
+    shares = [100 * by.share for by in plan.thresholds]
+    said = "that they pay to the first one" if plan.thresholds[0].backward else "that the first one pays to them"
+    kept = f"{min(shares):.0f}" if max(shares) - min(shares) < 1 else f"{min(shares):.0f} to {max(shares):.0f}"
+    return f"8 of {kept} % behind each attention, by the attention {said}; {FEW} of the others"
 
 
 def _scales(axes: int) -> str:

@@ -12,6 +12,7 @@ import torch.ao.quantization.fx._decomposed
 from torch import Tensor, fx
 
 from . import storing
+from .by_token import Threshold, switched_on
 from .graph import finished, put, tensor_at, twin
 from .grid import Grid, integers, least, stored_bits, sums_of_two_powers, weight_scales
 from .simulate import IntegerProduct, OnGrid, OnGridOfRun, StoredWeight
@@ -59,6 +60,7 @@ class Plan:
         biases: By the name of their product those that are not the graph's.
         stored: Embeddings and recurrent layers whose weights are integers in the file.
         tables: The grids of these weights, by qualified name.
+        thresholds: Which tokens keep all bits behind each attention, where not all do.
     """
 
     module: fx.GraphModule
@@ -76,6 +78,7 @@ class Plan:
     biases: Mapping[str, Tensor] = field(default_factory=dict)
     stored: tuple[Stored, ...] = ()
     tables: Mapping[str, Table] = field(default_factory=dict)
+    thresholds: tuple[Threshold, ...] = ()
 
     def bits_of(self, product: Product) -> int:
         """Bits of a stored weight of a product."""
@@ -119,6 +122,7 @@ def simulated(plan: Plan) -> fx.GraphModule:
             _behind(graph, nodes[name], f"{name}__grid")
     stored = storing.simulate(made, plan.stored, plan.tables, fixed_point=plan.fixed_point)
     _share(plan, made, stored)
+    switched_on(made)
     return finished(made, graph)
 
 
@@ -246,6 +250,7 @@ def written(plan: Plan) -> fx.GraphModule:
         for user in users:
             user.replace_input_with(nodes[name], new)
     _leave_out_activations(plan, nodes)
+    switched_on(made)
     return finished(made, graph)
 
 

@@ -26,7 +26,7 @@ class _Steps(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:
         steps = x / scale
         ctx.save_for_backward(steps, scale, low, high)
-        return steps.clamp(low, high).round_()
+        return steps.clamp(low, high).round()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
@@ -39,7 +39,8 @@ class _Steps(torch.autograd.Function):
 
 def whole_steps(x: Tensor, scale: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
     """``x / scale`` rounded to whole numbers from ``low`` to ``high``, ties to even; both can be learned."""
-    steps: Tensor = _Steps.apply(x, scale, torch.as_tensor(low), torch.as_tensor(high))  # type: ignore[no-untyped-call]
+    ends = [end if isinstance(end, Tensor) else torch.tensor(end) for end in (low, high)]
+    steps: Tensor = _Steps.apply(x, scale, *ends)  # type: ignore[no-untyped-call]
     return steps
 
 
@@ -111,14 +112,15 @@ class OnGridOfRun(nn.Module):
 
     Args:
         rows: Whether each row has its own, as in XNNPACK, instead of all values one.
+        bits: 8, or fewer.
     """
 
-    def __init__(self, rows: bool) -> None:
+    def __init__(self, rows: bool, bits: int = 8) -> None:
         super().__init__()
-        self._rows = rows
+        self._rows, self._last = rows, (1 << bits) - 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` [..., channels], rounded to 256 steps between its extremes."""
+        """``x`` [..., channels], rounded to 256 steps between its extremes, or to fewer."""
         steps, scale = self.split(x)
         return steps * scale
 
@@ -127,10 +129,10 @@ class OnGridOfRun(nn.Module):
         axes = (-1,) if self._rows else tuple(range(x.dim()))
         ends = x.detach()
         least, most = ends.amin(axes, self._rows).clamp(max=0), ends.amax(axes, self._rows).clamp(min=0)
-        scale = (most - least) / 255
+        scale = (most - least) / self._last
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-        zero = (-least / scale).round().clamp(0, 255)
-        return whole_steps(x, scale, -zero, 255 - zero), scale
+        zero = (-least / scale).round().clamp(0, self._last)
+        return whole_steps(x, scale, -zero, self._last - zero), scale
 
 
 class IntegerProduct(nn.Module):
