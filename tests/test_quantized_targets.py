@@ -217,6 +217,34 @@ def test_litert_stores_integer_weights(bits: int, group: int, tmp_path: Path) ->
     assert ("DEQUANTIZE", f"INT{bits}") in operators(files.path())
 
 
+class ClassToken(nn.Module):
+    """A constant beside what a convolution delivers on a grid that ends long before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 16, 8, 8)
+        self.first = nn.Parameter(torch.linspace(-30, 30, 16).view(1, 1, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patch(x).flatten(2).transpose(1, 2)
+        return torch.cat([self.first.expand(x.shape[0], -1, -1), tokens, self.first], 1)
+
+
+@pytest.mark.parametrize("engine", ["litert", "executorch", "onnxruntime", "native"])
+def test_a_constant_beside_integers_stays_what_it_is(engine: str, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    given = [(torch.randn(1, 3, 32, 32),) for _ in range(3)]
+    bundle = sdk.export(
+        ClassToken().eval(),
+        f"host:{engine}",
+        example_inputs=given[0],
+        methods=[sdk.methods.PTQ()],
+        calibration=given,
+        output=tmp_path / "m.edge",
+    )
+    assert bundle.parity.snr_db > 60
+
+
 @pytest.mark.slow
 def test_litert_keeps_an_open_batch(tmp_path: Path) -> None:
     torch.manual_seed(4)

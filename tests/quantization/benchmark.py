@@ -69,6 +69,7 @@ QUALITY: dict[str, list[Variant]] = {
         ("PTQ", "native", {"weight_bits": 4, "activations": "static", "reconstruct": 100}),
         ("QAT", "native", {"steps": 200}),
         ("QAT", "native", {**_FOUR, "activations": "static"}),
+        *(("QAT", "native", {"steps": 200, "important_tokens": share}) for share in (0.5, 0.1)),
     ],
     "gru_imu": [("PTQ", "native", {})],
     "byte_lm": [
@@ -76,6 +77,7 @@ QUALITY: dict[str, list[Variant]] = {
         *(("QAT", "native", {**_LM, "attention": weight, "seed": seed}) for seed in range(3) for weight in (0.0, 1.0)),
         ("PTQ", "native", {"activations": "float", "max_bytes": 873_000}),
         *(("PTQ", "native", {**_LOW, "max_bytes": limit}) for limit in (873_000, 630_000)),
+        *(("QAT", "native", {**_LM, "attention": 1.0, "important_tokens": share}) for share in (0.5, 0.1)),
     ],
     "efficientnet_lite0": [("PTQ", "native", options) for options in ({}, _CAREFUL, _LEARNED)],
     "efficientnet_lite0_photos": [("PTQ", "native", options) for options in ({}, _CAREFUL, _LEARNED)],

@@ -2,7 +2,9 @@
 
 litert-torch 0.10.0 writes operations in 8 bits where both activations and weights are float tensors that are quantized and
 dequantized, and takes no integer weights.  So :func:`unfold` hands it float weights: with quantization behind them where
-activations are static; alone elsewhere, and :func:`finish` puts their integers back into the file.
+activations are static; alone elsewhere, and :func:`finish` puts their integers back into the file.  It also rounds a float
+constant that is concatenated with what lies on a grid, such as a class token, to that grid, and cuts off what is beyond;
+:func:`unfold` concatenates zeros, which are on every grid, and adds the constant behind.
 """
 
 from __future__ import annotations
@@ -67,9 +69,47 @@ def unfold(module: torch.fx.GraphModule) -> list[Weight]:
         _unfold(module, node, f"_unfolded_{number}", static)
     for node in [node for node in module.graph.nodes if node.target in DYNAMIC]:
         node.replace_all_uses_with(node.args[0].args[0])
+    for node in list(module.graph.find_nodes(op="call_function", target=torch.ops.aten.cat.default)):
+        _add_constants_behind(module, node)
     module.graph.eliminate_dead_code()
     module.recompile()
     return left
+
+
+def _add_constants_behind(module: torch.fx.GraphModule, node: torch.fx.Node) -> None:
+    """Takes float constants out of a concatenation with other things."""
+    parts: Any = node.args[0]
+    constant = [_is_constant(part) for part in parts]
+    shapes = [part.meta["val"].shape for part in parts]
+    fixed = all(isinstance(size, int) for shape in shapes for size in shape)
+    if not fixed or not any(constant) or all(constant) or not node.meta["val"].is_floating_point():
+        return
+    graph = module.graph
+    with graph.inserting_before(node):
+        zeros = [graph.get_attr(_zeros(module, f"_zeros_{node.name}_{i}", shape)) for i, shape in enumerate(shapes)]
+        both = list(zip(parts, zeros, constant, strict=True))
+        moving = _concatenated(node, [zero if known else part for part, zero, known in both])
+        still = _concatenated(node, [part if known else zero for part, zero, known in both])
+        whole = graph.call_function(torch.ops.aten.add.Tensor, (moving, still))
+        whole.meta = dict(node.meta)
+    node.replace_all_uses_with(whole)
+
+
+def _concatenated(node: torch.fx.Node, parts: Sequence[torch.fx.Node]) -> torch.fx.Node:
+    """Other parts in place of a concatenation's."""
+    made = node.graph.call_function(node.target, (list(parts), *node.args[1:]))  # type: ignore[arg-type]
+    made.meta = dict(node.meta)
+    return made
+
+
+def _zeros(module: torch.fx.GraphModule, name: str, shape: Sequence[int]) -> str:
+    module.register_buffer(name, torch.zeros(shape))
+    return name
+
+
+def _is_constant(node: torch.fx.Node) -> bool:
+    """Whether it does not depend on inputs."""
+    return node.op == "get_attr" or (node.op == "call_function" and all(map(_is_constant, node.all_input_nodes)))
 
 
 def _recurrent(graph: torch.fx.Graph) -> Iterator[Product]:

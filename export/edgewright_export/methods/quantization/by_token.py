@@ -23,6 +23,8 @@ from .sites import number, products
 
 FEW = 4
 """Bits of tokens that matter less."""
+_WIDER = 1 + 2**-10
+"""So that numbers which lie on a grid of 8 bits are not halfway between two steps, where engines may round either way."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,9 @@ class ImportantTokens(nn.Module):
         self._by = by
 
     def forward(self, query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
-        """bool [batch, tokens, 1]."""
+        """1.0 or 0.0, [batch, tokens, 1]."""
         found = importance(self._by.site, query, key, mask, backward=self._by.backward)
-        return (found >= self._by.least).unsqueeze(-1)
+        return (found >= self._by.least).to(query.dtype).unsqueeze(-1)
 
 
 class BitsByToken(nn.Module):
@@ -85,11 +87,14 @@ class BitsByToken(nn.Module):
 
     def __init__(self, on: bool = False) -> None:
         super().__init__()
-        self._on, self._grid = on, OnGridOfRun(rows=True, bits=FEW)
+        self._on, self._grid = on, OnGridOfRun(rows=True, bits=FEW, wider=_WIDER)
 
     def forward(self, x: Tensor, important: Tensor) -> Tensor:
-        """``x`` [batch, tokens, channels]; ``important`` bool [batch, tokens, 1]."""
-        return torch.where(important, x, self._grid(x)) if self._on else x
+        """``x`` [batch, tokens, channels]; ``important`` [batch, tokens, 1], 1.0 or 0.0.
+
+        They are multiplied because litert-torch 0.10.0 rounds both operands of a selection to the grid of what reads it.
+        """
+        return x * important + self._grid(x) * (1 - important) if self._on else x
 
 
 def self_attentions(module: fx.GraphModule) -> tuple[Site, ...]:
@@ -188,6 +193,12 @@ def _thresholds(module: fx.GraphModule, share: float, given: Sequence[Call]) -> 
             query, key = watched.values[site.query], watched.values[site.key]
             seen[i].append(importance(site, query, key, mask, backward=backward[i]).flatten())
     for site, back, parts in zip(sites, backward, seen, strict=True):
-        tokens = torch.cat(parts).sort(descending=True).values
-        least = float(tokens[min(len(tokens), math.ceil(share * len(tokens))) - 1])
+        tokens = torch.cat(parts)
+        least = _between(tokens, math.ceil(share * len(tokens)))
         yield Threshold(site, back, least, float((tokens >= least).float().mean()))
+
+
+def _between(values: Tensor, count: int) -> float:
+    """A number between the ``count`` largest values and the next, so that none is on the verge; of all, the least."""
+    order: list[float] = values.sort(descending=True).values.tolist()
+    return order[-1] if count >= len(order) else (order[count - 1] + order[count]) / 2

@@ -113,11 +113,13 @@ class OnGridOfRun(nn.Module):
     Args:
         rows: Whether each row has its own, as in XNNPACK, instead of all values one.
         bits: 8, or fewer.
+        wider: How much more than the values the grid spans.
     """
 
-    def __init__(self, rows: bool, bits: int = 8) -> None:
+    def __init__(self, rows: bool, bits: int = 8, wider: float = 1.0) -> None:
         super().__init__()
         self._rows, self._last = rows, (1 << bits) - 1
+        self._steps = self._last / wider
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [..., channels], rounded to 256 steps between its extremes, or to fewer."""
@@ -129,7 +131,7 @@ class OnGridOfRun(nn.Module):
         axes = (-1,) if self._rows else tuple(range(x.dim()))
         ends = x.detach()
         least, most = ends.amin(axes, self._rows).clamp(max=0), ends.amax(axes, self._rows).clamp(min=0)
-        scale = (most - least) / self._last
+        scale = (most - least) / self._steps
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))
         zero = (-least / scale).round().clamp(0, self._last)
         return whole_steps(x, scale, -zero, self._last - zero), scale

@@ -1,0 +1,210 @@
+"""Bits of activations by the importance of tokens: which tokens keep all, what becomes of the others, on every target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import sdk
+from device_profiles.errors import MethodError, OptionError
+from edgewright_export.methods.quantization.attention import Site
+from edgewright_export.methods.quantization.begin import Options, begin
+from edgewright_export.methods.quantization.by_token import BitsByToken, ImportantTokens, importance
+from edgewright_export.methods.quantization.calls import calls
+from edgewright_export.methods.quantization.coverage import coverage
+from edgewright_export.methods.quantization.graph import tapped
+from edgewright_export.methods.quantization.plan import Plan, simulated
+from edgewright_export.state import Example, State
+
+from .models import ViT, seeded
+
+pytestmark = pytest.mark.usefixtures("no_speed_asked")
+
+CONTEXT: Any = SimpleNamespace(engine=SimpleNamespace(weight_qmax=127, weight_bits=(8, 4)), target="native")
+IMAGE = (1, 3, 32, 32)
+
+
+def drawn(*shape: int, count: int = 4) -> list[tuple[Tensor, ...]]:
+    """Inputs."""
+    draw = torch.Generator().manual_seed(0)
+    return [(torch.randn(*shape, generator=draw),) for _ in range(count)]
+
+
+def plan_of(module: nn.Module, given: list[tuple[Tensor, ...]], share: float | None) -> Plan:
+    """As QAT begins."""
+    state = State(module.eval(), Example(given[0], {}, "a test"), module)
+    options = Options.of(sdk.methods.QAT(important_tokens=share))
+    return begin(state, options, CONTEXT, calls(given, state.example))
+
+
+def by_hand(query: Tensor, key: Tensor, allowed: Tensor, *, backward: bool) -> Tensor:
+    """Importance, one token and one head after the other; ``allowed`` [queries, tokens]."""
+    batch, heads, tokens, width = query.shape
+    found = torch.zeros(batch, tokens)
+    for b in range(batch):
+        for h in range(heads):
+            group = h * key.shape[1] // heads
+            for t in range(tokens):
+                asking, asked = (t, 0) if backward else (0, t)
+                seen = [i for i in range(tokens) if allowed[asking, i]]
+                weights = [math.exp(float(query[b, h, asking] @ key[b, group, i]) / math.sqrt(width)) for i in seen]
+                if asked in seen:
+                    found[b, t] += weights[seen.index(asked)] / sum(weights) / heads
+    return found
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+@pytest.mark.parametrize("kind", ["all", "causal", "padded", "added"])
+def test_importance_is_attention_of_or_to_the_first_token(kind, heads):
+    torch.manual_seed(0)
+    query, key = torch.randn(2, 4, 6, 8), torch.randn(2, heads, 6, 8)
+    allowed = torch.ones(6, 6, dtype=torch.bool)
+    if kind == "causal":
+        allowed = allowed.tril()
+    elif kind != "all":
+        allowed[:, 4:] = False
+    mask = {"padded": allowed[None, None], "added": torch.where(allowed, 0.0, -math.inf)[None, None]}.get(kind)
+    site = Site("a", "q", "k", None if mask is None else "m", kind == "causal", None)
+    found = importance(site, query, key, mask, backward=kind == "causal")
+    torch.testing.assert_close(found, by_hand(query, key, allowed, backward=kind == "causal"), atol=1e-6, rtol=1e-5)
+
+
+def test_tokens_that_matter_less_have_sixteen_values():
+    torch.manual_seed(0)
+    x = torch.randn(3, 7, 300)
+    x[0, 1], x[1, 2], x[2, 3] = 0, 5, -1e-30
+    important = (torch.rand(3, 7, 1) < 0.4).float()
+    rounded = BitsByToken(on=True)(x, important)
+    assert BitsByToken()(x, important) is x
+    for was, now, keeps in zip(x.flatten(0, 1), rounded.flatten(0, 1), important.flatten().tolist(), strict=True):
+        if keeps:
+            assert torch.equal(was, now)
+            continue
+        span = float(max(was.max(), 0) - min(was.min(), 0))
+        assert len(now.unique()) <= 16 and float((was - now).abs().max()) <= span / 30 * 1.001
+        assert not was.any() or (now[was.abs() < span / 31] == 0).all()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.0])
+def test_as_many_tokens_as_are_asked_for_keep_all_bits(share):
+    module, given = seeded(ViT), drawn(*IMAGE, count=8)
+    plan = plan_of(module, given, share)
+    assert [by.share for by in plan.thresholds] == pytest.approx([share, share], abs=0.01)
+    kept: list[Tensor] = []
+    names = [n.name for n in plan.module.graph.nodes if isinstance(part_of(plan, n), ImportantTokens)]
+    watched = tapped(plan.module, names, lambda _, value: kept.append(value))
+    for (image,) in given:
+        watched(image)
+    assert len(names) == 2 and float(torch.cat(kept).mean()) == pytest.approx(share, abs=0.01)
+
+
+def part_of(plan: Plan, node: Any) -> nn.Module | None:
+    """The module that a node calls."""
+    return plan.module.get_submodule(node.target) if node.op == "call_module" else None
+
+
+def test_where_all_tokens_are_important_nothing_changes():
+    module, given = seeded(ViT), drawn(*IMAGE)
+    both = [simulated(plan_of(module, given, share)) for share in (None, 1.0)]
+    with torch.no_grad():
+        assert torch.equal(both[0](*given[1]), both[1](*given[1]))
+
+
+def test_layers_behind_an_attention_read_tokens_so_and_say_it():
+    module, given = seeded(ViT), drawn(*IMAGE)
+    plan = plan_of(module, given, 0.5)
+    rows = {r.path: r for r in coverage(plan, calls(given, Example(given[0], {}, "")), Example(given[0], {}, ""))}
+    some = {path for path, row in rows.items() if row.activations.endswith(", some tokens int4")}
+    assert some == {"blocks.0.out", "blocks.0.mlp.0", "blocks.0.mlp.2", "blocks.1.qkv", "blocks.1.out", "blocks.1.mlp.0", "blocks.1.mlp.2"}
+    full = {r.path: r for r in coverage(plan_of(module, given, None), calls(given, Example(given[0], {}, "")), Example(given[0], {}, ""))}
+    assert all(rows[path].sqnr_db < full[path].sqnr_db - 5 for path in some)
+    assert all(rows[path].sqnr_db == full[path].sqnr_db for path in set(rows) - some)
+
+
+class Causal(nn.Module):
+    """Two blocks in which no token sees later ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(20, 16)
+        self.qkv = nn.ModuleList([nn.Linear(16, 48) for _ in range(2)])
+        self.out = nn.ModuleList([nn.Linear(16, 16) for _ in range(2)])
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.table(tokens)
+        for qkv, out in zip(self.qkv, self.out, strict=True):
+            q, k, v = (part.unflatten(-1, (2, 8)).transpose(1, 2) for part in qkv(x).chunk(3, -1))
+            x = x + out(functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
+        return x
+
+
+def test_where_no_token_sees_later_ones_bits_do_not_depend_on_them():
+    module = seeded(Causal)
+    given = [(torch.randint(20, (1, 12), generator=torch.Generator().manual_seed(i)),) for i in range(6)]
+    plan = plan_of(module, given, 0.5)
+    assert [by.backward for by in plan.thresholds] == [True, True]
+    other = given[0][0].clone()
+    other[:, 8:] = 3
+    seen: list[Tensor] = []
+    names = [n.name for n in plan.module.graph.nodes if isinstance(part_of(plan, n), ImportantTokens)]
+    watched = tapped(plan.module, names, lambda _, value: seen.append(value))
+    for tokens in (given[0][0], other):
+        watched(tokens)
+    assert len(seen) == 4 and all(torch.equal(a[:, :8], b[:, :8]) for a, b in zip(seen[:2], seen[2:], strict=True))
+
+
+def test_tokens_that_matter_less_are_learned_from_too():
+    module, given = seeded(ViT), drawn(*IMAGE)
+    made = simulated(plan_of(module, given, 0.01))
+    part = made.get_submodule("linear_1__integer")
+    part.weight.requires_grad_()
+    made(*given[1]).square().sum().backward()
+    assert part.weight.grad is not None and float(part.weight.grad.abs().sum()) > 0
+
+
+@pytest.mark.parametrize("engine", ["native", "onnxruntime", "executorch", "litert"])
+def test_files_compute_what_is_simulated(engine, tmp_path):
+    given = drawn(*IMAGE)
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        for (image,) in given:
+            yield image, torch.tensor([1])
+
+    bundle = sdk.export(
+        seeded(ViT),
+        f"host:{engine}",
+        example_inputs=given[0],
+        methods=[sdk.methods.QAT(important_tokens=0.5, steps=2)],
+        calibration=given,
+        train=(batches, functional.cross_entropy),
+        output=tmp_path / "m.edge",
+    )
+    rows = [row.activations for row in bundle.manifest.quantized]
+    assert bundle.parity.snr_db > 60 and sum(row.endswith(", some tokens int4") for row in rows) == 7
+    assert bundle.manifest.quantization["bits of tokens"].startswith("8 of 50 % behind each attention")
+
+
+def test_wrong_options_and_models_without_attention_are_refused():
+    for options in ({"activations": "float"}, {"activation_bits": 4, "activations": "static"}, {"fixed_point": True}):
+        with pytest.raises(OptionError, match="important_tokens needs activation_bits=8 on integers"):
+            sdk.methods.QAT(important_tokens=0.5, **options)
+    for share in (0, -0.1, 1.5, math.nan):
+        with pytest.raises(OptionError, match="important_tokens .* is no share"):
+            sdk.methods.QAT(important_tokens=share)
+    x = torch.randn(2, 4)
+    with pytest.raises(MethodError, match="important_tokens=0.5: no token looks at another one"):
+        sdk.export(
+            nn.Linear(4, 2).eval(),
+            "host:native",
+            example_inputs=(x,),
+            methods=[sdk.methods.QAT(important_tokens=0.5)],
+            train=(lambda: iter([(x, torch.randn(2, 2))]), functional.mse_loss),
+            output="never.edge",
+        )
