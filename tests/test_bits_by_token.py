@@ -37,10 +37,10 @@ def drawn(*shape: int, count: int = 4) -> list[tuple[Tensor, ...]]:
     return [(torch.randn(*shape, generator=draw),) for _ in range(count)]
 
 
-def plan_of(module: nn.Module, given: list[tuple[Tensor, ...]], share: float | None) -> Plan:
+def plan_of(module: nn.Module, given: list[tuple[Tensor, ...]], share: float | None, **more: Any) -> Plan:
     """As QAT begins."""
     state = State(module.eval(), Example(given[0], {}, "a test"), module)
-    options = Options.of(sdk.methods.QAT(important_tokens=share))
+    options = Options.of(sdk.methods.QAT(important_tokens=share, **more))
     return begin(state, options, CONTEXT, calls(given, state.example))
 
 
@@ -126,6 +126,12 @@ def test_layers_behind_an_attention_read_tokens_so_and_say_it():
     full = {r.path: r for r in coverage(plan_of(module, given, None), calls(given, Example(given[0], {}, "")), Example(given[0], {}, ""))}
     assert all(rows[path].sqnr_db < full[path].sqnr_db - 5 for path in some)
     assert all(rows[path].sqnr_db == full[path].sqnr_db for path in set(rows) - some)
+
+
+def test_layers_that_stay_float_read_their_tokens_as_they_are():
+    module, given = seeded(ViT), drawn(*IMAGE)
+    plan = plan_of(module, given, 0.01, exclude=("blocks.*",))
+    assert not any(isinstance(part_of(plan, node), BitsByToken) for node in plan.module.graph.nodes)
 
 
 class Causal(nn.Module):

@@ -144,7 +144,8 @@ def begin(state: State, options: Options, ctx: Context, given: Sequence[Call]) -
         module = smoothed(module, chosen(module, options), given, ends, per_channel=options.per_channel)
     thresholds: tuple[Threshold, ...] = ()
     if options.important_tokens is not None:
-        module, thresholds = by_token(module, options.important_tokens, given)
+        layers = [p.name for p in chosen(module, options)]
+        module, thresholds = by_token(module, layers, options.important_tokens, given)
     found = chosen(module, options)
     target = target_named(ctx.target)
     modes = modes_of(module, found, options.activations, own=target.runs_on_own_grids)

@@ -8,7 +8,7 @@ the first token says how important one is.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ from .attention import Site, Watched, attention_sites, scores
 from .calls import Call, run
 from .graph import finished, twin
 from .simulate import OnGridOfRun
-from .sites import number, products
+from .sites import number
 
 FEW = 4
 """Bits of tokens that matter less."""
@@ -103,11 +103,14 @@ def self_attentions(module: fx.GraphModule) -> tuple[Site, ...]:
     return tuple(s for s in attention_sites(module) if _tokens(nodes[s.query]) == _tokens(nodes[s.key]))
 
 
-def by_token(module: fx.GraphModule, share: float, given: Sequence[Call]) -> tuple[fx.GraphModule, tuple[Threshold, ...]]:
+def by_token(
+    module: fx.GraphModule, layers: Collection[str], share: float, given: Sequence[Call]
+) -> tuple[fx.GraphModule, tuple[Threshold, ...]]:
     """A graph whose linear layers read their tokens through :class:`BitsByToken`, off, with the attention before to say which.
 
     Args:
         module: The float graph.
+        layers: Products, by the names of their nodes.
         share: Of the tokens that keep all bits.
         given: Calibration inputs, of whose tokens this share does.
     """
@@ -116,7 +119,7 @@ def by_token(module: fx.GraphModule, share: float, given: Sequence[Call]) -> tup
     latest: Threshold | None = None
     for node in list(writer.made.graph.nodes):
         latest = found.get(node.name, latest)
-        if latest is not None and node.name in writer.linear:
+        if latest is not None and node.name in layers and node.target is torch.ops.aten.linear.default:
             writer.write(node, latest)
     return finished(writer.made, writer.made.graph), tuple(found.values())
 
@@ -152,12 +155,12 @@ class _Writer:
 
     def __init__(self, module: fx.GraphModule) -> None:
         graph = twin(module)
-        self.made, self.linear = fx.GraphModule(module, graph), {p.name for p in products(module)}
+        self.made = fx.GraphModule(module, graph)
         self._nodes = {node.name: node for node in graph.nodes}
         self._calls: dict[str, fx.Node] = {}
 
     def write(self, product: fx.Node, by: Threshold) -> None:
-        """In front of a product, where it reads the tokens that the attention saw."""
+        """In front of a linear layer, where it reads the tokens that the attention saw."""
         x, site = product.args[0], by.site
         assert isinstance(x, fx.Node)
         if x.meta["val"].dim() != 3 or number(x.meta["val"].shape[1]) != _tokens(self._nodes[site.query]):
