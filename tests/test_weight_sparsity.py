@@ -303,6 +303,23 @@ class Twice(nn.Module):
         return self.inner(torch.relu(self.inner(x)))
 
 
+class Return(nn.Module):
+    """A function multiplies by a layer's weights once more, with another layer between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(32, 32), nn.Linear(32, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(self.second(self.first(x).relu()).relu(), self.first.weight)
+
+
+def test_weights_that_are_multiplied_again_later_become_sparse():
+    given = drawn(4, 32, count=8)
+    module = made(seeded(Return), WeightSparsity(0.5, steps=0), given, example=given[0][0]).module
+    assert sum(zeros_of(module).values()) == 1.0
+
+
 def test_a_layer_that_is_called_twice_is_one():
     given = drawn(4, 16, count=8)
     state = made(Twice(), WeightSparsity(0.75, steps=0), given, example=given[0][0])

@@ -46,8 +46,11 @@ class Layers:
 
     @property
     def sparse(self) -> tuple[Product, ...]:
-        """Those that become sparse, each weight once."""
-        found = {product.weight: product for product in self.all if product.name not in self.dense}
+        """Those that become sparse, each weight once, where it is first multiplied."""
+        found: dict[str, Product] = {}
+        for product in self.all:
+            if product.name not in self.dense:
+                found.setdefault(product.weight, product)
         return tuple(found.values())
 
 
