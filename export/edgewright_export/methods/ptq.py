@@ -22,6 +22,7 @@ from .quantization.finish import described, quantized
 from .quantization.mixed import within_drop
 from .quantization.plan import Plan
 from .quantization.slower import too_slow
+from .typed import mistyped
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class PTQ:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "exclude", names(self.exclude))
-        wrong = Options.of(self).wrong()
+        wrong = mistyped(self) or Options.of(self).wrong()
         if wrong:
             raise OptionError(f"sdk.methods.PTQ: {'; '.join(wrong)}")
 

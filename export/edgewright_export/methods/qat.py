@@ -22,6 +22,7 @@ from .quantization.finish import bare, described, quantized, require_fit
 from .quantization.learn import Lesson, learn
 from .quantization.slower import too_slow
 from .quantization.tried import with_both
+from .typed import mistyped
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class QAT:
         if self.fixed_point and self.activations == "auto":
             object.__setattr__(self, "activations", "static")
             object.__setattr__(self, "symmetric", True)
-        wrong = [*Options.of(self).wrong(), *(text for bad, text in self._rules() if bad)]
+        wrong = mistyped(self) or [*Options.of(self).wrong(), *(text for bad, text in self._rules() if bad)]
         if wrong:
             raise OptionError(f"sdk.methods.QAT: {'; '.join(wrong)}")
 

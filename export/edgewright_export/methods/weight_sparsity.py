@@ -33,6 +33,7 @@ from .sparsity.make_up import made_up, write
 from .sparsity.masks import Masks
 from .sparsity.pattern import Pattern
 from .sparsity.rearrange import rearranged
+from .typed import mistyped
 
 SCHEDULES = ("auto", "one-shot", "gradual", "regrow", "learned")
 _SHARE = 0.8
@@ -99,7 +100,7 @@ class WeightSparsity:
             object.__setattr__(self, field, names(getattr(self, field)))
         if isinstance(self.pattern, list):
             object.__setattr__(self, "pattern", tuple(self.pattern))
-        wrong = [text for bad, text in self._rules() if bad]
+        wrong = mistyped(self) or [text for bad, text in self._rules() if bad]
         if wrong:
             raise OptionError(f"sdk.methods.WeightSparsity: {'; '.join(wrong)}")
 
