@@ -192,7 +192,7 @@ def _thresholds(module: fx.GraphModule, share: float, given: Sequence[Call]) -> 
         run(watched.module, [call])
         for i, site in enumerate(sites):
             mask = None if site.mask is None else watched.values[site.mask]
-            backward[i] = backward[i] or (mask is not None and looks_back(mask))
+            backward[i] = backward[i] or (not seen[i] and mask is not None and looks_back(mask))
             query, key = watched.values[site.query], watched.values[site.key]
             seen[i].append(importance(site, query, key, mask, backward=backward[i]).flatten())
     for site, back, parts in zip(sites, backward, seen, strict=True):
@@ -202,6 +202,6 @@ def _thresholds(module: fx.GraphModule, share: float, given: Sequence[Call]) -> 
 
 
 def _between(values: Tensor, count: int) -> float:
-    """A number between the ``count`` largest values and the next, so that none is on the verge; of all, the least."""
+    """A number between the ``count`` largest of values from 0 and the next, so that none is on the verge; 0: all count."""
     order: list[float] = values.sort(descending=True).values.tolist()
-    return order[-1] if count >= len(order) else (order[count - 1] + order[count]) / 2
+    return (order[count - 1] + order[count]) / 2 if count < len(order) else 0.0
