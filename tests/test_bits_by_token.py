@@ -194,7 +194,7 @@ def test_files_compute_what_is_simulated(engine, tmp_path):
     )
     rows = [row.activations for row in bundle.manifest.quantized]
     assert bundle.parity.snr_db > 60 and sum(row.endswith(", some tokens int4") for row in rows) == 7
-    assert bundle.manifest.quantization["bits of tokens"].startswith("8 of 50 % behind each attention")
+    assert bundle.manifest.quantization["bits of tokens"].startswith("8 for 50 % of them behind each attention")
 
 
 def test_wrong_options_and_models_without_attention_are_refused():

@@ -73,7 +73,7 @@ def described(plan: Plan, options: Options) -> str:
     parts = ", ".join(f"{modes[mode]} with {text}" for mode, text in kinds.items() if modes[mode])
     ends = f" ({options.ranges} of {options.activation_bits} bits)" if modes["static"] else ""
     stored = f"; weights of {len(plan.stored)} embeddings and recurrent layers stored so" if plan.stored else ""
-    tokens = f"; {_bits_of_tokens(plan)}" if plan.thresholds else ""
+    tokens = f"; bits of tokens: {_bits_of_tokens(plan)}" if plan.thresholds else ""
     return f"{len(plan.products)} layers with weights of {options.weight_bits} bits: {parts}{ends}{stored}{tokens}"
 
 
@@ -96,7 +96,7 @@ def _bits_of_tokens(plan: Plan) -> str:
     shares = [100 * by.share for by in plan.thresholds]
     said = "that they pay to the first one" if plan.thresholds[0].backward else "that the first one pays to them"
     kept = f"{min(shares):.0f}" if max(shares) - min(shares) < 1 else f"{min(shares):.0f} to {max(shares):.0f}"
-    return f"8 of {kept} % behind each attention, by the attention {said}; {FEW} of the others"
+    return f"8 for {kept} % of them behind each attention, chosen by the attention {said}; {FEW} for the others"
 
 
 def _scales(axes: int) -> str:
