@@ -128,10 +128,122 @@ def test_layers_behind_an_attention_read_tokens_so_and_say_it():
     assert all(rows[path].sqnr_db == full[path].sqnr_db for path in set(rows) - some)
 
 
+def rounded_by(plan: Plan) -> dict[str, str]:
+    """By the path of each layer that reads tokens so, the number of the attention that says which."""
+    order = [by.site.name for by in plan.thresholds]
+    nodes = {node.name: node for node in plan.module.graph.nodes}
+    reads = {p.path: nodes[p.name].args[0] for p in plan.products}
+    return {path: order.index(x.args[1].target.removesuffix("__important")) for path, x in reads.items() if x.op == "call_module"}
+
+
 def test_layers_that_stay_float_read_their_tokens_as_they_are():
     module, given = seeded(ViT), drawn(*IMAGE)
-    plan = plan_of(module, given, 0.01, exclude=("blocks.*",))
-    assert not any(isinstance(part_of(plan, node), BitsByToken) for node in plan.module.graph.nodes)
+    assert set(rounded_by(plan_of(module, given, 0.01, exclude=("blocks.0.*", "blocks.1.qkv")))) == {
+        "blocks.1.out",
+        "blocks.1.mlp.0",
+        "blocks.1.mlp.2",
+    }
+    with pytest.raises(MethodError, match="important_tokens=0.5 changes nothing"):
+        plan_of(module, given, 0.5, exclude=("blocks.*",))
+
+
+class Attends(nn.Module):
+    """One attention, of one value or of two."""
+
+    def __init__(self, heads: int = 2) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.k, self.v, self.out = (nn.Linear(16, 16) for _ in range(4))
+
+    def forward(self, x: Tensor, other: Tensor, mask: Tensor | None = None) -> Tensor:
+        parts = [layer(y) for layer, y in ((self.q, x), (self.k, other), (self.v, other))]
+        if self.heads:
+            parts = [part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts]
+        attended = functional.scaled_dot_product_attention(*parts, attn_mask=mask)
+        return x + self.out(attended.transpose(1, 2).flatten(2) if self.heads else attended)
+
+
+class Towers(nn.Module):
+    """Two inputs, each with two attentions of its own, then one that looks at the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.cross = nn.ModuleList([Attends(), Attends()]), nn.ModuleList([Attends(), Attends()]), Attends()
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        for one, two in zip(self.a, self.b, strict=True):
+            a, b = one(a, a), two(b, b)
+        return self.cross(a, b)
+
+
+def test_the_attention_that_a_value_came_from_says_which_tokens_matter():
+    given = [(torch.randn(1, 6, 16), torch.randn(1, 6, 16)) for _ in range(4)]
+    found = rounded_by(plan_of(seeded(Towers), given, 0.5))
+    assert {path: at for path, at in found.items() if path.startswith(("a", "b"))} == {
+        "a.0.out": 0, "a.1.q": 0, "a.1.k": 0, "a.1.v": 0, "a.1.out": 2,
+        "b.0.out": 1, "b.1.q": 1, "b.1.k": 1, "b.1.v": 1, "b.1.out": 3,
+    }  # fmt: skip
+    assert {path: at for path, at in found.items() if path.startswith("cross")} == {
+        "cross.q": 2, "cross.k": 3, "cross.v": 3, "cross.out": 3,
+    }  # fmt: skip
+
+
+class Views(nn.Module):
+    """Three views of each sample, a part of the batch until their mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.view, self.all, self.head = Attends(), Attends(), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        views = x.flatten(0, 1)
+        return self.head(self.view(views, views).unflatten(0, (-1, 3)).mean(1))
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_tokens_of_another_batch_are_others(samples):
+    given = [(torch.randn(samples, 3, 6, 16),) for _ in range(4)]
+    plan = plan_of(seeded(Views), given, 0.5)
+    assert set(rounded_by(plan)) == {"view.out"}
+    assert simulated(plan)(*given[0]).shape == (samples, 6, 4)
+
+
+def test_an_attention_without_heads_says_nothing():
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attends, self.more = Attends(0), nn.Linear(16, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.more(self.attends(x, x))
+
+    with pytest.raises(MethodError, match="important_tokens=0.5 changes nothing"):
+        plan_of(seeded(Whole), [(torch.randn(2, 6, 16),) for _ in range(2)], 0.5)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_padding_is_no_token(side, causal):
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attends, self.more = Attends(), nn.Linear(16, 16)
+
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            return self.more(self.attends(x, x, mask))
+
+    def mask(real: int) -> Tensor:
+        seen = torch.arange(8) < real if side == "right" else torch.arange(8) >= 8 - real
+        allowed = seen.expand(8, 8)
+        return (allowed & torch.ones(8, 8, dtype=torch.bool).tril() if causal else allowed)[None, None]
+
+    given = [(torch.randn(1, 8, 16), mask(real)) for real in (1, 2, 3, 2)]
+    (by,) = plan_of(seeded(Padded), given, 0.5).thresholds
+    assert by.backward is causal
+    if causal and side == "left":
+        assert (by.least, by.share) == (0, 1), "nobody sees the first token"
+    else:
+        assert 0 < by.least < 1 and by.share == pytest.approx(0.5, abs=0.15)
 
 
 class Causal(nn.Module):
@@ -194,7 +306,7 @@ def test_files_compute_what_is_simulated(engine, tmp_path):
     )
     rows = [row.activations for row in bundle.manifest.quantized]
     assert bundle.parity.snr_db > 60 and sum(row.endswith(", some tokens int4") for row in rows) == 7
-    assert bundle.manifest.quantization["bits of tokens"].startswith("8 for 50 % of them behind each attention")
+    assert bundle.manifest.quantization["bits of tokens"].startswith("8 for 50 % of them (before training) behind")
 
 
 def test_wrong_options_and_models_without_attention_are_refused():
@@ -205,7 +317,7 @@ def test_wrong_options_and_models_without_attention_are_refused():
         with pytest.raises(OptionError, match="important_tokens .* is no share"):
             sdk.methods.QAT(important_tokens=share)
     x = torch.randn(2, 4)
-    with pytest.raises(MethodError, match="important_tokens=0.5: no token looks at another one"):
+    with pytest.raises(MethodError, match="important_tokens=0.5: no scaled_dot_product_attention whose"):
         sdk.export(
             nn.Linear(4, 2).eval(),
             "host:native",

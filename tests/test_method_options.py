@@ -31,3 +31,9 @@ def test_what_is_said():
         sdk.methods.WeightSparsity("half")
     with pytest.raises(OptionError, match="sparsity nan is not between"):
         sdk.methods.WeightSparsity(math.nan)
+
+
+def test_variants_go_with_the_other_options():
+    kinds = [variant.activations for variant in sdk.methods.QAT(important_tokens=0.5).variants(None, None)]
+    assert kinds == ["static", "dynamic"]
+    assert [variant.activations for variant in sdk.methods.PTQ(group_size=32, activations="float").variants(None, None)] == ["float"]

@@ -293,7 +293,7 @@ def test_what_has_no_gradient_is_left():
 def test_reconstruction_needs_calibration_and_steps():
     with pytest.raises(OptionError, match="reconstruct -1 is no number of steps"):
         sdk.methods.PTQ(reconstruct=-1)
-    with pytest.raises(OptionError, match="reconstruct True is no number of steps"):
+    with pytest.raises(OptionError, match="reconstruct True is not a whole number"):
         sdk.methods.PTQ(reconstruct=True)
     for options, message in (({"reconstruct": 9}, "reconstruct=9"), ({"correct_bias": True}, "correct_bias=True")):
         with pytest.raises(MethodError, match=f"{message} needs to see activations"):

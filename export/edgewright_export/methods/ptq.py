@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -103,8 +104,10 @@ class PTQ:
         return check.foretold(workload, self.weight_bits, self.max_bytes)
 
     def variants(self, workload: Workload, ctx: Context) -> Iterable[PTQ]:
-        """The other kinds of activations."""
-        return (dataclasses.replace(self, activations=kind) for kind in ("static", "dynamic", "float"))
+        """The kinds of activations that go with the other options."""
+        for kind in ("static", "dynamic", "float"):
+            with suppress(OptionError):
+                yield dataclasses.replace(self, activations=kind)
 
     def apply(self, state: State, ctx: Context) -> State:
         """The state with a module that computes what the device will."""

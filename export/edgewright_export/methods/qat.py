@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -39,8 +40,8 @@ class QAT:
         weight_bits, activation_bits, activations, per_channel, symmetric, ranges, smooth, exclude: As for PTQ.
         fixed_point: Whether all scales are powers of two and all zero points 0, so that numbers have a binary point, which
             is learned (QFX); ``activations`` is then ``static`` and ``symmetric`` True.
-        important_tokens: Share of the tokens whose activations keep 8 bits in the linear layers behind an attention, by the
-            attention that the first token pays to them (where no token sees later ones, that they pay to the first); all others
+        important_tokens: Share of the tokens whose activations keep 8 bits in the linear layers behind an attention that read
+            [batch, tokens, channels], by the attention that the first token pays to them (where no token sees later ones, that they pay to the first); all others
             have 4 (EdgeQAT).  None: all keep 8.  No engine is faster with fewer bits: it is for hardware that is.
         power_of_two: Whether weights are sums of at most two powers of two, which shifts can multiply.
         steps: Batches of ``train=`` that are learned from.
@@ -105,8 +106,10 @@ class QAT:
         return check.foretold(workload, self.weight_bits)
 
     def variants(self, workload: Workload, ctx: Context) -> Iterable[QAT]:
-        """The other kinds of activations."""
-        return (dataclasses.replace(self, activations=kind) for kind in ("static", "dynamic", "float"))
+        """The kinds of activations that go with the other options."""
+        for kind in ("static", "dynamic", "float"):
+            with suppress(OptionError):
+                yield dataclasses.replace(self, activations=kind)
 
     def apply(self, state: State, ctx: Context) -> State:
         """The state with a module that computes what the device will."""

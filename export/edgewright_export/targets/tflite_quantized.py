@@ -69,8 +69,9 @@ def unfold(module: torch.fx.GraphModule) -> list[Weight]:
         _unfold(module, node, f"_unfolded_{number}", static)
     for node in [node for node in module.graph.nodes if node.target in DYNAMIC]:
         node.replace_all_uses_with(node.args[0].args[0])
-    for node in list(module.graph.find_nodes(op="call_function", target=torch.ops.aten.cat.default)):
-        _add_constants_behind(module, node)
+    if config(module) is not None:
+        for node in list(module.graph.find_nodes(op="call_function", target=torch.ops.aten.cat.default)):
+            _add_constants_behind(module, node)
     module.graph.eliminate_dead_code()
     module.recompile()
     return left

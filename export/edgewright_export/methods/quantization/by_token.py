@@ -14,13 +14,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
+from device_profiles import Finding
+from device_profiles.errors import MethodError
+
 from ..tokens.sdpa import looks_back
 from .attention import Site, Watched, attention_sites, scores
 from .calls import Call, run
 from .graph import finished, twin
 from .simulate import OnGridOfRun
-from .sites import number
 
+_LINEAR = torch.ops.aten.linear.default
 FEW = 4
 """Bits of tokens that matter less."""
 _WIDER = 1 + 2**-10
@@ -35,7 +38,7 @@ class Threshold:
         site: The attention.
         backward: Whether no token sees later ones.
         least: Importance, from which on.
-        share: Of the tokens of calibration inputs that have it.
+        share: Of the tokens of calibration inputs that have it, padding left out, before anything is trained.
     """
 
     site: Site
@@ -98,9 +101,10 @@ class BitsByToken(nn.Module):
 
 
 def self_attentions(module: fx.GraphModule) -> tuple[Site, ...]:
-    """Attentions whose tokens look at each other."""
+    """Attentions with heads whose queries and keys linear layers make of the same value."""
     nodes = {node.name: node for node in module.graph.nodes}
-    return tuple(s for s in attention_sites(module) if _tokens(nodes[s.query]) == _tokens(nodes[s.key]))
+    found = (site for site in attention_sites(module) if nodes[site.query].meta["val"].dim() == 4)
+    return tuple(s for s in found if _made_of(nodes[s.query]) == _made_of(nodes[s.key]))
 
 
 def by_token(
@@ -113,15 +117,26 @@ def by_token(
         layers: Products, by the names of their nodes.
         share: Of the tokens that keep all bits.
         given: Calibration inputs, of whose tokens this share does.
+
+    Returns:
+        The graph, and the thresholds that it has.
+
+    Raises:
+        MethodError: No layer reads tokens that an attention saw.
     """
     found = {one.site.name: one for one in _thresholds(module, share, given)}
-    writer = _Writer(module)
-    latest: Threshold | None = None
+    order, writer = list(found), _Writer(module)
+    behind: dict[fx.Node, str] = {}
     for node in list(writer.made.graph.nodes):
-        latest = found.get(node.name, latest)
-        if latest is not None and node.name in layers and node.target is torch.ops.aten.linear.default:
-            writer.write(node, latest)
-    return finished(writer.made, writer.made.graph), tuple(found.values())
+        before = [behind[read] for read in node.all_input_nodes if read in behind]
+        if node.name in found or before:
+            behind[node] = node.name if node.name in found else max(before, key=order.index)
+        if before and node.name in layers and node.target is _LINEAR:
+            writer.write(node, found[behind[node]])
+    if not writer.written:
+        reason = "no linear layer behind an attention reads [batch, tokens, channels] of its tokens"
+        raise MethodError(f"important_tokens={share} changes nothing", [Finding("", "", "", reason, "leave it out, or exclude fewer layers")])
+    return finished(writer.made, writer.made.graph), tuple(found[name] for name in order if name in writer.written)
 
 
 def is_by_token(made: fx.GraphModule, product: fx.Node) -> bool:
@@ -151,26 +166,33 @@ def switched_on(made: fx.GraphModule) -> None:
 
 
 class _Writer:
-    """Puts these modules into a copy of a graph, each once."""
+    """Puts these modules into a copy of a graph, each once.
+
+    Attributes:
+        written: The attentions by which layers read tokens.
+    """
 
     def __init__(self, module: fx.GraphModule) -> None:
         graph = twin(module)
         self.made = fx.GraphModule(module, graph)
+        self.written: set[str] = set()
         self._nodes = {node.name: node for node in graph.nodes}
         self._calls: dict[str, fx.Node] = {}
 
-    def write(self, product: fx.Node, by: Threshold) -> None:
+    def write(self, layer: fx.Node, by: Threshold) -> None:
         """In front of a linear layer, where it reads the tokens that the attention saw."""
-        x, site = product.args[0], by.site
+        x, site = layer.args[0], by.site
         assert isinstance(x, fx.Node)
-        if x.meta["val"].dim() != 3 or number(x.meta["val"].shape[1]) != _tokens(self._nodes[site.query]):
+        query = self._nodes[site.query].meta["val"].shape
+        if x.meta["val"].dim() != 3 or list(map(str, x.meta["val"].shape[:2])) != [str(query[0]), str(query[2])]:
             return
-        with self.made.graph.inserting_before(product):
+        with self.made.graph.inserting_before(layer):
             seen = [self._nodes[name] for name in (site.query, site.key, site.mask) if name is not None]
             important = self._call(f"{site.name}__important", ImportantTokens(by), *seen)
             bits = self._call(f"{x.name}__bits_{site.name}", BitsByToken(), x, important)
         bits.meta = dict(x.meta)
-        product.args = (bits, *product.args[1:])
+        layer.args = (bits, *layer.args[1:])
+        self.written.add(site.name)
 
     def _call(self, path: str, part: nn.Module, *arguments: fx.Node) -> fx.Node:
         if path not in self._calls:
@@ -180,28 +202,41 @@ class _Writer:
         return self._calls[path]
 
 
-def _tokens(node: fx.Node) -> int:
-    return number(node.meta["val"].shape[-2])
+def _made_of(node: fx.Node) -> set[str]:
+    """What the linear layers read that a value is made of, and inputs that come to it without one."""
+    found: set[str] = set()
+    left, seen = [node], {node}
+    while left:
+        node = left.pop()
+        if node.target is _LINEAR or node.op == "placeholder":
+            found.add(str(node.args[0] if node.target is _LINEAR else node))
+            continue
+        left += [read for read in node.all_input_nodes if read not in seen]
+        seen.update(node.all_input_nodes)
+    return found
 
 
 def _thresholds(module: fx.GraphModule, share: float, given: Sequence[Call]) -> Iterator[Threshold]:
     sites = self_attentions(module)
-    watched, backward = Watched(module, sites), [site.causal for site in sites]
-    seen: list[list[Tensor]] = [[] for _ in sites]
+    watched = Watched(module, sites)
+    seen: list[dict[bool, list[Tensor]]] = [{True: [], False: []} for _ in sites]
+    backward = [True for _ in sites]
     for call in given:
         run(watched.module, [call])
-        for i, site in enumerate(sites):
-            mask = None if site.mask is None else watched.values[site.mask]
-            backward[i] = backward[i] or (not seen[i] and mask is not None and looks_back(mask))
+        for site, parts, i in zip(sites, seen, range(len(sites)), strict=True):
             query, key = watched.values[site.query], watched.values[site.key]
-            seen[i].append(importance(site, query, key, mask, backward=backward[i]).flatten())
-    for site, back, parts in zip(sites, backward, seen, strict=True):
-        tokens = torch.cat(parts)
+            mask = None if site.mask is None else watched.values[site.mask]
+            backward[i] = backward[i] and (site.causal or (mask is not None and looks_back(mask)))
+            for way in (True, False) if backward[i] else (False,):
+                parts[way].append(importance(site, query, key, mask, backward=way).flatten())
+    for site, parts, back in zip(sites, seen, backward, strict=True):
+        tokens = torch.cat(parts[back])
+        tokens = tokens[tokens > 0]
         least = _between(tokens, math.ceil(share * len(tokens)))
-        yield Threshold(site, back, least, float((tokens >= least).float().mean()))
+        yield Threshold(site, back, least, float((tokens >= least).float().mean()) if len(tokens) else 1.0)
 
 
 def _between(values: Tensor, count: int) -> float:
-    """A number between the ``count`` largest of values from 0 and the next, so that none is on the verge; 0: all count."""
+    """A number between the ``count`` largest values and the next, so that none is on the verge but for equal ones; 0: all count."""
     order: list[float] = values.sort(descending=True).values.tolist()
     return (order[count - 1] + order[count]) / 2 if count < len(order) else 0.0

@@ -94,9 +94,10 @@ def _in_words(plan: Plan, rows: Sequence[QuantizedLayer], steady: float) -> dict
 
 def _bits_of_tokens(plan: Plan) -> str:
     shares = [100 * by.share for by in plan.thresholds]
-    said = "that they pay to the first one" if plan.thresholds[0].backward else "that the first one pays to them"
+    ways = {True: "that they pay to the first one", False: "that the first one pays to them"}
+    said = ", or ".join(dict.fromkeys(ways[by.backward] for by in plan.thresholds))
     kept = f"{min(shares):.0f}" if max(shares) - min(shares) < 1 else f"{min(shares):.0f} to {max(shares):.0f}"
-    return f"8 for {kept} % of them behind each attention, chosen by the attention {said}; {FEW} for the others"
+    return f"8 for {kept} % of them (before training) behind each attention, chosen by the attention {said}; {FEW} for the others"
 
 
 def _scales(axes: int) -> str:
