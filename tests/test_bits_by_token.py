@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,25 +20,20 @@ from edgewright_export.methods.quantization.calls import calls
 from edgewright_export.methods.quantization.coverage import coverage
 from edgewright_export.methods.quantization.graph import tapped
 from edgewright_export.methods.quantization.plan import Plan, simulated
-from edgewright_export.state import Example, State
+from edgewright_export.state import Example
+from edgewright_runtime.bundle.manifest import QuantizedLayer
 
 from .models import ViT, seeded
+from .test_quantization import CONTEXT, drawn, state_of
 
 pytestmark = pytest.mark.usefixtures("no_speed_asked")
 
-CONTEXT: Any = SimpleNamespace(engine=SimpleNamespace(weight_qmax=127, weight_bits=(8, 4)), target="native")
 IMAGE = (1, 3, 32, 32)
-
-
-def drawn(*shape: int, count: int = 4) -> list[tuple[Tensor, ...]]:
-    """Inputs."""
-    draw = torch.Generator().manual_seed(0)
-    return [(torch.randn(*shape, generator=draw),) for _ in range(count)]
 
 
 def plan_of(module: nn.Module, given: list[tuple[Tensor, ...]], share: float | None, **more: Any) -> Plan:
     """As QAT begins."""
-    state = State(module.eval(), Example(given[0], {}, "a test"), module)
+    state = state_of(module, *given[0])
     options = Options.of(sdk.methods.QAT(important_tokens=share, **more))
     return begin(state, options, CONTEXT, calls(given, state.example))
 
@@ -117,18 +111,23 @@ def test_where_all_tokens_are_important_nothing_changes():
         assert torch.equal(both[0](*given[1]), both[1](*given[1]))
 
 
+def rows_of(plan: Plan, given: list[tuple[Tensor, ...]]) -> tuple[QuantizedLayer, ...]:
+    """As the manifest has them."""
+    example = Example(given[0], {}, "a test")
+    return coverage(plan, calls(given, example), example)
+
+
 def test_layers_behind_an_attention_read_tokens_so_and_say_it():
     module, given = seeded(ViT), drawn(*IMAGE)
-    plan = plan_of(module, given, 0.5)
-    rows = {r.path: r for r in coverage(plan, calls(given, Example(given[0], {}, "")), Example(given[0], {}, ""))}
+    rows, full = ({r.path: r for r in rows_of(one, given)} for one in (plan_of(module, given, 0.5), plan_of(module, given, None)))
     some = {path for path, row in rows.items() if row.activations.endswith(", some tokens int4")}
-    assert some == {"blocks.0.out", "blocks.0.mlp.0", "blocks.0.mlp.2", "blocks.1.qkv", "blocks.1.out", "blocks.1.mlp.0", "blocks.1.mlp.2"}
-    full = {r.path: r for r in coverage(plan_of(module, given, None), calls(given, Example(given[0], {}, "")), Example(given[0], {}, ""))}
+    behind = {f"blocks.{block}.{layer}" for block in (0, 1) for layer in ("out", "mlp.0", "mlp.2")}
+    assert some == {*behind, "blocks.1.qkv"}
     assert all(rows[path].sqnr_db < full[path].sqnr_db - 5 for path in some)
     assert all(rows[path].sqnr_db == full[path].sqnr_db for path in set(rows) - some)
 
 
-def rounded_by(plan: Plan) -> dict[str, str]:
+def rounded_by(plan: Plan) -> dict[str, int]:
     """By the path of each layer that reads tokens so, the number of the attention that says which."""
     order = [by.site.name for by in plan.thresholds]
     nodes = {node.name: node for node in plan.module.graph.nodes}
@@ -193,7 +192,7 @@ class Views(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.view, self.all, self.head = Attends(), Attends(), nn.Linear(16, 4)
+        self.view, self.head = Attends(), nn.Linear(16, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         views = x.flatten(0, 1)

@@ -28,6 +28,7 @@ from tests import reference_models
 from tests.native import int8_models, readme
 from tests.native.benchmark import MODELS
 from tests.quantization.cases import CASES, Case
+from tests.sparsity.benchmark import MACHINES, here
 
 RESULTS = Path(__file__).parent / "results"
 README = readme.ROOT / "export/edgewright_export/methods/quantization/README.md"
@@ -127,7 +128,7 @@ def quality(names: tuple[str, ...], chosen: tuple[int, ...]) -> None:
 def speed(names: tuple[str, ...], seconds: float) -> None:
     """Times the named models, or all, and writes the result files."""
     for name in names or SPEED:
-        _write("speed", name, {"rows": _timed(name, seconds)})
+        _write("speed", here(name), {"rows": _timed(name, seconds)})
     _show()
 
 
@@ -266,7 +267,7 @@ def quality_table() -> str:
 
 
 def speed_table() -> str:
-    """One line a model: milliseconds, 8 bits over float in each engine, the fastest peer's own 8 bits over ours."""
+    """One line a model and kind of machine: milliseconds, 8 bits over float in each engine, the fastest peer's own 8 bits over ours."""
     lines = [
         "| model | native float | int8 | "
         + " | ".join(f"int8 / float, {e}" for e in ENGINES)
@@ -274,13 +275,14 @@ def speed_table() -> str:
         "|---" * (len(ENGINES) + 4) + "|",
     ]
     for path in sorted(RESULTS.glob("speed-*.json")):
+        name, _, isa = path.stem.removeprefix("speed-").rpartition("-")
         rows = {row["name"]: row for row in json.loads(path.read_text())["rows"]}
         figures = [f"{1e3 * rows[f'native {kind}']['median_s']:.3g} ms" for kind in ("float", "int8")]
         figures += [f"{rows[f'{engine} int8']['ratio'][0]:.2f}" for engine in ENGINES]
         peers = [row for row in rows.values() if not row["name"].startswith("native") and "int8" in row["name"]]
         best = min(peers, key=lambda row: row["median_s"])
         figures.append(f"{best['name'].partition(' ')[0]}, {1e3 * best['median_s']:.3g} ms")
-        lines.append(f"| {path.stem.removeprefix('speed-')} | {' | '.join(figures)} |")
+        lines.append(f"| {name}, {MACHINES[isa]} | {' | '.join(figures)} |")
     return "\n".join(lines)
 
 

@@ -40,10 +40,11 @@ class QAT:
         weight_bits, activation_bits, activations, per_channel, symmetric, ranges, smooth, exclude: As for PTQ.
         fixed_point: Whether all scales are powers of two and all zero points 0, so that numbers have a binary point, which
             is learned (QFX); ``activations`` is then ``static`` and ``symmetric`` True.
-        important_tokens: Share of the tokens whose activations keep 8 bits in the linear layers behind an attention that read
-            [batch, tokens, channels], by the attention that the first token pays to them (where no token sees later ones, that they pay to the first); all others
-            have 4 (EdgeQAT).  None: all keep 8.  No engine is faster with fewer bits: it is for hardware that is.
         power_of_two: Whether weights are sums of at most two powers of two, which shifts can multiply.
+        important_tokens: Share of the tokens whose activations keep 8 bits in the linear layers behind an attention that read
+            [batch, tokens, channels]; all others have 4 (EdgeQAT).  Important is what the first token pays attention to or,
+            where no token sees later ones, what itself pays most to the first.  None: all keep 8.  No engine is faster with
+            fewer bits: it is for hardware that is.
         steps: Batches of ``train=`` that are learned from.
         learning_rate: The highest of weights, with AdamW.
         distill: Whether outputs of the float model are learned too.

@@ -135,7 +135,8 @@ def by_token(
             writer.write(node, found[behind[node]])
     if not writer.written:
         reason = "no linear layer behind an attention reads [batch, tokens, channels] of its tokens"
-        raise MethodError(f"important_tokens={share} changes nothing", [Finding("", "", "", reason, "leave it out, or exclude fewer layers")])
+        nothing = Finding("", "", "", reason, "leave it out, or exclude fewer layers")
+        raise MethodError(f"important_tokens={share} changes nothing", [nothing])
     return finished(writer.made, writer.made.graph), tuple(found[name] for name in order if name in writer.written)
 
 
@@ -223,12 +224,12 @@ def _thresholds(module: fx.GraphModule, share: float, given: Sequence[Call]) -> 
     backward = [True for _ in sites]
     for call in given:
         run(watched.module, [call])
-        for site, parts, i in zip(sites, seen, range(len(sites)), strict=True):
+        for i, site in enumerate(sites):
             query, key = watched.values[site.query], watched.values[site.key]
             mask = None if site.mask is None else watched.values[site.mask]
             backward[i] = backward[i] and (site.causal or (mask is not None and looks_back(mask)))
             for way in (True, False) if backward[i] else (False,):
-                parts[way].append(importance(site, query, key, mask, backward=way).flatten())
+                seen[i][way].append(importance(site, query, key, mask, backward=way).flatten())
     for site, parts, back in zip(sites, seen, backward, strict=True):
         tokens = torch.cat(parts[back])
         tokens = tokens[tokens > 0]
@@ -237,6 +238,6 @@ def _thresholds(module: fx.GraphModule, share: float, given: Sequence[Call]) -> 
 
 
 def _between(values: Tensor, count: int) -> float:
-    """A number between the ``count`` largest values and the next, so that none is on the verge but for equal ones; 0: all count."""
+    """A number between the ``count`` largest values and the next, so that only equal ones are on the verge; 0: all count."""
     order: list[float] = values.sort(descending=True).values.tolist()
     return (order[count - 1] + order[count]) / 2 if count < len(order) else 0.0

@@ -107,7 +107,8 @@ def _tokens(module: fx.GraphModule, options: Options) -> list[Finding]:
     """Bits by importance of tokens, and no attention that says which are important."""
     if options.important_tokens is None or self_attentions(module):
         return []
-    reason = f"important_tokens={options.important_tokens}: no scaled_dot_product_attention whose queries and keys are the same tokens"
+    wanted = "scaled_dot_product_attention whose queries and keys are the same tokens"
+    reason = f"important_tokens={options.important_tokens}: no {wanted}"
     fix = 'leave it out, or let the model call it (attn_implementation="sdpa" where a library asks)'
     return [Finding("", "", "", reason, fix)]
 

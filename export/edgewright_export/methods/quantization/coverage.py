@@ -46,7 +46,8 @@ def by_name(plan: Plan, errors: Mapping[str, float | None]) -> dict[str, Quantiz
     """These rows by the names of their nodes, with the errors that are known and multiply-accumulates as captured."""
     rows = {p.name: _float_row(plan, p.path, _op(plan, p), (p.weight,), p.macs) for p in products(plan.module)}
     rows |= {layer.name: _float_row(plan, layer.path, layer.op, layer.weights, layer.macs) for layer in stored(plan.module)}
-    rows |= {p.name: _row(plan, p, errors.get(p.name)) for p in plan.products}
+    nodes = {node.name: node for node in plan.module.graph.nodes}
+    rows |= {p.name: _row(plan, p, nodes[p.name], errors.get(p.name)) for p in plan.products}
     rows |= {layer.name: _stored_row(plan, layer, errors.get(layer.name)) for layer in plan.stored}
     return rows
 
@@ -100,12 +101,12 @@ def _decibels(signal: float, noise: float) -> float | None:
     return 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else None
 
 
-def _row(plan: Plan, product: Product, error: float | None) -> QuantizedLayer:
+def _row(plan: Plan, product: Product, node: fx.Node, error: float | None) -> QuantizedLayer:
     weight, scales = tensor_at(plan.module, product.weight), plan.scales[product.name]
     bits = plan.bits_of(product)
     size = math.ceil(weight.numel() * bits / 8) + 4 * scales.numel()
     activations = _DTYPES[plan.modes[product.name]]
-    if plan.thresholds and is_by_token(plan.module, next(n for n in plan.module.graph.nodes if n.name == product.name)):
+    if is_by_token(plan.module, node):
         activations += f", some tokens int{FEW}"
     op = _op(plan, product)
     return QuantizedLayer(product.path, op, f"int{bits}", activations, error, product.macs, 4 * weight.numel(), size)
