@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from device_profiles import Choice, Finding, choose
 from device_profiles.errors import (
@@ -25,7 +25,10 @@ from .judge import Judge, timed
 from .plan import Plan, plan
 
 if TYPE_CHECKING:
+    from edgewright_runtime.bundle.lowered import Lowered, StepTime
     from edgewright_runtime.measure import Timing
+
+_Ran = TypeVar("_Ran")
 
 
 def export(
@@ -268,6 +271,7 @@ class _Request:
             self.planned.row,
             lambda workload: None,
             self._time,
+            self._profile,
             self.calibration,
             self.train,
             self.evaluate,
@@ -277,6 +281,15 @@ class _Request:
 
     def _time(self, states: Sequence[Any]) -> Sequence[Timing] | None:
         """Runs of modules, captured or not, in turns, where this machine is the device."""
+        return self._run(states, self.planned.target, timed)
+
+    def _profile(self, states: Sequence[Any]) -> Sequence[Sequence[StepTime]] | None:
+        """What each step of modules takes in the native engine, likewise."""
+        from edgewright_runtime.engines.native import profiles
+
+        return self._run(states, "native", lambda made, threads: profiles(made, threads=threads))
+
+    def _run(self, states: Sequence[Any], target_name: str, runs: Callable[[Sequence[Lowered], int], _Ran]) -> _Ran | None:
         import tempfile
 
         from edgewright_export.capture import capture
@@ -284,7 +297,7 @@ class _Request:
 
         if self.choice.profile.id != "host":
             return None
-        target = target_named(self.planned.target)
+        target = target_named(target_name)
         with tempfile.TemporaryDirectory(prefix="edgewright-time-") as folder:
             made = []
             for number, state in enumerate(states):
@@ -292,7 +305,7 @@ class _Request:
                 own.mkdir()
                 captured = state.captured or capture(state.module, state.example)
                 made.append(target.gather(target.lower(replace(state, captured=captured), self.planned.row, own)))
-            return timed(made, self.planned.threads)
+            return runs(made, self.planned.threads)
 
 
 def _methods(given: Sequence[Any]) -> tuple[Any, ...]:

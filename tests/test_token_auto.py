@@ -78,7 +78,7 @@ def test_the_boundary_is_found(holding, more):
 
 
 def chosen(budget: Budget, time=lambda _: None) -> State:
-    context = Context("native", None, None, lambda _: None, time, pictures(1), None, likeness, budget)
+    context = Context("native", None, None, lambda _: None, time, None, pictures(1), None, likeness, budget)
     state = State(seeded(DeepViT), Example(pictures(1)[0], {}, ""), seeded(DeepViT))
     return TokenDropping(keep="auto").apply(state, context)
 

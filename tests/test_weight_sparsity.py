@@ -20,7 +20,7 @@ from edgewright_export import prepare
 from edgewright_export.build import plain_method
 from edgewright_export.methods.quantization.calls import calls
 from edgewright_export.methods.quantization.graph import open_graph, tensor_at
-from edgewright_export.methods.sparsity.allocate import LEVELS, cheapest, measured
+from edgewright_export.methods.sparsity.allocate import LEVELS, cheapest, measured, of_sizes
 from edgewright_export.methods.sparsity.importance import looked_at
 from edgewright_export.methods.sparsity.layers import Choice, Layers, layers
 from edgewright_export.methods.sparsity.learn import cubic
@@ -67,7 +67,7 @@ def made(module: nn.Module, method: Any, calibration: Any = None, train: Any = N
 def context(calibration: Any = None, train: Any = None) -> Any:
     engine: Any = SimpleNamespace(weight_qmax=127, weight_bits=(8, 4))
     device: Any = None
-    return Context("native", device, engine, lambda _: None, lambda _: None, calibration, train, None, Budget())
+    return Context("native", device, engine, lambda _: None, lambda _: None, lambda _: None, calibration, train, None, Budget())
 
 
 def zeros_of(module: nn.Module) -> dict[str, float]:
@@ -221,7 +221,7 @@ def test_layers_share_zeros_by_what_they_cost():
     assert all(len(curve) == len(LEVELS) and curve[0] == 0 for curve in costs.values())
     assert costs["quiet.weight"][-1] < costs["loud.weight"][1]
     for sizes in ({"loud.weight": 512.0, "quiet.weight": 512.0}, {"loud.weight": 3.0, "quiet.weight": 1.0}):
-        shares = cheapest(costs, sizes, 0.5)
+        shares = cheapest(costs, of_sizes(sizes), 0.5 * sum(sizes.values()))
         assert sum(shares[name] * size for name, size in sizes.items()) == pytest.approx(0.5 * sum(sizes.values()))
         assert shares["quiet.weight"] == pytest.approx(1)
 
@@ -250,7 +250,7 @@ def test_the_cheapest_shares_are_as_good_as_the_best_of_all(share):
         return sum(float(np.interp(shares[name], LEVELS, hull)) for name, hull in hulls.items())
 
     hulls = {"a": costs["a"], "b": [0.0, 0.5 / 3, 1 / 3, 0.5, 0.5 + 3 * 0.6, 3.5]}
-    found = cheapest(costs, sizes, share)
+    found = cheapest(costs, of_sizes(sizes), 150 * share)
     assert sum(found[name] * size for name, size in sizes.items()) == pytest.approx(150 * share)
     others = [(i / 100, (150 * share - i) / 50) for i in range(101)]
     best = min(total({"a": a, "b": b}) for a, b in others if -1e-9 <= b <= 1 + 1e-9)

@@ -15,6 +15,7 @@ from edgewright_runtime.bundle.manifest import Layer, QuantizedLayer, SparseLaye
 from .annotations import Annotation
 
 if TYPE_CHECKING:
+    from edgewright_runtime.bundle.lowered import StepTime
     from edgewright_runtime.measure import Timing
 
     from .flat import Captured
@@ -109,6 +110,8 @@ class Context:
         engine: Its engine row.
         price: Seconds or cycles of a workload, None where it has no answer.
         time: Runs of states' modules, lowered and measured on the device in turns; None where that cannot be.
+        profile: Of states' modules, run in turns by the native engine on the device, what each step takes; None where that
+            cannot be.
         calibration: Tuples of example inputs.
         train: Batches and loss, None if the user passed none.
         evaluate: What the user passed as ``evaluate``.
@@ -120,6 +123,7 @@ class Context:
     engine: EngineRow
     price: Callable[[Workload], Latency | Cycles | None]
     time: Callable[[Sequence[State]], Sequence[Timing] | None]
+    profile: Callable[[Sequence[State]], Sequence[Sequence[StepTime]] | None]
     calibration: Iterable[tuple[Any, ...]] | None
     train: Train | None
     evaluate: Callable[[Callable[..., Any]], float] | None

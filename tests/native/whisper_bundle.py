@@ -67,7 +67,7 @@ def decoder_step(past: int, new: int) -> tuple[Any, ...]:
 def capture(module: torch.nn.Module, example: object, shapes: object = None) -> State:
     choice = choose("host:native")
     assert choice.engine is not None
-    nothing = Context("native", choice.profile, choice.engine, lambda workload: None, None, None, None, Budget())
+    nothing = Context("native", choice.profile, choice.engine, lambda workload: None, None, None, None, None, None, Budget())
     with torch.no_grad():
         return captured(first_state(module, example, shapes), (), nothing)
 

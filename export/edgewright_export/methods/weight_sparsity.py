@@ -23,8 +23,8 @@ from .quantization.calls import Call, calls
 from .quantization.graph import open_graph
 from .quantization.sites import Product
 from .quantization.walk import is_open
-from .sparsity import check, inside, report
-from .sparsity.allocate import ALLOCATIONS, cheapest, measured
+from .sparsity import check, inside, report, speed
+from .sparsity.allocate import ALLOCATIONS, cheapest, measured, of_sizes
 from .sparsity.choose import MOST_CANDIDATES, candidates
 from .sparsity.importance import looked_at
 from .sparsity.layers import Choice, layers
@@ -51,11 +51,13 @@ class WeightSparsity:
     Convolutions with channels in groups and first convolutions of images stay dense.
 
     Args:
-        sparsity: Share of zeros, 0 to 1; None: what an "N:M" pattern says, 0.8 for others.
+        sparsity: Share of zeros, 0 to 1; None: what ``speedup`` takes or an "N:M" pattern says, 0.8 for others.
         pattern: Which weights become zero together: a block ``(outputs, inputs)`` such as ``(4, 1)``, the one that kernels
             like best, or ``(4, 4)`` for weights that become integers, of which they leave out no other block; ``"group"``: such blocks after channels of the whole model changed places so that more of what matters
             stays; the model computes the same until then (SparseByteNN); ``"unstructured"``; ``"2:4"``: of 4 successive inputs
             2 stay.
+        speedup: In the place of ``sparsity``: how many times as fast as the dense model it is to be on this machine, with as many
+            zeros as that takes, where they save most time for what they cost (SPDY).
         schedule: ``one-shot``: all zeros at once, the other weights make up for them layer after layer, then training;
             ``gradual``: more and more zeros while it trains (Zhu and Gupta 2017); ``regrow``: so, and the zeros that would
             grow fastest come back (GraNet); ``learned``: which N of M stay is learned with the weights (MaskLLM); ``auto``:
@@ -82,6 +84,7 @@ class WeightSparsity:
 
     sparsity: float | None = None
     pattern: tuple[int, int] | str = (4, 1)
+    speedup: float | None = None
     schedule: str = "auto"
     allocation: str = "auto"
     only: tuple[str, ...] = ()
@@ -113,6 +116,7 @@ class WeightSparsity:
         return (
             (share is not None and not 0 <= share <= 1, f"sparsity {share!r} is not between 0 and 1"),
             (None not in (share, own) and share != own, f"sparsity {share!r} is not the {own} of pattern {self.pattern!r}"),
+            *self._rules_of_speed(own),
             (self.schedule not in SCHEDULES, f"schedule {self.schedule!r} is none of {', '.join(SCHEDULES)}"),
             (self.allocation not in ALLOCATIONS, f"allocation {self.allocation!r} is none of {', '.join(ALLOCATIONS)}"),
             (
@@ -137,10 +141,21 @@ class WeightSparsity:
             ),
         )
 
+    def _rules_of_speed(self, own: float | None) -> tuple[tuple[bool, str], ...]:
+        if self.speedup is None:
+            return ()
+        return (
+            (not 1 < self.speedup < float("inf"), f"speedup {self.speedup!r} is not above 1"),
+            (own is not None, f"speedup chooses how many zeros there are, which pattern {self.pattern!r} says"),
+            (self.sparsity is not None, "speedup and sparsity both say how many zeros there are; pass one"),
+            (self.allocation != "auto", f"speedup chooses the share of each layer, and allocation is {self.allocation!r}"),
+        )
+
     def check(self, state: State, ctx: Context) -> list[Finding]:
         """What keeps the model from becoming sparse."""
         learns = self.steps != 0
-        return check.problems(state, ctx, self._choice, self.schedule, learns=learns, alone=learns and not self.distill)
+        found = speed.problems(ctx, self.subgraph) if self.speedup is not None else []
+        return found + check.problems(state, ctx, self._choice, self.schedule, learns=learns, alone=learns and not self.distill)
 
     def effect(self, workload: Workload, ctx: Context) -> Workload:
         """The workload with zeros in all convolutions and linear layers."""
@@ -149,7 +164,7 @@ class WeightSparsity:
 
     def variants(self, workload: Workload, ctx: Context) -> Iterable[WeightSparsity]:
         """Fewer and more zeros; a pattern that says how many is the only one."""
-        if self._pattern.sparsity is not None:
+        if self._pattern.sparsity is not None or self.speedup is not None:
             return (self,)
         return (replace(self, sparsity=share) for share in (0.5, 0.7, 0.8, 0.9))
 
@@ -165,7 +180,7 @@ class WeightSparsity:
             module = copy.deepcopy(state.module)
         found = layers(graph, dict(module.named_parameters(remove_duplicate=False)), self._choice)
         known = looked_at(graph, found.sparse, given)
-        shares = self._shares(ctx.train is not None, graph, found.sparse, known, given)
+        shares, fast = self._shares(state, ctx, graph, found.sparse, known, given)
         masks = Masks(module, self._pattern, shares, known)
         lesson = self._lesson(ctx, blocks(module, [product.path for product in found.sparse]))
         if lesson.schedule == "one-shot":
@@ -173,13 +188,14 @@ class WeightSparsity:
             write(module, made_up(graph, found.sparse, masks.kept, given))
         losses = learn(module, state.module, masks, *self._data(ctx, state.module, graph, given), lesson) if lesson.steps else None
         rows = report.rows(module, found, self.pattern)
-        made, where = inside.placed(replace(state, module=module, sparse=rows, captured=None), ctx, self.subgraph)
-        return replace(made, changes=(*state.changes, f"{self.name}: {report.described(rows, lesson, losses)}{moved}{where}"))
+        wanted = self.subgraph if self.speedup is None else True
+        made, where = inside.placed(replace(state, module=module, sparse=rows, captured=None), ctx, wanted)
+        return replace(made, changes=(*state.changes, f"{self.name}: {report.described(rows, lesson, losses)}{moved}{fast}{where}"))
 
     @property
     def engines(self) -> tuple[str, ...]:
         """Those that run the model faster than as many numbers without zeros."""
-        return ("native",) if self._share >= inside.ENOUGH else ()
+        return ("native",) if self.speedup is not None or self._share >= inside.ENOUGH else ()
 
     @property
     def _pattern(self) -> Pattern:
@@ -195,15 +211,29 @@ class WeightSparsity:
         return own if own is not None else _SHARE if self.sparsity is None else self.sparsity
 
     def _shares(
-        self, trains: bool, graph: fx.GraphModule, found: Sequence[Product], known: Mapping[str, Tensor], given: Sequence[Call]
-    ) -> dict[str, float]:
+        self,
+        state: State,
+        ctx: Context,
+        graph: fx.GraphModule,
+        found: Sequence[Product],
+        known: Mapping[str, Tensor],
+        given: Sequence[Call],
+    ) -> tuple[dict[str, float], str]:
         kind = self.allocation
         if kind == "auto":
-            kind = "uniform" if trains or self._pattern.sparsity is not None else "weights"
-        if kind == "uniform":
-            return {product.weight: self._share for product in found}
+            kind = "uniform" if ctx.train is not None or self._pattern.sparsity is not None else "weights"
+        if kind == "uniform" and self.speedup is None:
+            return {product.weight: self._share for product in found}, ""
+        costs = measured(graph, found, known, self._pattern, given)
+        if self.speedup is not None:
+            return speed.fast_enough(state, found, costs, lambda shares: self._zeroed(state, shares, known), self.speedup, ctx)
         sizes = {p.weight: float(p.macs if kind == "macs" else known[p.weight].numel()) for p in found}
-        return cheapest(measured(graph, found, known, self._pattern, given), sizes, self._share)
+        return cheapest(costs, of_sizes(sizes), self._share * sum(sizes.values())), ""
+
+    def _zeroed(self, state: State, shares: Mapping[str, float], known: Mapping[str, Tensor]) -> nn.Module:
+        module = copy.deepcopy(state.module)
+        Masks(module, self._pattern, shares, known).choose()
+        return module
 
     def _lesson(self, ctx: Context, parts: Sequence[str]) -> Lesson:
         trains = ctx.train is not None

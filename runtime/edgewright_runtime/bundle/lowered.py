@@ -95,6 +95,20 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class StepTime:
+    """What a step of the native engine takes.
+
+    Args:
+        paths: Modules of the user's model that it may be of, the likeliest first; none where it is no product with constant
+            weights.
+        seconds: Mean of its runs.
+    """
+
+    paths: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Lowered:
     """Unsealed files in a folder.
 

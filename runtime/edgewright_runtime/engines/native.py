@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from device_profiles import Finding
 from device_profiles.errors import RuntimeFailure
 
 from .. import kernels, native_library
-from ..bundle.lowered import Decision, Lowered
+from ..bundle.lowered import Decision, Lowered, StepTime
 from ..bundle.seal import MANIFEST, is_bundle
+from ..measure import measure
 from ..session import Session
 from . import installed
 
@@ -67,7 +70,29 @@ def _has_sparse(row: kernels.Kernel, isa: str) -> bool:
     return row.op == "gemm" and any(others)
 
 
-def _opened(lowered: Lowered, threads: int) -> native_library.NativeSession:
+def profiles(several: Sequence[Lowered], *, threads: int) -> tuple[tuple[StepTime, ...], ...]:
+    """What each step of ``main`` takes on this machine, of each of several files, which run in turns.
+
+    Args:
+        several: With ``modules``.
+        threads: Of the engine.
+
+    Raises:
+        RuntimeFailure: The engine refuses a file.
+    """
+    sessions = [(lowered, _opened(lowered, threads, profile=True)) for lowered in several]
+    calls = {}
+    for number, (lowered, opened) in enumerate(sessions):
+        session = _Session(lowered, opened, threads)
+        calls[str(number)] = partial(session.run, session.sample_inputs())
+    measure(calls)
+    return tuple(
+        tuple(StepTime(lowered.modules.get(step.node, ()), step.microseconds * 1e-6) for step in opened.steps())
+        for lowered, opened in sessions
+    )
+
+
+def _opened(lowered: Lowered, threads: int, *, profile: bool = False) -> native_library.NativeSession:
     bounds = {
         f"{spec.binding}:{axis}": (spec.bounds[name].min, spec.bounds[name].max)
         for spec in lowered.inputs
@@ -75,7 +100,7 @@ def _opened(lowered: Lowered, threads: int) -> native_library.NativeSession:
         if isinstance(name, str)
     }
     try:
-        return native_library.Model(_source(lowered), check=False).session(bounds=bounds, threads=threads)
+        return native_library.Model(_source(lowered), check=False).session(bounds=bounds, threads=threads, profile=profile)
     except (native_library.NativeError, OSError) as error:
         raise RuntimeFailure(f"the native engine cannot open the model: {error}") from error
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, fx
@@ -77,32 +79,51 @@ def _outputs(walk: Walk, nodes: Sequence[fx.Node], values: Values) -> list[Tenso
     return [reached[node] for node in nodes[-1].all_input_nodes]
 
 
-def cheapest(costs: Mapping[str, Curve], sizes: Mapping[str, float], share: float) -> dict[str, float]:
-    """Shares with which the sum of all costs is least; between two levels a cost lies on a line.
+def cheapest(costs: Mapping[str, Curve], gains: Mapping[str, Curve], wanted: float) -> dict[str, float]:
+    """Shares with which the sum of all costs is least; between two levels a cost and a gain lie on a line.
 
     Args:
         costs: By layer.
-        sizes: What all of a layer counts.
-        share: Of all that counts, what becomes zero.
+        gains: By layer, what each of :data:`LEVELS` brings, 0 at first: weights that become zero, or seconds.
+        wanted: Sum of all gains.
     """
-    steps = [step for name, curve in costs.items() for step in _steps(name, curve, sizes[name])]
-    left, shares = share * sum(sizes.values()), dict.fromkeys(costs, 0.0)
-    for _, name, width in sorted(steps):
-        part = min(width, left / sizes[name])
-        shares[name] += part
-        left -= part * sizes[name]
+    left, shares = wanted, dict.fromkeys(costs, 0.0)
+    edges = [edge for layer, curve in costs.items() for edge in _edges(layer, curve, gains[layer])]
+    for _, name, (low, high), gain in sorted(edges):
+        part = min(1.0, left / gain)
+        shares[name] = low + part * (high - low)
+        left -= part * gain
+        if left <= 0:
+            break
     return shares
 
 
-def _steps(name: str, curve: Curve, size: float) -> list[tuple[float, str, float]]:
-    """Cost for what counts, layer and width of each edge of a curve's lower convex hull, along which it gets dearer."""
-    hull: list[tuple[float, float]] = []
-    for point in zip(LEVELS, curve, strict=True):
+def of_sizes(sizes: Mapping[str, float]) -> dict[str, Curve]:
+    """Gains of layers of which each zero counts the same.
+
+    Args:
+        sizes: What all of a layer counts.
+    """
+    return {name: [level * size for level in LEVELS] for name, size in sizes.items()}
+
+
+class _Point(NamedTuple):
+    gain: float
+    cost: float
+    level: float
+
+
+def _edges(name: str, costs: Curve, gains: Curve) -> list[tuple[float, str, tuple[float, float], float]]:
+    """Cost for what is gained, layer, levels and gain of each edge of the lower convex hull, along which it gets dearer."""
+    hull: list[_Point] = []
+    for point in sorted(map(_Point, gains, costs, LEVELS)):
+        if hull and point.gain <= hull[-1].gain:
+            continue
         while len(hull) > 1 and _slope(hull[-2], hull[-1]) >= _slope(hull[-1], point):
             hull.pop()
         hull.append(point)
-    return [(_slope(a, b) / size, name, b[0] - a[0]) for a, b in zip(hull, hull[1:], strict=False)]
+    return [(_slope(a, b), name, (a.level, b.level), b.gain - a.gain) for a, b in pairwise(hull)]
 
 
-def _slope(a: tuple[float, float], b: tuple[float, float]) -> float:
-    return (b[1] - a[1]) / (b[0] - a[0])
+def _slope(a: _Point, b: _Point) -> float:
+    return (b.cost - a.cost) / (b.gain - a.gain)
