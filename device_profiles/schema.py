@@ -125,6 +125,11 @@ class DeviceProfile:
         return tuple(sorted(set.intersection(*sets))) if sets else ()
 
     @property
+    def is_arm(self) -> bool:
+        """Whether every core has NEON."""
+        return "asimd" in self.features
+
+    @property
     def big_cores(self) -> int:
         """How many cores the fastest group has: the default number of threads."""
         return max(self.core_groups, key=lambda group: group.clock_hz).count

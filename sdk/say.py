@@ -127,11 +127,12 @@ def _done(bundle: Bundle) -> list[str]:
 
 
 def _kernels(bundle: Bundle) -> str:
-    """How many layers with zeros the native engine runs without them; "" where another engine runs them, or there are none."""
+    """How many layers with zeros run without them; "" where none may, or there are none."""
     rows = [row for row in bundle.manifest.sparse if row.zeros]
     sparse = sum(row.runs == "sparse" for row in rows)
     isa = next((row.isa for row in rows if row.isa is not None), None)
-    return f"; sparse kernels run {sparse} of {len(rows)} layers with zeros, as decided on {isa}" if isa else ""
+    how = f"as decided on {isa}" if isa else f"by {bundle.manifest.engine.name}'s own rules"
+    return f"; sparse kernels run {sparse} of {len(rows)} layers with zeros, {how}" if sparse or isa else ""
 
 
 def _quality(bundle: Bundle) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import sdk
+from device_profiles import device
 from device_profiles.errors import LoweringError
 from edgewright_export.decided import decided, with_decisions
 from edgewright_export.registry import target_named
@@ -30,6 +31,7 @@ from .test_weight_sparsity import IMAGE, mobilenet
 pytestmark = pytest.mark.usefixtures("no_speed_asked")
 WeightSparsity = sdk.methods.WeightSparsity
 VECTORS = kernels.isas()[-1]
+HERE = device("host")
 needs_vectors = pytest.mark.skipif(VECTORS == "scalar", reason="portable code has other sparse kernels")
 
 
@@ -163,12 +165,12 @@ def files(*decisions: Decision, shape: Any = (1,)) -> Lowered:
 
 def test_only_what_can_be_told_apart_is_told():
     rows = [row("a"), row("b"), row("a"), row("gone")]
-    found = decided(rows, files(decision("a", kernel="1"), decision("a.norm", "b"), decision("a"), decision("other")))
+    found = decided(rows, files(decision("a", kernel="1"), decision("a.norm", "b"), decision("a"), decision("other")), HERE)
     assert [(one.runs, one.kernel) for one in found] == [("sparse", "1"), ("sparse", "k_avx2"), ("sparse", "k_avx2"), (None, None)]
     assert found[3].why == "the engine has no step that is this layer and nothing else"
-    found = decided(rows, files(decision("a"), decision("b"), decision("b")))
+    found = decided(rows, files(decision("a"), decision("b"), decision("b")), HERE)
     assert [one.runs for one in found] == [None, None, None, None]
-    assert decided([], files()) == ()
+    assert decided([], files(), HERE) == ()
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,7 @@ def test_only_what_can_be_told_apart_is_told():
     ],
 )
 def test_reasons(told, zeros, why):
-    (found,) = decided([row("a", zeros)], files(decision("a", **told)))
+    (found,) = decided([row("a", zeros)], files(decision("a", **told)), HERE)
     assert found.why == why and found == replace(row("a", zeros), runs=found.runs, kernel=found.kernel, isa=found.isa, sparse_cost=found.sparse_cost, why=why)
 
 

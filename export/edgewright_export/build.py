@@ -118,7 +118,7 @@ def build(
             states=tuple(states),
             layers=state.layers,
             quantized=state.quantized,
-            sparse=decided(state.sparse, lowered),
+            sparse=decided(state.sparse, lowered, job.device),
             quantization=None if state.quantization is None else dict(state.quantization),
         )
         return seal_job(job, folder, lowered, finish(lowered, manifest) if finish else manifest)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from device_profiles import DeviceProfile
 from device_profiles.errors import LoweringError
 from device_profiles.record import structure
 from edgewright_runtime.bundle import Lowered
@@ -36,15 +37,17 @@ def with_decisions(lowered: Lowered, preload: Sequence[str]) -> Lowered:
     return replace(lowered, decisions=tuple(structure(Decision, plain) for plain in outcome.result))
 
 
-def decided(rows: Sequence[SparseLayer], lowered: Lowered) -> tuple[SparseLayer, ...]:
+def decided(rows: Sequence[SparseLayer], lowered: Lowered, device: DeviceProfile) -> tuple[SparseLayer, ...]:
     """The rows with what runs each layer.
 
     Args:
         rows: In the order in which the layers run.
         lowered: What was verified.
+        device: Where it is to run.
     """
     if lowered.decisions is None:
-        return tuple(_elsewhere(row, lowered.engine) for row in rows)
+        left_out = lowered.leaves_out_zeros and device.is_arm
+        return tuple(_elsewhere(row, lowered.engine, left_out and row.op == "conv") for row in rows)
     sizes = any(isinstance(size, str) for spec in lowered.inputs for size in spec.shape)
     return tuple(_here(row, one, sizes) for row, one in zip(rows, _of(rows, lowered.decisions), strict=True))
 
@@ -61,9 +64,12 @@ def _of(rows: Sequence[SparseLayer], decisions: Sequence[Decision]) -> Iterator[
     return (next(taken[path]) if path in taken else None for path in paths)
 
 
-def _elsewhere(row: SparseLayer, engine: str) -> SparseLayer:
-    why = f"{engine} multiplies zeros as it does other numbers" if row.zeros else "it has no zeros"
-    return replace(row, runs="dense", why=why)
+def _elsewhere(row: SparseLayer, engine: str, left_out: bool) -> SparseLayer:
+    if not row.zeros:
+        return replace(row, runs="dense", why="it has no zeros")
+    if left_out:
+        return replace(row, runs="sparse", why=f"{engine} leaves the zeros of 1 x 1 convolutions out on ARM, by its own rules")
+    return replace(row, runs="dense", why=f"{engine} multiplies zeros as it does other numbers")
 
 
 def _here(row: SparseLayer, one: Decision | None, sizes: bool) -> SparseLayer:

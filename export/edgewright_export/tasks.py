@@ -79,6 +79,7 @@ def plain_lowered(lowered: Lowered) -> dict[str, Any]:
         "versions": lowered.versions,
         "requires": lowered.requires,
         "modules": lowered.modules,
+        "leaves_out_zeros": lowered.leaves_out_zeros,
     }
 
 
@@ -93,4 +94,5 @@ def read_lowered(plain: dict[str, Any], folder: Path) -> Lowered:
         versions=plain["versions"],
         requires=plain["requires"],
         modules={node: tuple(paths) for node, paths in plain["modules"].items()},
+        leaves_out_zeros=plain["leaves_out_zeros"],
     )

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -81,12 +83,44 @@ def python(script: str, folder: Path) -> str:
     Returns:
         What it prints.
     """
+    place = _brought(script, folder)
+    done = _run(f"/usr/bin/{QEMU}")
+    shutil.copytree(place, folder, dirs_exist_ok=True)
+    return done.stdout
+
+
+def instructions(script: str, folder: Path, *arguments: object) -> int:
+    """How many instructions a script takes on the board, with all that Python does; needs the Debian package qemu-user.
+
+    Args:
+        script: Its text.
+        folder: Seen there as ``/board``.
+        arguments: ``sys.argv[1:]``.
+    """
+    _brought(script, folder)
+    emulator, plugin = Path(shutil.which("qemu-aarch64") or ""), root() / "total_plugin.so"
+    listed = subprocess.run(["ldd", str(emulator)], capture_output=True, text=True, check=True).stdout
+    for library in re.findall(r"/\S+", listed):
+        (root() / library[1:]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(library, root() / library[1:])
+    shutil.copy(emulator, root() / "usr/bin")
+    source = Path(__file__).with_name("total_plugin.c")
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", str(source), "-o", str(plugin)], check=True)
+    done = _run("/usr/bin/qemu-aarch64", "-plugin", "/total_plugin.so", "-E", "PYTHONHASHSEED=0", arguments=arguments)
+    return int(done.stderr.rpartition("instructions ")[2])
+
+
+def _brought(script: str, folder: Path) -> Path:
     place = root() / "board"
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(folder, place)
     (place / "script.py").write_text(script)
-    command = ["chroot", str(root()), f"/usr/bin/{QEMU}", "-cpu", CPU, "-E", "PYTHONPATH=/site:/board", "/usr/bin/python3.11", "/board/script.py"]
+    return place
+
+
+def _run(emulator: str, *options: str, arguments: Sequence[object] = ()) -> subprocess.CompletedProcess[str]:
+    program = ("/usr/bin/python3.11", "/board/script.py", *map(str, arguments))
+    command = ["chroot", str(root()), emulator, "-cpu", CPU, "-E", "PYTHONPATH=/site:/board", *options, *program]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    shutil.copytree(place, folder, dirs_exist_ok=True)
-    return done.stdout
+    return done

@@ -56,6 +56,8 @@ class Target:
     """Layers whose weights it stores as integers although they compute in float."""
     leaves_out_zeros: bool = False
     """Whether its engine does not multiply zeros of convolutions and linear layers of float32, where that is faster."""
+    zeros_from: str = ""
+    """The oldest version of its engine that leaves zeros out on ARM where files say ``leaves_out_zeros``; "": none does."""
     grids_of_rows: bool = False
     """Whether an input that is quantized in each run has a grid for each of its rows, instead of one for all."""
     subgraphs_from: str = ""

@@ -42,6 +42,7 @@ class LiteRTTarget(Target):
     bits: ClassVar = {"dynamic": (4,), "float": (4,)}
     grids_of_rows = True
     subgraphs_from = "2.3"
+    zeros_from = "2.3"
 
     def check(self, program: torch.export.ExportedProgram, annotations: Annotations) -> list[Finding]:
         """See :class:`edgewright_export.targets.Target`."""
@@ -56,6 +57,8 @@ class LiteRTTarget(Target):
         folder: Path,
     ) -> Lowered:
         """See :class:`edgewright_export.targets.Target`."""
+        from . import tflite_sparse
+
         batch = marker(program) if is_batch(inputs) else None
         if batch is not None:
             module, args = marked(program, inputs, batch)
@@ -64,7 +67,9 @@ class LiteRTTarget(Target):
         else:
             module, args = program.module(check_guards=False), program.example_inputs[0]
             _write(module, args, dynamic_shapes(inputs), inputs, outputs, folder / FILE)
-        return self._lowered(folder, *_bound(folder / FILE, inputs, outputs), {})
+        left_out = _is_sparse(program) and tflite_sparse.leave_out(folder / FILE)
+        lowered = self._lowered(folder, *_bound(folder / FILE, inputs, outputs), {})
+        return replace(lowered, leaves_out_zeros=left_out)
 
     def embed(self, model: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], folder: Path) -> Lowered:
         """See :class:`edgewright_export.targets.Target`."""
@@ -126,6 +131,12 @@ def _write(
     config = tflite_quantized.config(module)
     litert_torch.convert(module, args, dynamic_shapes=dynamic, enable_x64=True, quant_config=config).export(str(path))
     tflite_quantized.finish(path, weights, inputs, outputs)
+
+
+def _is_sparse(program: torch.export.ExportedProgram) -> bool:
+    """Whether most weights of any convolution of 1 x 1 are zero."""
+    weights = (tensor for tensor in program.state_dict.values() if tensor.dim() == 4 and tensor.shape[2:] == (1, 1))
+    return any(bool((tensor == 0).float().mean() > 0.5) for tensor in weights)
 
 
 def _bound(

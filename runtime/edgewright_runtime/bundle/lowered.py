@@ -123,6 +123,7 @@ class Lowered:
         modules: Of an ONNX file's ``main``, by the names of products with constant weights: modules of the user's model
             that each may be of, the likeliest first.
         decisions: Of a model with zeros, where the native engine runs ``main`` or is inside of what does; None: not asked.
+        leaves_out_zeros: Whether weights are stored so that an engine of others leaves their zeros out on ARM, by its own rules.
     """
 
     folder: Path
@@ -134,6 +135,7 @@ class Lowered:
     requires: dict[str, int]
     modules: dict[str, tuple[str, ...]] = field(default_factory=dict)
     decisions: tuple[Decision, ...] | None = None
+    leaves_out_zeros: bool = False
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from device_profiles.errors import LoweringError
 from edgewright_runtime.bundle.manifest import SparseLayer
 from edgewright_runtime.engines import is_older
 from edgewright_runtime.measure import ratio
 
+from ...capture import capture
 from ...registry import target_named
 from ...state import Context, State
 
@@ -29,6 +32,8 @@ def placed(state: State, ctx: Context, wanted: bool | None) -> tuple[State, str]
     if target.leaves_out_zeros or all(row.why_dense is not None for row in state.sparse):
         return state, ""
     in_vain = f"; {ctx.target} multiplies zeros as it does other numbers"
+    if not wanted and _leaves_them_out_itself(state, ctx):
+        return state, f"; {ctx.target} leaves the zeros of 1 x 1 convolutions out by itself on ARM"
     if wanted is False or not target.subgraphs_from:
         return state, in_vain
     newest = ctx.engine.max_version
@@ -50,6 +55,19 @@ def placed(state: State, ctx: Context, wanted: bool | None) -> tuple[State, str]
 def zeros_of_macs(rows: Sequence[SparseLayer]) -> float:
     """Share of all multiply-accumulates that are with zeros, 0 to 1."""
     return sum(row.zeros * row.macs for row in rows) / max(1, sum(row.macs for row in rows))
+
+
+def _leaves_them_out_itself(state: State, ctx: Context) -> bool:
+    """Whether the target's engine does on the device, which is seen when the model is lowered."""
+    target, newest = target_named(ctx.target), ctx.engine.max_version
+    if not target.zeros_from or not ctx.device.is_arm or (newest is not None and is_older(newest, target.zeros_from)):
+        return False
+    with tempfile.TemporaryDirectory(prefix="edgewright-zeros-") as folder:
+        try:
+            captured = capture(state.module, state.example)
+            return target.lower(replace(state, captured=captured), ctx.engine, Path(folder)).leaves_out_zeros
+        except LoweringError:
+            return False
 
 
 def _measured(plain: State, inside: State, ctx: Context) -> tuple[bool, str] | None:
