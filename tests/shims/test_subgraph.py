@@ -164,12 +164,39 @@ def test_a_sparse_model_runs_in_our_kernels(tmp_path, host):
         assert session.engine == host and np.isfinite(next(iter(session.run(given[0][0].numpy()).values()))).all()
 
 
-def test_integers_stay_with_the_runtime(tmp_path):
-    """Whose kernels for them are as fast as ours where zeros are not in blocks of four by four."""
-    methods = [sdk.methods.WeightSparsity(0.8, allocation="uniform", steps=0, subgraph=True), sdk.methods.PTQ(even_if_slower=True)]
-    given = [(torch.randn(1, 3, 32, 32),) for _ in range(4)]
-    bundle = sdk.export(
-        seeded(MobileNetV1).eval(), "host:onnxruntime", methods=methods, example_inputs=given[0], calibration=given, output=tmp_path / "m.edge"
-    )
+class Layers(nn.Sequential):
+    """Layers that take nearly all of the time."""
+
+    def __init__(self) -> None:
+        super().__init__(*(part for _ in range(3) for part in (nn.Linear(768, 768), nn.ReLU())))
+
+
+def of_integers(folder: Path, device: str, module: nn.Module, shape: tuple[int, ...], **options: Any) -> sdk.Bundle:
+    sparse = sdk.methods.WeightSparsity(**{"sparsity": 0.9, "allocation": "uniform", "steps": 0, "subgraph": True, **options})
+    given = [(torch.randn(*shape),) for _ in range(4)]
+    methods = [sparse, sdk.methods.PTQ(even_if_slower=True)]
+    return sdk.export(module.eval(), device, methods=methods, example_inputs=given[0], calibration=given, output=folder / "m.edge")
+
+
+@pytest.mark.parametrize("device", ["host:onnxruntime", "host:litert", "raspberry-pi-5:onnxruntime", "raspberry-pi-5:litert"])
+def test_integers_in_blocks_of_four_by_four_run_in_our_kernels(tmp_path, device):
+    bundle = of_integers(tmp_path, device, seeded(Layers), (32, 768), pattern=(4, 4))
+    (line,) = [change for change in bundle.manifest.changes if change.startswith("integers")]
+    assert line.startswith(f"integers: run in our kernels as one operator of {device.partition(':')[2]} (")
+    assert ("measured on this machine" in line) is device.startswith("host")
+    assert bundle.manifest.quantized and bundle.manifest.engine.requires["subgraph"] == 1
+    assert all("_s8_4x4" in (row.kernel or "") for row in bundle.manifest.sparse)
+    assert bundle.parity.snr_db > 60
+
+
+def test_fewer_zeros_stay_with_the_runtime_of_a_board(tmp_path):
+    bundle = of_integers(tmp_path, "raspberry-pi-5:onnxruntime", seeded(Layers), (32, 768), pattern=(4, 4), sparsity=0.5)
     assert bundle.manifest.quantized and "subgraph" not in bundle.manifest.engine.requires
-    assert any("integers: run in the engine's own kernels" in line for line in bundle.manifest.changes)
+
+
+def test_integers_in_other_blocks_stay_with_the_runtime(tmp_path):
+    """Whose kernels for them are as fast as ours."""
+    bundle = of_integers(tmp_path, "host:onnxruntime", seeded(MobileNetV1), (1, 3, 32, 32))
+    assert bundle.manifest.quantized and "subgraph" not in bundle.manifest.engine.requires
+    (line,) = [change for change in bundle.manifest.changes if change.startswith("integers")]
+    assert "run in the engine's own kernels" in line and "pattern=(4, 4)" in line

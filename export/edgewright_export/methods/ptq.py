@@ -120,6 +120,6 @@ class PTQ:
         plan, left, state = within_drop(begin(state, options, ctx, given), state, ctx, given, without)
         kept = f"; for max_quality_drop float32 stay {', '.join(left)}" if left else ""
         fewer = f"; for max_bytes {few_bits(plan)}" if self.max_bytes is not None else ""
-        made = quantized(state, plan, given, (f"{self.name}: {described(plan, options)}{fewer}{kept}",))
+        made = quantized(state, plan, given, (f"{self.name}: {described(plan, options)}{fewer}{kept}",), ctx)
         slow = None if self.even_if_slower or self.activations == "float" else too_slow(state, made, ctx)
         return made if slow is None else kept_float(state, f"{self.name}: {slow}")

@@ -23,6 +23,7 @@ from .quantization.finish import bare, described, quantized, require_fit
 from .quantization.learn import Lesson, learn
 from .quantization.slower import too_slow
 from .quantization.tried import with_both
+from .sparsity.inside import placed_integers
 from .typed import mistyped
 
 
@@ -122,9 +123,10 @@ class QAT:
         state = with_both(state, begun)
         untrained = bare(state, begun)
         require_fit(untrained, ctx)
+        untrained, _ = placed_integers(untrained, state, ctx)
         slow = None if self.even_if_slower or self.activations == "float" else too_slow(state, untrained, ctx)
         if slow is not None:
             return kept_float(state, f"{self.name}: {slow}")
         plan, (first, last) = learn(begun, ctx.train, lesson)
         trained = f"trained on {self.steps} batches, loss {first:.3g} -> {last:.3g}"
-        return quantized(state, plan, given, (f"{self.name}: {described(plan, Options.of(self))}; {trained}",))
+        return quantized(state, plan, given, (f"{self.name}: {described(plan, Options.of(self))}; {trained}",), ctx)

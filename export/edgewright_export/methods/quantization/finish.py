@@ -15,6 +15,7 @@ from edgewright_runtime.bundle.manifest import QuantizedLayer
 from ...capture import capture
 from ...registry import target_named
 from ...state import Context, State
+from ..sparsity.inside import placed_integers
 from .begin import Options
 from .by_token import FEW
 from .calls import Call
@@ -23,7 +24,7 @@ from .plan import Activations, Plan, simulated, written
 from .steady import steadiness_db
 
 
-def quantized(state: State, plan: Plan, given: Sequence[Call], changes: Sequence[str]) -> State:
+def quantized(state: State, plan: Plan, given: Sequence[Call], changes: Sequence[str], ctx: Context) -> State:
     """The state whose module computes what the device will, and whose graph is what targets write.
 
     Args:
@@ -31,14 +32,15 @@ def quantized(state: State, plan: Plan, given: Sequence[Call], changes: Sequence
         plan: What is quantized.
         given: Inputs on which the errors of the layers are measured.
         changes: What was done, one line each.
+        ctx: Measures.
     """
-    rows, made = coverage(plan, given, state.example), bare(state, plan)
-    outside = ("integers: run in the engine's own kernels, which multiply zeros as they do other numbers",) if state.subgraph else ()
+    rows = coverage(plan, given, state.example)
+    made, where = placed_integers(bare(state, plan), state, ctx)
     assert isinstance(made.module, fx.GraphModule)
     steady = steadiness_db(plan, made.module, given)
     return replace(
         made,
-        changes=(*state.changes, *changes, *outside, _worst_of(rows)),
+        changes=(*state.changes, *changes, *((where,) if where else ()), _worst_of(rows)),
         quantized=rows,
         quantization=_in_words(plan, rows, steady),
         steady_db=steady,
@@ -46,7 +48,7 @@ def quantized(state: State, plan: Plan, given: Sequence[Call], changes: Sequence
 
 
 def bare(state: State, plan: Plan) -> State:
-    """The state of a quantized module without what is said of it; it is no operator of ours in another engine."""
+    """The state of a quantized module without what is said of it, outside of any operator of ours."""
     return replace(state, module=simulated(plan), captured=capture(written(plan), state.example), subgraph=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -50,6 +51,35 @@ def placed(state: State, ctx: Context, wanted: bool | None) -> tuple[State, str]
         return (inside, f"{words} (rule: {share:.0%} of its products are zero)") if enough else (state, in_vain)
     faster, why = found
     return (inside, f"{words} ({why})") if faster else (state, f"{in_vain} ({why})")
+
+
+def placed_integers(made: State, was: State, ctx: Context) -> tuple[State, str]:
+    """The state of integers with its ``subgraph`` decided, and why, in one line; "" where the model was no operator of ours.
+
+    Args:
+        made: Quantized, with its graph.
+        was: Before.
+        ctx: As for floats.
+    """
+    if not was.subgraph:
+        return made, ""
+    inside, stays = replace(made, subgraph=True), "integers: run in the engine's own kernels, which multiply zeros as they do other numbers"
+    blocks = [row for row in was.sparse if _in_fours(row.pattern)]
+    if not blocks:
+        return made, f"{stays}; ours leave out blocks of four by four, pattern=(4, 4)"
+    found = _measured(made, inside, ctx)
+    if found is None:
+        share = zeros_of_macs(blocks)
+        words = f"integers: run in our kernels as one operator of {ctx.target} (rule: {share:.0%} of its products are zero)"
+        return (inside, words) if share >= ENOUGH else (made, stays)
+    faster, why = found
+    return (inside, f"integers: run in our kernels as one operator of {ctx.target} ({why})") if faster else (made, f"{stays} ({why})")
+
+
+def _in_fours(pattern: str) -> bool:
+    """Whether blocks are those that kernels of integers leave out, or several of them."""
+    sizes = re.fullmatch(r"\((\d+), (\d+)\)", pattern)
+    return sizes is not None and all(int(size) % 4 == 0 for size in sizes.groups())
 
 
 def zeros_of_macs(rows: Sequence[SparseLayer]) -> float:
