@@ -174,12 +174,13 @@ class Layers(nn.Sequential):
 def of_integers(folder: Path, device: str, module: nn.Module, shape: tuple[int, ...], **options: Any) -> sdk.Bundle:
     sparse = sdk.methods.WeightSparsity(**{"sparsity": 0.9, "allocation": "uniform", "steps": 0, "subgraph": True, **options})
     given = [(torch.randn(*shape),) for _ in range(4)]
-    methods = [sparse, sdk.methods.PTQ(even_if_slower=True)]
+    methods = [sparse, sdk.methods.PTQ(activations="static", even_if_slower=True)]
     return sdk.export(module.eval(), device, methods=methods, example_inputs=given[0], calibration=given, output=folder / "m.edge")
 
 
-@pytest.mark.parametrize("device", ["host:onnxruntime", "host:litert", "raspberry-pi-5:onnxruntime", "raspberry-pi-5:litert"])
-def test_integers_in_blocks_of_four_by_four_run_in_our_kernels(tmp_path, device):
+@pytest.mark.parametrize("device", ["host:onnxruntime", "host:litert", "host:executorch", "raspberry-pi-5:onnxruntime", "raspberry-pi-5:litert"])
+def test_integers_in_blocks_of_four_by_four_run_in_our_kernels(tmp_path, device, monkeypatch):
+    monkeypatch.setattr("edgewright_export.methods.inside.ratio", lambda slow, fast: (2.0, 1.5, 3.0))
     bundle = of_integers(tmp_path, device, seeded(Layers), (32, 768), pattern=(4, 4))
     (line,) = [change for change in bundle.manifest.changes if change.startswith("integers")]
     assert line.startswith(f"integers: run in our kernels as one operator of {device.partition(':')[2]} (")
@@ -187,6 +188,14 @@ def test_integers_in_blocks_of_four_by_four_run_in_our_kernels(tmp_path, device)
     assert bundle.manifest.quantized and bundle.manifest.engine.requires["subgraph"] == 1
     assert all("_s8_4x4" in (row.kernel or "") for row in bundle.manifest.sparse)
     assert bundle.parity.snr_db > 60
+
+
+def test_integers_that_are_no_faster_stay_with_the_runtime(tmp_path, monkeypatch):
+    monkeypatch.setattr("edgewright_export.methods.inside.ratio", lambda slow, fast: (1.0, 0.9, 1.1))
+    bundle = of_integers(tmp_path, "host:onnxruntime", seeded(Layers), (32, 768), pattern=(4, 4))
+    (line,) = [change for change in bundle.manifest.changes if change.startswith("integers")]
+    assert line.startswith("integers: run in the engine's own kernels") and "measured on this machine" in line
+    assert "subgraph" not in bundle.manifest.engine.requires
 
 
 def test_fewer_zeros_stay_with_the_runtime_of_a_board(tmp_path):

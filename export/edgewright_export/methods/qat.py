@@ -16,6 +16,7 @@ from ..state import Context, State
 from ..training import seen
 from ..tried import kept_float
 from .by_name import names
+from .inside import placed_integers
 from .quantization import check
 from .quantization.begin import Options, begin
 from .quantization.calls import calls
@@ -23,7 +24,6 @@ from .quantization.finish import bare, described, quantized, require_fit
 from .quantization.learn import Lesson, learn
 from .quantization.slower import too_slow
 from .quantization.tried import with_both
-from .sparsity.inside import placed_integers
 from .typed import mistyped
 
 

@@ -18,12 +18,13 @@ from ..state import Context, State
 from ..training import seen, unlabelled
 from ..training.batches import Batch
 from ..training.square_head import blocks
+from . import inside
 from .by_name import are_names, names
 from .quantization.calls import Call, calls
 from .quantization.graph import open_graph
 from .quantization.sites import Product
 from .quantization.walk import is_open
-from .sparsity import check, inside, report, speed
+from .sparsity import check, report, speed
 from .sparsity.allocate import ALLOCATIONS, cheapest, measured, of_sizes
 from .sparsity.choose import MOST_CANDIDATES, candidates
 from .sparsity.importance import looked_at

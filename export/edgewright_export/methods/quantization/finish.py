@@ -15,7 +15,7 @@ from edgewright_runtime.bundle.manifest import QuantizedLayer
 from ...capture import capture
 from ...registry import target_named
 from ...state import Context, State
-from ..sparsity.inside import placed_integers
+from ..inside import placed_integers
 from .begin import Options
 from .by_token import FEW
 from .calls import Call

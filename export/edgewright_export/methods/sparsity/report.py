@@ -9,9 +9,9 @@ from torch import nn
 
 from edgewright_runtime.bundle.manifest import SparseLayer
 
+from ..inside import zeros_of_macs
 from ..quantization.graph import tensor_at
 from ..quantization.sites import Product
-from .inside import zeros_of_macs
 from .layers import Layers
 from .learn import Lesson
 

@@ -13,9 +13,9 @@ from edgewright_runtime.bundle.manifest import SparseLayer
 from edgewright_runtime.engines import is_older
 from edgewright_runtime.measure import ratio
 
-from ...capture import capture
-from ...registry import target_named
-from ...state import Context, State
+from ..capture import capture
+from ..registry import target_named
+from ..state import Context, State
 
 ENOUGH = 0.6
 """Share of zeros, of all multiply-accumulates, from which our kernels are taken unmeasured."""
