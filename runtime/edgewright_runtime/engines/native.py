@@ -21,6 +21,9 @@ from ..measure import measure
 from ..session import Session
 from . import installed
 
+_PROFILED_S = 0.2
+"""Seconds in which each of several files runs; with the fastest of them the others take longer."""
+
 
 class Native:
     """Our own engine, built from ``runtime/native`` when this package was installed."""
@@ -85,7 +88,7 @@ def profiles(several: Sequence[Lowered], *, threads: int) -> tuple[tuple[StepTim
     for number, (lowered, opened) in enumerate(sessions):
         session = _Session(lowered, opened, threads)
         calls[str(number)] = partial(session.run, session.sample_inputs())
-    measure(calls)
+    measure(calls, min_seconds=_PROFILED_S)
     return tuple(
         tuple(StepTime(lowered.modules.get(step.node, ()), step.microseconds * 1e-6) for step in opened.steps())
         for lowered, opened in sessions

@@ -124,7 +124,7 @@ def _searched(tried: Callable[[float], _Try], first: float, most: float, speedup
             high = wanted
         else:
             low = wanted
-        if low == most or speedup <= one.times <= _NEAR * speedup:
+        if (low == most and len(tries) > 1) or speedup <= one.times <= _NEAR * speedup:  # one try alone may be a bad one
             break
         wanted += one.sparse_s - one.dense_s / speedup
         if not low < wanted < high:
