@@ -224,6 +224,27 @@ def test_which_kernels_run_it(tmp_path, device, options, own, runs):
     assert all(("by its own rules" in row.why) is itself for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "subgraph", "told"),
+    [
+        ((4, 4), None, "integers: run in our kernels as one operator of litert (rule: "),
+        ((4, 1), None, "integers: run in the engine's own kernels, which multiply zeros"),
+        ((4, 4), False, None),
+    ],
+)
+def test_what_runs_them_once_they_are_integers(tmp_path, pattern, subgraph, told):
+    given = [(torch.randn(*PICTURE),) for _ in range(4)]
+    methods = [sdk.methods.WeightSparsity(0.9, pattern=pattern, allocation="uniform", steps=0, subgraph=subgraph), sdk.methods.PTQ()]
+    module = Network(nn.Conv2d(16, 128, 1), nn.ReLU(), nn.Conv2d(128, 16, 1)).eval()
+    paths = {"example_inputs": given[0], "calibration": given, "output": tmp_path / "m.edge"}
+    manifest = sdk.export(module, "raspberry-pi-5:litert", methods=methods, **paths).manifest
+    assert manifest.changes[0].endswith("leaves the zeros of 1 x 1 convolutions out by itself on ARM, while they are float32")
+    lines = [line for line in manifest.changes if line.startswith("integers")]
+    assert [line.startswith(told or "") for line in lines] == ([True] if told else [])
+    assert bool(manifest.engine.requires) is (told is not None and "our kernels" in told)
+    assert not any("by its own rules" in row.why for row in manifest.sparse)
+
+
 @pytest.mark.parametrize(("most", "kind"), [(0, "Uint8"), (255, "Uint8"), (256, "Uint16"), (65535, "Uint16"), (65536, "Int32")])
 def test_numbers_take_the_room_that_they_need(most, kind):
     index, vector = _packed([0, most])

@@ -70,7 +70,8 @@ class State:
         quantization: The grid in words, None while all is float.
         steady_db: How well a quantized module agrees with itself when float operations round otherwise, None while all is
             float.
-        subgraph: Whether the whole model is to be one operator of the target's engine, which the native engine runs.
+        subgraph: Whether the whole model is to be one operator of the target's engine, which the native engine runs; None: not
+            while it is float32, as the target's engine does as well.
         tried: What the module might have become, first ``reference``; that whose quality is not known yet may be the
             one that is chosen.
         captured: The graph of ``module``; set once the methods are through.
@@ -86,7 +87,7 @@ class State:
     sparse: tuple[SparseLayer, ...] = ()
     quantization: Mapping[str, str] | None = None
     steady_db: float | None = None
-    subgraph: bool = False
+    subgraph: bool | None = False
     tried: tuple[Tried, ...] = ()
     captured: Captured | None = None
 

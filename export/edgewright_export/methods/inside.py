@@ -34,11 +34,12 @@ def placed(state: State, ctx: Context, wanted: bool | None) -> tuple[State, str]
         return state, ""
     in_vain = f"; {ctx.target} multiplies zeros as it does other numbers"
     if not wanted and _leaves_them_out_itself(state, ctx):
-        return state, f"; {ctx.target} leaves the zeros of 1 x 1 convolutions out by itself on ARM"
+        words = f"; {ctx.target} leaves the zeros of 1 x 1 convolutions out by itself on ARM, while they are float32"
+        return replace(state, subgraph=wanted), words
     if wanted is False or not target.subgraphs_from:
         return state, in_vain
-    newest = ctx.engine.max_version
-    if newest is not None and is_older(newest, target.subgraphs_from):
+    if not _has(ctx, target.subgraphs_from):
+        newest = ctx.engine.max_version
         return state, f"{in_vain}: our kernels need {ctx.target} {target.subgraphs_from}, the board has at most {newest}"
     inside = replace(state, subgraph=True)
     words = f"; runs in our kernels as one operator of {ctx.target}"
@@ -54,26 +55,24 @@ def placed(state: State, ctx: Context, wanted: bool | None) -> tuple[State, str]
 
 
 def placed_integers(made: State, was: State, ctx: Context) -> tuple[State, str]:
-    """The state of integers with its ``subgraph`` decided, and why, in one line; "" where the model was no operator of ours.
+    """The state of integers with its ``subgraph`` decided, and why, in one line; "" where it is not to be an operator of ours.
 
     Args:
         made: Quantized, with its graph.
         was: Before.
         ctx: As for floats.
     """
-    if not was.subgraph:
+    if was.subgraph is False or not _has(ctx, target_named(ctx.target).subgraphs_from):
         return made, ""
     inside, stays = replace(made, subgraph=True), "integers: run in the engine's own kernels, which multiply zeros as they do other numbers"
-    blocks = [row for row in was.sparse if _in_fours(row.pattern)]
-    if not blocks:
+    if not any(_in_fours(row.pattern) for row in was.sparse):
         return made, f"{stays}; ours leave out blocks of four by four, pattern=(4, 4)"
-    found = _measured(made, inside, ctx)
+    words, found = f"integers: run in our kernels as one operator of {ctx.target}", _measured(made, inside, ctx)
     if found is None:
-        share = zeros_of_macs(blocks)
-        words = f"integers: run in our kernels as one operator of {ctx.target} (rule: {share:.0%} of its products are zero)"
-        return (inside, words) if share >= ENOUGH else (made, stays)
+        share = zeros_of_macs(was.sparse)
+        return (inside, f"{words} (rule: {share:.0%} of its products are zero)") if share >= ENOUGH else (made, stays)
     faster, why = found
-    return (inside, f"integers: run in our kernels as one operator of {ctx.target} ({why})") if faster else (made, f"{stays} ({why})")
+    return (inside, f"{words} ({why})") if faster else (made, f"{stays} ({why})")
 
 
 def _in_fours(pattern: str) -> bool:
@@ -87,10 +86,16 @@ def zeros_of_macs(rows: Sequence[SparseLayer]) -> float:
     return sum(row.zeros * row.macs for row in rows) / max(1, sum(row.macs for row in rows))
 
 
+def _has(ctx: Context, since: str) -> bool:
+    """Whether the device may have what the target's engine has since a version, "" for none."""
+    newest = ctx.engine.max_version
+    return bool(since) and (newest is None or not is_older(newest, since))
+
+
 def _leaves_them_out_itself(state: State, ctx: Context) -> bool:
     """Whether the target's engine does on the device, which is seen when the model is lowered."""
-    target, newest = target_named(ctx.target), ctx.engine.max_version
-    if not target.zeros_from or not ctx.device.is_arm or (newest is not None and is_older(newest, target.zeros_from)):
+    target = target_named(ctx.target)
+    if not _has(ctx, target.zeros_from) or not ctx.device.is_arm:
         return False
     with tempfile.TemporaryDirectory(prefix="edgewright-zeros-") as folder:
         try:
