@@ -52,13 +52,15 @@ _MOST: dict[str, Any] = {"steps": 6000, "learning_rate": 3e-3, "allocation": "we
 _PAIRS = Once(pattern="2:4", steps=600, learning_rate=3e-4, allocation="uniform")
 _QAT = sdk.methods.QAT(steps=200, even_if_slower=True)
 _PTQ = sdk.methods.PTQ(smooth=True, reconstruct=200, even_if_slower=True)
+_LESS = Once(0.3, allocation="macs", steps=0), Once(0.5, pattern="unstructured", steps=0)
+"""What less than half of blocks costs, and single weights, before anything is learned."""
 RECIPES: dict[str, list[tuple[Any, ...]]] = {
     "mobilenet_v1_fmnist": [
         *((Once(0.8, **_LONG), *more) for more in ((), (_QAT,))),
         *((Once(0.9, **_MOST), *more) for more in ((), (_QAT,))),
     ],
     "vit_fmnist": [(_PAIRS,), (_PAIRS, _QAT)],
-    "efficientnet_lite0_more": [(Once(0.5),), (Once(0.5), _PTQ)],
+    "efficientnet_lite0_more": [(Once(0.5),), (Once(0.5), _PTQ), *((one,) for one in _LESS)],
 }
 KINDS = {kind.name: kind for kind in (sdk.methods.WeightSparsity, sdk.methods.PTQ, sdk.methods.QAT)}
 TRAINED = ("mobilenet_v1_fmnist", "vit_fmnist")
